@@ -1,0 +1,27 @@
+"""Search spaces by name. NumPy only: nothing here imports JAX."""
+
+import dataclasses
+
+from nasnet_jax.spaces.nasnet import NASNET, NASNET_CONCAT
+from nasnet_jax.spaces.pnas import PNAS
+
+SPACES = {space.name: space for space in (NASNET, NASNET_CONCAT, PNAS)}
+
+
+def get(name: str, num_blocks: int = 0, operations: tuple[str, ...] = ()):
+  """The space of that name, with B blocks and these operations if given.
+
+  Raises:
+    ValueError: for an unknown name or operation.
+  """
+  if name not in SPACES:
+    raise ValueError(f"space {name!r} is not one of: {', '.join(SPACES)}")
+  space = SPACES[name]
+  if num_blocks:
+    space = dataclasses.replace(space, num_blocks=num_blocks)
+  if operations:
+    unknown = [op for op in operations if op not in space.operations]
+    if unknown:
+      raise ValueError(f"operation {unknown[0]!r} is not in space {name!r}")
+    space = dataclasses.replace(space, operations=tuple(operations))
+  return space

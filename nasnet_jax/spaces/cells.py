@@ -1,0 +1,318 @@
+"""Spaces of cells: the NASNet space, the PNAS space and their relatives.
+
+A decision vector lists, cell by cell and block by block: input 1, input 2,
+operation 1, operation 2 and, where there is a choice, the combiner
+(Zoph et al. 2018, section 3.1: 5 softmaxes per block, normal cell first).
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+
+from nasnet_jax.spaces import base
+from nasnet_jax.spaces import genotype as gt
+
+
+@dataclasses.dataclass(frozen=True)
+class CellSpace:
+  """Cells of `num_blocks` blocks over a list of operations.
+
+  Attributes:
+    name: key in `SPACES`.
+    operations: operation names, keys of `nasnet_jax.models.ops.OPERATIONS`.
+    cells: one name per kind of cell. A single kind serves both strides, as in
+      PNAS; two are the normal and the reduction cell, as in NASNet.
+    num_blocks: B.
+    combiners: names from `genotype.COMBINERS`; with one there is no decision.
+    output: "loose_ends" (NASNet: blocks that no block reads are concatenated)
+      or "all" (PNAS: every block is).
+  """
+
+  name: str
+  operations: tuple[str, ...]
+  cells: tuple[str, ...] = ("normal", "reduction")
+  num_blocks: int = 5
+  combiners: tuple[str, ...] = ("add",)
+  output: str = "loose_ends"
+
+  @property
+  def decisions_per_block(self) -> int:
+    return 4 + (len(self.combiners) > 1)
+
+  @property
+  def num_choices(self) -> tuple[int, ...]:
+    choices = []
+    for _ in self.cells:
+      for block in range(self.num_blocks):
+        choices += [block + 2] * 2 + [len(self.operations)] * 2
+        if len(self.combiners) > 1:
+          choices.append(len(self.combiners))
+    return tuple(choices)
+
+  @property
+  def decision_names(self) -> tuple[str, ...]:
+    parts = ("input 1", "input 2", "operation 1", "operation 2", "combiner")
+    return tuple(
+      f"{cell} block {block} {part}"
+      for cell in self.cells
+      for block in range(self.num_blocks)
+      for part in parts[: self.decisions_per_block]
+    )
+
+  def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
+    return base.sample(self.num_choices, rng, n)
+
+  def neighbours(self, decisions) -> np.ndarray:
+    return base.neighbours(self.num_choices, decisions)
+
+  def default_concat(self, inputs, active) -> np.ndarray:
+    """bool[..., B+2]: the states that a sampled cell's output consists of."""
+    if self.output == "all":
+      cell_inputs = np.zeros((*active.shape[:-1], 2), bool)
+      return np.concatenate([cell_inputs, active], -1)
+    return gt.loose_ends(inputs, active)
+
+  def _combiner_codes(self) -> np.ndarray:
+    return np.array([gt.COMBINERS.index(c) for c in self.combiners], np.int32)
+
+  def decode(self, decisions) -> gt.Genotype:
+    """int[..., D] -> Genotype with leaves [..., cells, B, ...]."""
+    decisions = base.check_decisions(self.num_choices, decisions)
+    shape = (*decisions.shape[:-1], len(self.cells), self.num_blocks)
+    table = decisions.reshape(*shape, self.decisions_per_block)
+    if len(self.combiners) > 1:
+      combine = self._combiner_codes()[table[..., 4]]
+    else:
+      combine = np.full(shape, self._combiner_codes()[0], np.int32)
+    active = np.ones(shape, bool)
+    inputs = table[..., 0:2]
+    return gt.Genotype(
+      inputs=inputs,
+      ops=table[..., 2:4],
+      combine=combine,
+      active=active,
+      concat=self.default_concat(inputs, active),
+    )
+
+  def encode(self, genotype: gt.Genotype) -> np.ndarray:
+    """Genotype -> int32[..., D].
+
+    Raises:
+      ValueError: for a cell outside the space: inactive blocks, a combiner
+        that is not offered, or an output of other states than `output` says.
+    """
+    genotype = gt.validate(genotype, len(self.operations))
+    if genotype.num_blocks != self.num_blocks or not genotype.active.all():
+      raise ValueError(f"space {self.name} has {self.num_blocks} active blocks")
+    if genotype.num_cells != len(self.cells):
+      raise ValueError(f"space {self.name} has {len(self.cells)} cells")
+    output = self.default_concat(genotype.inputs, genotype.active)
+    if (output != genotype.concat).any():
+      raise ValueError(
+        f"the cell's output is not what space {self.name} gives its cells"
+        f" ({self.output.replace('_', ' ')})"
+      )
+    parts = [genotype.inputs, genotype.ops]
+    codes = self._combiner_codes()
+    if not np.isin(genotype.combine, codes).all():
+      raise ValueError(f"combiners of space {self.name}: {self.combiners}")
+    if len(self.combiners) > 1:
+      positions = np.argsort(codes)[
+        np.searchsorted(np.sort(codes), genotype.combine)
+      ]
+      parts.append(positions[..., None])
+    table = np.concatenate(parts, -1).astype(np.int32)
+    return table.reshape(*table.shape[:-3], -1)
+
+  def canonical(self, decisions) -> np.ndarray:
+    """int[n, D] -> int32[n, D]: one representative per set of equal cells.
+
+    Cells are equal if they differ by the order of a block's two sides or by
+    the order of blocks. (Both permute channels at most.) Of all legal orders
+    the lexicographically smallest is kept.
+    """
+    decisions = base.check_decisions(self.num_choices, decisions)
+    flat = decisions.reshape(-1, len(self.num_choices))
+    table = flat.reshape(
+      -1, len(self.cells), self.num_blocks, self.decisions_per_block
+    )
+    cells = table.reshape(-1, self.num_blocks, self.decisions_per_block)
+    best = _canonical_cells(cells, len(self.operations))
+    return best.reshape(decisions.shape)
+
+  def key(self, decisions) -> str:
+    """A hash that equivalent cells share. decisions: int[D]."""
+    row = self.canonical(np.asarray(decisions)[None])[0]
+    text = json.dumps([self.name, row.tolist()])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+  def to_json(self, genotype: gt.Genotype) -> dict[str, Any]:
+    """A readable dict of names; `from_json` is the inverse."""
+    genotype = gt.validate(genotype, len(self.operations))
+    cells = {}
+    for c, name in enumerate(self.cells):
+      blocks = []
+      for b in range(genotype.num_blocks):
+        if not genotype.active[c, b]:
+          continue
+        blocks.append(
+          {
+            "inputs": genotype.inputs[c, b].tolist(),
+            "operations": [self.operations[o] for o in genotype.ops[c, b]],
+            "combine": gt.COMBINERS[genotype.combine[c, b]],
+          }
+        )
+      concat = np.flatnonzero(genotype.concat[c]).tolist()
+      cells[name] = {"blocks": blocks, "concat": concat}
+    return {"space": self.name, "cells": cells}
+
+  def from_json(self, data: dict[str, Any]) -> gt.Genotype:
+    """The genotype of a dict as `to_json` writes it.
+
+    Raises:
+      ValueError: in one line, for another space's cells, an unknown
+        operation or combiner, a missing cell.
+    """
+    missing = [c for c in self.cells if c not in data.get("cells", {})]
+    if missing:
+      raise ValueError(f"genotype lacks the cell {missing[0]!r}")
+    literal = {
+      name: (
+        [
+          (*b["inputs"], *b["operations"], b.get("combine", "add"))
+          for b in data["cells"][name]["blocks"]
+        ],
+        data["cells"][name]["concat"],
+      )
+      for name in self.cells
+    }
+    return self.from_literal(literal)
+
+  def from_literal(self, cells: dict[str, tuple]) -> gt.Genotype:
+    """Genotype of {cell: ([(in1, in2, op1, op2[, combiner])...], concat)}."""
+    num_blocks = max(len(cells[name][0]) for name in self.cells)
+    shape = (len(self.cells), num_blocks)
+    inputs = np.zeros((*shape, 2), np.int32)
+    ops = np.zeros((*shape, 2), np.int32)
+    combine = np.zeros(shape, np.int32)
+    active = np.zeros(shape, bool)
+    concat = np.zeros((len(self.cells), num_blocks + 2), bool)
+    for c, name in enumerate(self.cells):
+      blocks, output = cells[name]
+      for b, (left, right, op1, op2, *combiner) in enumerate(blocks):
+        for side, op in enumerate((op1, op2)):
+          if op not in self.operations:
+            raise ValueError(
+              f"operation {op!r} is not in space {self.name}:"
+              f" {', '.join(self.operations)}"
+            )
+          ops[c, b, side] = self.operations.index(op)
+        inputs[c, b] = left, right
+        if combiner and combiner[0] not in gt.COMBINERS:
+          raise ValueError(f"combiner {combiner[0]!r} is not {gt.COMBINERS}")
+        combine[c, b] = gt.COMBINERS.index(combiner[0]) if combiner else gt.ADD
+        active[c, b] = True
+      concat[c, list(output)] = True
+    genotype = gt.Genotype(inputs, ops, combine, active, concat)
+    return gt.validate(genotype, len(self.operations))
+
+
+def _canonical_cells(cells: np.ndarray, num_operations: int) -> np.ndarray:
+  """int[m, B, 4 or 5] -> the smallest of all equivalent tables, per row."""
+  num_cells, num_blocks, width = cells.shape
+  inputs, ops = cells[..., 0:2], cells[..., 2:4]
+  combine = cells[..., 4] if width == 5 else np.zeros(cells.shape[:2], int)
+  best = np.full((num_cells, num_blocks), np.iinfo(np.int64).max)
+  pairs = (num_blocks + 2) * num_operations
+  for order in itertools.permutations(range(num_blocks)):
+    # order[k] is the old block at the new position k.
+    place = np.empty(num_blocks + 2, np.int64)
+    place[:2] = 0, 1
+    place[2 + np.array(order, int)] = np.arange(num_blocks) + 2
+    moved = place[inputs[:, order]]
+    legal = (moved < np.arange(num_blocks)[:, None] + 2).all((1, 2))
+    if not legal.any():
+      continue
+    sides = np.sort(moved[legal] * num_operations + ops[legal][:, order], -1)
+    code = (sides[..., 0] * pairs + sides[..., 1]) * 2
+    code = code + combine[legal][:, order]
+    old = best[legal]
+    differs = code != old
+    first = differs.argmax(-1)
+    rows = np.arange(len(code))
+    smaller = code[rows, first] < old[rows, first]
+    best[legal] = np.where(smaller[:, None], code, old)
+  result = np.empty_like(cells)
+  sides, combined = np.divmod(best, 2)
+  for side, part in enumerate(np.divmod(sides, pairs)):
+    result[..., side], result[..., 2 + side] = np.divmod(part, num_operations)
+  if width == 5:
+    result[..., 4] = combined
+  return result
+
+
+def from_darts(literal: dict[str, tuple]) -> dict[str, tuple]:
+  """A literal in the DARTS / PNASNet.pytorch convention, in ours.
+
+  There state 0 is h_{i-1} and 1 is h_i; swap them, in inputs and in concat.
+  """
+  swap = {0: 1, 1: 0}
+  return {
+    name: (
+      [(swap.get(b[0], b[0]), swap.get(b[1], b[1]), *b[2:]) for b in blocks],
+      sorted(swap.get(s, s) for s in concat),
+    )
+    for name, (blocks, concat) in literal.items()
+  }
+
+
+to_darts = from_darts  # a swap is its own inverse
+
+
+_SLIM_OPERATIONS = {
+  "none": "identity",
+  "1x1": "conv_1x1",
+  "3x3": "conv_3x3",
+  "1x3_3x1": "conv_1x3_3x1",
+  "1x7_7x1": "conv_1x7_7x1",
+}
+
+
+def from_slim(
+  operations: list[str], hidden_state_indices: list[int], used: list[int]
+) -> tuple[list[tuple], list[int]]:
+  """One cell from slim's lists.
+
+  Args:
+    operations: 2B names such as "separable_5x5_2", "avg_pool_3x3", "none".
+    hidden_state_indices: 2B states, 0 = h_i.
+    used: B+2 flags; states with 0 are concatenated.
+  """
+
+  def name(op: str) -> str:
+    if op in _SLIM_OPERATIONS:
+      return _SLIM_OPERATIONS[op]
+    kind, _, rest = op.partition("_")
+    if kind == "separable":
+      size, _, layers = rest.partition("_")
+      if layers == "2":
+        return f"sep_conv_{size}"
+    if kind in ("avg", "max") and rest.startswith("pool_"):
+      return op
+    raise ValueError(f"operation {op!r} of slim has no counterpart here")
+
+  names = [name(op) for op in operations]
+  blocks = [
+    (
+      hidden_state_indices[2 * b],
+      hidden_state_indices[2 * b + 1],
+      names[2 * b],
+      names[2 * b + 1],
+    )
+    for b in range(len(operations) // 2)
+  ]
+  return blocks, [s for s, flag in enumerate(used) if not flag]
