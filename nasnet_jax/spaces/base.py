@@ -65,6 +65,8 @@ def check_decisions(num_choices: tuple[int, ...], decisions) -> np.ndarray:
     raise ValueError(
       f"expected {len(num_choices)} decisions, got shape {array.shape}"
     )
+  if array.dtype.kind not in "iu":
+    raise ValueError(f"decisions are whole numbers, not {array.dtype}")
   bad = (array < 0) | (array >= np.asarray(num_choices))
   if bad.any():
     where = np.argwhere(bad)[0]

@@ -177,19 +177,11 @@ class CellSpace:
       ValueError: in one line, for another space's cells, an unknown
         operation or combiner, a missing cell.
     """
-    missing = [c for c in self.cells if c not in data.get("cells", {})]
+    cells = data.get("cells", {})
+    missing = [c for c in self.cells if c not in cells]
     if missing:
       raise ValueError(f"genotype lacks the cell {missing[0]!r}")
-    literal = {
-      name: (
-        [
-          (*b["inputs"], *b["operations"], b.get("combine", "add"))
-          for b in data["cells"][name]["blocks"]
-        ],
-        data["cells"][name]["concat"],
-      )
-      for name in self.cells
-    }
+    literal = {name: _literal_of_json(name, cells[name]) for name in self.cells}
     return self.from_literal(literal)
 
   def from_literal(self, cells: dict[str, tuple]) -> gt.Genotype:
@@ -216,9 +208,31 @@ class CellSpace:
           raise ValueError(f"combiner {combiner[0]!r} is not {gt.COMBINERS}")
         combine[c, b] = gt.COMBINERS.index(combiner[0]) if combiner else gt.ADD
         active[c, b] = True
-      concat[c, list(output)] = True
+      for state in output:
+        if not 0 <= state < num_blocks + 2:
+          raise ValueError(
+            f"output state {state} of the cell {name!r} is outside"
+            f" 0..{num_blocks + 1}"
+          )
+        concat[c, state] = True
     genotype = gt.Genotype(inputs, ops, combine, active, concat)
     return gt.validate(genotype, len(self.operations))
+
+
+def _literal_of_json(name: str, cell: dict[str, Any]) -> tuple:
+  """(blocks, concat) of one cell; ValueError names what is missing."""
+  for part in ("blocks", "concat"):
+    if part not in cell:
+      raise ValueError(f"the cell {name!r} lacks {part!r}")
+  for b, block in enumerate(cell["blocks"]):
+    for part in ("inputs", "operations"):
+      if len(block.get(part, ())) != 2:
+        raise ValueError(f"block {b} of the cell {name!r} lacks two {part}")
+  blocks = [
+    (*b["inputs"], *b["operations"], b.get("combine", "add"))
+    for b in cell["blocks"]
+  ]
+  return blocks, cell["concat"]
 
 
 def _canonical_cells(cells: np.ndarray, num_operations: int) -> np.ndarray:
