@@ -1,0 +1,43 @@
+"""Eight fake CPU devices, a compile cache, and where the real data lies."""
+
+import os
+import pathlib
+
+import pytest
+
+# JAX reads these once, so they are set before anything imports it. The two
+# timeouts: XLA:CPU aborts the process when devices reach a collective more
+# than 40 s apart, which happens on a busy machine.
+_XLA_FLAGS = {
+  "--xla_force_host_platform_device_count": 8,
+  "--xla_cpu_collective_call_warn_stuck_timeout_seconds": 600,
+  "--xla_cpu_collective_call_terminate_timeout_seconds": 3600,
+}
+_CACHE = pathlib.Path(__file__).parents[1] / ".cache" / "jax"
+
+
+def _set_environment():
+  flags = os.environ.get("XLA_FLAGS", "")
+  for name, value in _XLA_FLAGS.items():
+    if name not in flags:
+      flags += f" {name}={value}"
+  os.environ["XLA_FLAGS"] = flags.strip()
+  os.environ.setdefault("JAX_PLATFORMS", "cpu")
+  # Compiling is most of the tests' time: what took 0.3 s or more is kept.
+  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+
+_set_environment()
+
+
+@pytest.fixture
+def data_dir() -> pathlib.Path:
+  """The folder of real data sets; the test is skipped without one."""
+  folder = os.environ.get("NASNET_JAX_DATA")
+  if not folder:
+    pytest.skip("needs real data: set NASNET_JAX_DATA to its folder")
+  path = pathlib.Path(folder)
+  if not path.is_dir():
+    pytest.skip(f"NASNET_JAX_DATA={folder} is not a folder")
+  return path
