@@ -1,0 +1,205 @@
+"""Augmentation on the device: runs inside the jitted training step.
+
+Shapes are static, every random number comes from (rng, the example's position
+in the batch), and `jax.vmap` over children with a key each is fine.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasnet_jax.data.image_data import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+  """How a source's images are varied and scaled. Hashable, so it can be static.
+
+  Whitening comes first, so what padding and cutout leave blank is 0, the mean
+  colour, as in the public code of the papers' authors.
+
+  Attributes:
+    pad: pixels added on each side before a crop of the old size is cut out at
+      random; CIFAR: 32 -> 40 -> 32 is a pad of 4.
+    flip: whether half of the images are mirrored left to right.
+    cutout: side in pixels of the square that is blanked around a random pixel
+      and clipped at the border (DeVries & Taylor 2017); 0: none. Even.
+    mean: per channel, of pixels scaled to 0..1; one number serves all.
+    std: the same.
+  """
+
+  pad: int = 0
+  flip: bool = False
+  cutout: int = 0
+  mean: tuple[float, ...] = (0.0,)
+  std: tuple[float, ...] = (1.0,)
+
+  def __post_init__(self):
+    if self.pad < 0 or self.cutout < 0 or self.cutout % 2:
+      raise DataError(
+        f"pad {self.pad} and cutout {self.cutout} must be 0 or more, cutout"
+        " even"
+      )
+    if not all(s > 0 for s in self.std):
+      raise DataError(f"std {self.std} must be above 0")
+
+
+# Per-channel mean and std of the 50,000 training images, over 255.
+_CIFAR10 = Augmentation(
+  pad=4,  # Zoph et al. 2018, appendix A: to 40x40, random crop of 32x32
+  flip=True,  # the same
+  mean=(0.4914, 0.4822, 0.4465),
+  std=(0.2470, 0.2435, 0.2616),
+)
+_CIFAR100 = dataclasses.replace(
+  _CIFAR10, mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762)
+)
+# A mirrored digit is another shape, and a shift by more leaves the picture.
+_DIGITS = Augmentation(pad=1, mean=(0.3054,), std=(0.3758,))
+
+# By source. For the others nothing is known: `with_statistics` whitens.
+DEFAULTS = {
+  "cifar10": _CIFAR10,
+  "cifar100": _CIFAR100,
+  "digits": _DIGITS,
+  "tfds": Augmentation(),
+  "folder": Augmentation(),
+}
+
+
+def channel_statistics(images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+  """Mean and standard deviation per channel, of pixels scaled to 0..1.
+
+  Exact, and without a float copy of the images. Give it the training split.
+
+  Args:
+    images: uint8[N, H, W, C].
+
+  Returns:
+    (mean, std), C floats each. A channel of one value everywhere gets the std
+    of one grey step, 1/255, rather than 0.
+  """
+  values = np.arange(256) / 255
+  means, stds = [], []
+  for channel in range(images.shape[-1]):
+    counts = np.bincount(images[..., channel].ravel(), minlength=256)
+    share = counts / counts.sum()
+    mean = float(share @ values)
+    std = float(np.sqrt(share @ (values - mean) ** 2))
+    means.append(mean)
+    stds.append(max(std, 1 / 255))
+  return tuple(means), tuple(stds)
+
+
+def with_statistics(aug: Augmentation, train_images) -> Augmentation:
+  """The same augmentation, whitening by these images' own statistics."""
+  mean, std = channel_statistics(np.asarray(train_images))
+  return dataclasses.replace(aug, mean=mean, std=std)
+
+
+def normalise(images, aug: Augmentation):
+  """uint8[..., C] -> float32[..., C]: (x / 255 - mean) / std. For evaluation.
+
+  Raises:
+    DataError: if `aug` is for another number of channels.
+  """
+  channels = images.shape[-1]
+  for field in (aug.mean, aug.std):
+    if len(field) not in (1, channels):
+      raise DataError(
+        f"whitening is for {len(field)} channels, images have {channels}:"
+        " use with_statistics"
+      )
+  std = np.asarray(aug.std)
+  scale = jnp.asarray(1 / (255 * std), jnp.float32)
+  shift = jnp.asarray(-np.asarray(aug.mean) / std, jnp.float32)
+  return images.astype(jnp.float32) * scale + shift
+
+
+def augment(rng, images, aug: Augmentation, positions=None):
+  """A random variant of every image.
+
+  Args:
+    rng: a `jax.random.key`.
+    images: uint8[N, H, W, C].
+    aug: what to do.
+    positions: int[N], the place of each example in the whole batch, for a
+      device that holds a part of it; None: 0..N-1. An example's random
+      numbers come from (rng, position), however the batch is divided.
+
+  Returns:
+    float32[N, H, W, C].
+  """
+  return transform(images, *draws(rng, images.shape, aug, positions), aug)
+
+
+def draws(rng, shape, aug: Augmentation, positions=None):
+  """The random numbers of `augment`.
+
+  Returns:
+    (offset int32[N, 2], flip bool[N], centre int32[N, 2]): where the crop
+    begins in the padded image, 0..2*pad; whether to mirror; the pixel around
+    which to blank, in the result.
+  """
+  n, height, width, _ = shape
+  if positions is None:
+    positions = jnp.arange(n)
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(rng, positions)
+  bits = jax.vmap(lambda key: jax.random.bits(key, (5,)))(keys)
+  # The remainder of 32 bits: the bias is below side / 2^32.
+  sides = jnp.array([2 * aug.pad + 1] * 2 + [2, height, width], jnp.uint32)
+  numbers = (bits % sides).astype(jnp.int32)
+  flip = (numbers[:, 2] == 1) & aug.flip
+  return numbers[:, 0:2], flip, numbers[:, 3:5]
+
+
+def transform(images, offset, flip, centre, aug: Augmentation):
+  """Pad, crop, mirror, whiten and cut out, with the numbers of `draws`."""
+  _, height, width, _ = images.shape
+  rows, columns = jnp.arange(height), jnp.arange(width)
+  # Where each pixel of the result lies in the image that was given.
+  from_row = rows + offset[:, :1] - aug.pad
+  ahead = jnp.where(flip[:, None], width - 1 - columns, columns)
+  from_column = ahead + offset[:, 1:] - aug.pad
+  moved = (
+    _take(images, from_row, from_column) if aug.pad or aug.flip else images
+  )
+  result = normalise(moved, aug)
+  keep = True
+  if aug.pad:
+    keep = _outer(_inside(from_row, height), _inside(from_column, width))
+  if aug.cutout:
+    keep &= ~_outer(
+      _near(rows, centre[:, :1], aug.cutout),
+      _near(columns, centre[:, 1:], aug.cutout),
+    )
+  return result if keep is True else jnp.where(keep, result, 0.0)
+
+
+def _take(images, from_row, from_column):
+  """Picks rows, then columns, each clipped to the image.
+
+  In a loop on two CPU cores, a batch of 32 (96) CIFAR images takes 0.07 (0.21)
+  ms this way, against 2.1 (6.0) for vmapped dynamic slices.
+  """
+
+  def one(image, row, column):
+    image = jnp.take(image, row, axis=0, mode="clip")
+    return jnp.take(image, column, axis=1, mode="clip")
+
+  return jax.vmap(one)(images, from_row, from_column)
+
+
+def _inside(index, side):
+  return (index >= 0) & (index < side)
+
+
+def _near(index, centre, side):
+  return (index >= centre - side // 2) & (index < centre + side // 2)
+
+
+def _outer(rows, columns):
+  """bool[N, H], bool[N, W] -> bool[N, H, W, 1]."""
+  return (rows[:, :, None] & columns[:, None, :])[..., None]

@@ -1,0 +1,253 @@
+"""What every source returns, the checks it has passed, and seeded splits."""
+
+import difflib
+import hashlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class DataError(ValueError):
+  """Data that cannot be used; the message is one line that names the fix."""
+
+
+class ImageData(NamedTuple):
+  """An image classification set in memory.
+
+  Attributes:
+    train_images: uint8[N, H, W, C].
+    train_labels: int32[N], 0..K-1.
+    test_images: uint8[M, H, W, C], to be looked at once, by the winner.
+    test_labels: int32[M].
+    class_names: K names.
+    name: the source, and for users' own data the file.
+    note: what a report must say beside a figure from this data; may be empty.
+    fingerprint: 16 hexadecimal digits of the SHA-256 of all of the above but
+      name and note: equal data, equal fingerprint.
+  """
+
+  train_images: np.ndarray
+  train_labels: np.ndarray
+  test_images: np.ndarray
+  test_labels: np.ndarray
+  class_names: tuple[str, ...]
+  name: str
+  note: str = ""
+  fingerprint: str = ""
+
+  @property
+  def num_classes(self) -> int:
+    return len(self.class_names)
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """(H, W, C)."""
+    return self.train_images.shape[1:]
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+  """A hint for an unknown word: "did you mean ...? known: ..."."""
+  known = list(known)
+  close = difflib.get_close_matches(word, known, 1, 0.5)
+  hint = f"did you mean {close[0]!r}? " if close else ""
+  return f"{hint}known: {', '.join(known)}"
+
+
+def seeded_order(n: int, seed: int) -> np.ndarray:
+  """int64[n], a random permutation that no version of NumPy changes.
+
+  NumPy promises the raw numbers of a bit generator, not the way in which
+  `Generator.permutation` uses them; so the raw numbers are sorted here.
+  """
+  raw = np.random.PCG64(seed).random_raw(n)
+  return np.argsort(raw, kind="stable")
+
+
+def split(labels, num_valid: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+  """Divides a training set at random, as a search does.
+
+  Not stratified: the paper takes "a random 5,000" of CIFAR-10's 50,000
+  (Zoph et al. 2018, appendix A).
+
+  Args:
+    labels: [N]; only its length counts.
+    num_valid: examples to set aside, 1..N-1.
+    seed: equal seeds give equal splits, on any version of NumPy.
+
+  Returns:
+    (train_index int64[N - num_valid], valid_index int64[num_valid]), both
+    ascending.
+
+  Raises:
+    DataError: if nothing would be left on one side.
+  """
+  n = len(labels)
+  if not 0 < num_valid < n:
+    raise DataError(
+      f"{num_valid} validation images asked of {n}: ask for 1 to {n - 1}"
+    )
+  order = seeded_order(n, seed)
+  return np.sort(order[num_valid:]), np.sort(order[:num_valid])
+
+
+def stratified_split(
+  labels, num_test: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Like `split`, every class giving the same share, to one image.
+
+  Returns:
+    (train_index int64[N - num_test], test_index int64[num_test]), ascending.
+    Every class keeps an image for training.
+
+  Raises:
+    DataError: if the classes are too small for that.
+  """
+  labels = np.asarray(labels)
+  n = len(labels)
+  counts = np.bincount(labels)
+  spare = np.maximum(counts - 1, 0)
+  if not 0 < num_test <= spare.sum():
+    raise DataError(
+      f"{num_test} test images asked of {n} in {np.count_nonzero(counts)}"
+      f" classes: ask for 1 to {spare.sum()}, each class keeps one"
+    )
+  share = np.minimum(counts * num_test // n, spare)
+  # What rounding left over goes to the classes that lost most by it.
+  while missing := num_test - share.sum():
+    debt = np.where(share < spare, counts * num_test / n - share, -np.inf)
+    share[np.argsort(-debt, kind="stable")[:missing]] += 1
+    share = np.minimum(share, spare)
+  order = seeded_order(n, seed)
+  rank = _rank_in_class(labels, order)
+  test = rank < share[labels]
+  return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+def _rank_in_class(labels: np.ndarray, order: np.ndarray) -> np.ndarray:
+  """int64[N]: the place of each example among its class, in that order."""
+  rank = np.empty(len(labels), np.int64)
+  by_class = order[np.argsort(labels[order], kind="stable")]
+  counts = np.bincount(labels)
+  starts = np.repeat(np.cumsum(counts) - counts, counts)
+  rank[by_class] = np.arange(len(labels)) - starts
+  return rank
+
+
+def limit(
+  data: ImageData, fraction: float, max_per_class: int | None, seed: int
+) -> ImageData:
+  """A smaller set: a random part of each class of both splits.
+
+  Args:
+    fraction: share of each class to keep, above 0 and at most 1, rounded.
+    max_per_class: at most so many of each class in each split; None: all.
+    seed: of the choice. A larger share holds every smaller one.
+
+  Raises:
+    DataError: for a share that leaves a class without images.
+  """
+  if not 0 < fraction <= 1:
+    raise DataError(f"fraction is {fraction}: give a number in (0, 1]")
+  if max_per_class is not None and max_per_class < 1:
+    raise DataError(f"max_per_class is {max_per_class}: give 1 or more")
+  if fraction == 1 and max_per_class is None:
+    return data
+
+  def part(images, labels):
+    counts = np.bincount(labels, minlength=data.num_classes)
+    keep = np.rint(counts * fraction).astype(np.int64)
+    if max_per_class is not None:
+      keep = np.minimum(keep, max_per_class)
+    gone = np.flatnonzero((keep == 0) & (counts > 0))
+    if len(gone):
+      raise DataError(
+        f"fraction {fraction} leaves nothing of the {counts[gone[0]]} images of"
+        f" class {data.class_names[gone[0]]!r}: raise it"
+      )
+    rank = _rank_in_class(labels, seeded_order(len(labels), seed))
+    index = np.flatnonzero(rank < keep[labels])
+    return images[index], labels[index]
+
+  train = part(data.train_images, data.train_labels)
+  test = part(data.test_images, data.test_labels)
+  note = "; ".join(filter(None, [data.note, "part of the images only"]))
+  return data._replace(
+    train_images=train[0],
+    train_labels=train[1],
+    test_images=test[0],
+    test_labels=test[1],
+    note=note,
+  )
+
+
+def checked(data: ImageData) -> ImageData:
+  """The data with int32 labels and its fingerprint, if all is well.
+
+  Raises:
+    DataError: for anything that training would only trip over later.
+  """
+  data = data._replace(
+    train_labels=_checked_labels(data, "train"),
+    test_labels=_checked_labels(data, "test"),
+    class_names=tuple(data.class_names),
+  )
+  train, test = data.train_images, data.test_images
+  if train.shape[1:] != test.shape[1:]:
+    raise DataError(
+      f"{data.name}: training images are {train.shape[1:]} and test images"
+      f" {test.shape[1:]}: bring them to one size and number of channels"
+    )
+  if min(train.shape) < 1 or len(test) < 1:
+    raise DataError(f"{data.name}: there are no images")
+  if data.num_classes < 2:
+    raise DataError(
+      f"{data.name}: only one class, {data.class_names[0]!r}; there is nothing"
+      " to tell apart: add a second class"
+    )
+  counts = np.bincount(data.train_labels, minlength=data.num_classes)
+  if not counts.all():
+    empty = int(np.argmin(counts))
+    raise DataError(
+      f"{data.name}: class {data.class_names[empty]!r} (label {empty}) has no"
+      " training image: add some, or number the labels without gaps"
+    )
+  return data._replace(fingerprint=fingerprint(data))
+
+
+def _checked_labels(data: ImageData, part: str) -> np.ndarray:
+  images = getattr(data, f"{part}_images")
+  labels = np.asarray(getattr(data, f"{part}_labels"))
+  where = f"{data.name}: {part} set"
+  if images.dtype != np.uint8 or images.ndim != 4:
+    raise DataError(
+      f"{where} is {images.dtype}{list(images.shape)}: images must be"
+      " uint8[N, H, W, C] of 0..255"
+    )
+  if labels.ndim != 1 or labels.dtype.kind not in "iu":
+    raise DataError(
+      f"{where} has labels {labels.dtype}{list(labels.shape)}: they must be"
+      " integers[N]"
+    )
+  if len(images) != len(labels):
+    raise DataError(
+      f"{where} has {len(images)} images but {len(labels)} labels"
+    )
+  bad = (labels < 0) | (labels >= data.num_classes)
+  if bad.any():
+    first = int(np.argmax(bad))
+    raise DataError(
+      f"{where} has label {labels[first]} at image {first}, outside"
+      f" 0..{data.num_classes - 1}: number the classes from 0, the same in"
+      " both sets"
+    )
+  return labels.astype(np.int32)
+
+
+def fingerprint(data: ImageData) -> str:
+  """16 hexadecimal digits that stand for images, labels and class names."""
+  digest = hashlib.sha256("\0".join(data.class_names).encode())
+  for array in data[:4]:
+    digest.update(str((array.dtype.str, array.shape)).encode())
+    digest.update(np.ascontiguousarray(array).data)
+  return digest.hexdigest()[:16]
