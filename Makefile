@@ -11,7 +11,7 @@ stamp := $(VENV)/.installed
 tag = py$$($(1) -c 'import sys; print("%d%d" % sys.version_info[:2])')
 recent = -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
-.PHONY: search test test-slow check format bench lock clean help
+.PHONY: search test test-slow smoke check format bench lock clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -27,6 +27,9 @@ test: $(stamp)  ## the default tests, on eight fake CPU devices
 
 test-slow: $(stamp)  ## the tests that take minutes each
 	$(python) -m pytest -q -m slow $(ARGS)
+
+smoke: $(stamp)  ## the few tests that every supported Python must pass
+	$(python) -m pytest -q -n $(WORKERS) -m "smoke and not slow" $(ARGS)
 
 check: $(stamp)  ## format, lint, import directions: what must hold always
 	$(python) -m ruff format --check .

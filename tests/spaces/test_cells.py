@@ -30,6 +30,7 @@ SMALL = (
 
 def _everything(space):
   """int[n, D]: all decision vectors of a small space."""
+  assert np.prod([float(n) for n in space.num_choices]) < 1e5
   return np.array(list(itertools.product(*map(range, space.num_choices))))
 
 
@@ -370,6 +371,7 @@ def test_a_space_with_one_operation_has_neighbours_by_inputs_only():
 
 def test_a_space_without_a_choice_has_no_neighbours():
   assert base.neighbours((1, 1), [0, 0]).shape == (0, 2)
+  assert base.neighbours((), []).shape == (0, 0)
 
 
 @pytest.mark.smoke
