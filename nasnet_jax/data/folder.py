@@ -1,6 +1,5 @@
 """Folder: users' own images, as class folders or as arrays in an .npz."""
 
-import io
 import logging
 import os
 import zipfile
@@ -11,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nasnet_jax.data import archive, cache, image_data
+from nasnet_jax.data import archive, cache, image_data, pixels
 from nasnet_jax.data.image_data import DataError, ImageData
 
 IMAGE_SUFFIXES = frozenset(
@@ -190,7 +189,7 @@ def _decode(path: Path, image_size, channels) -> cache.Arrays:
       f"{path} holds no image: put files of {' '.join(sorted(IMAGE_SUFFIXES))}"
       " into one folder per class"
     )
-  _check_alike(files)
+  pixels.check_alike([f.image.shape for f in files], [f.name for f in files])
   # The same images give the same arrays, however they were packed.
   files.sort(key=lambda file: file.name.parts)
   top = _common_top([file.name for file in files])
@@ -204,7 +203,7 @@ def _images(path: Path, folders, image_size, channels) -> Iterator[_Decoded]:
 
   def decode(entry):
     name, content = entry
-    return _Decoded(name, _decode_one(name, content, image_size, channels))
+    return _Decoded(name, pixels.decode(name, content, image_size, channels))
 
   with ThreadPoolExecutor(os.cpu_count()) as pool:
     chunk = []
@@ -217,63 +216,6 @@ def _images(path: Path, folders, image_size, channels) -> Iterator[_Decoded]:
         yield from pool.map(decode, chunk)
         chunk = []
     yield from pool.map(decode, chunk)
-
-
-def _decode_one(name, content: bytes, image_size, channels) -> np.ndarray:
-  """bytes of a file -> uint8[H, W, C]."""
-  from PIL import Image, ImageOps
-
-  try:
-    with Image.open(io.BytesIO(content)) as image:
-      image.load()
-      # Cameras store a turned picture upright and say so in a tag.
-      image = ImageOps.exif_transpose(image)
-      image = _to_mode(name, image, channels)
-  except DataError:
-    raise
-  except Exception as error:  # Pillow raises a dozen kinds for broken files
-    raise DataError(
-      f"image {name} is broken ({error}): mend it or take it out"
-    ) from error
-  if image_size and image.size != (image_size, image_size):
-    image = ImageOps.fit(
-      image, (image_size, image_size), Image.Resampling.BILINEAR
-    )
-  array = np.asarray(image, np.uint8)
-  return array if array.ndim == 3 else array[..., None]
-
-
-def _to_mode(name, image, channels):
-  """An image of mode L or RGB."""
-  from PIL import Image
-
-  grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
-  if image.mode.startswith("I;16"):
-    # convert("L") would cut off at 255 rather than scale.
-    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-  elif image.mode in ("I", "F"):
-    raise DataError(
-      f"image {name} has 32 bits per pixel: save it with 8 or 16 bits"
-    )
-  wanted = {None: "L" if grey else "RGB", 1: "L", 3: "RGB"}[channels]
-  return image if image.mode == wanted else image.convert(wanted)
-
-
-def _check_alike(files: list[_Decoded]):
-  first = files[0]
-  for file in files:
-    if file.image.shape[:2] != first.image.shape[:2]:
-      height, width = first.image.shape[:2]
-      raise DataError(
-        f"images differ in size: {first.name} is {height}x{width} and"
-        f" {file.name} is {file.image.shape[0]}x{file.image.shape[1]}: set"
-        f" image_size, for example to {min(height, width)}"
-      )
-    if file.image.shape[2] != first.image.shape[2]:
-      raise DataError(
-        f"{first.name} has {first.image.shape[2]} channel(s) and {file.name}"
-        f" {file.image.shape[2]}: set channels to 1 (grey) or 3 (colour)"
-      )
 
 
 def _is_split(part: str) -> bool:

@@ -8,11 +8,13 @@ from nasnet_jax.data.cifar import load_cifar10, load_cifar100
 from nasnet_jax.data.digits import load_digits
 from nasnet_jax.data.folder import load_folder
 from nasnet_jax.data.image_data import DataError, ImageData
+from nasnet_jax.data.tfds_source import load_tfds
 
 SOURCES = {
   "digits": load_digits,
   "cifar10": load_cifar10,
   "cifar100": load_cifar100,
+  "tfds": load_tfds,
   "folder": load_folder,
 }
 
