@@ -1,0 +1,293 @@
+"""The charts of a run. Each function returns a matplotlib figure."""
+
+import math
+
+import matplotlib.ticker
+import numpy as np
+from matplotlib.figure import Figure
+
+from nasnet_jax.report import cells, runs, statistics, style
+from nasnet_jax.report.style import LIGHT
+
+WIDTH, HEIGHT = 4.6, 3.0  # inches; legible on a phone, enlarged on a desk
+_WINDOW = 20  # children; a round of the NASNet controller
+
+
+def _axes(rows: int = 1, height: float = HEIGHT):
+  """A figure and its axes, one above the other, with a common x."""
+  figure = style.new_figure(WIDTH, height, "constrained")
+  axes = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
+  return figure, axes
+
+
+def _legend(axes) -> None:
+  """Above the chart, where it hides no point, over the figure's width."""
+  axes.figure.legend(
+    loc="outside upper left",
+    ncols=4,
+    borderpad=0,
+    handlelength=1.1,
+    handletextpad=0.5,
+    columnspacing=1.0,
+  )
+
+
+def _points(axes, x, y) -> None:
+  """A cloud of points; thousands become one picture inside the SVG."""
+  many = len(x) > style.MAX_VECTOR_POINTS
+  color = style.RASTER if many else LIGHT["accent"]
+  axes.plot(
+    x,
+    y,
+    "o",
+    markersize=1.5 if many else 3.2,
+    markeredgewidth=0,
+    alpha=0.35 if many else 0.6,
+    color=color,
+    rasterized=many,
+  )
+  axes.plot([], [], "o", markersize=3.5, color=color, label="child")
+
+
+def _failed(axes, x) -> None:
+  """Marks along the bottom: crosses, or thin ticks where there are many."""
+  many = len(x) > 100
+  axes.plot(
+    x,
+    np.full(len(x), 0.015),
+    "|" if many else "x",
+    markersize=4.5,
+    alpha=0.35 if many else 1,
+    color=LIGHT["bad"],
+    transform=axes.get_xaxis_transform(),
+    rasterized=len(x) > style.MAX_VECTOR_POINTS,
+    clip_on=False,
+  )
+  label = f"failed ({len(x):,})"
+  mark = "|" if many else "x"
+  axes.plot([], [], mark, markersize=4.5, color=LIGHT["bad"], label=label)
+
+
+def _whole_numbers(axis) -> None:
+  axis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
+  axis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
+
+
+def reward_figure(history: runs.History) -> Figure:
+  """Reward by child: points, best so far, rolling mean, failed children."""
+  with style.style():
+    figure, (axes,) = _axes()
+    number = np.arange(1, len(history) + 1)
+    ok = ~history.failed
+    _points(axes, number[ok], history.reward[ok])
+    _mean_line(axes, number[ok], history.reward[ok])
+    _best_line(axes, number, statistics.running_best(history.reward))
+    if not ok.all():
+      _failed(axes, number[~ok])
+    axes.set_xlabel("child")
+    axes.set_ylabel("reward")
+    axes.set_xlim(0, max(len(history), 1) * 1.01 + 0.5)
+    _whole_numbers(axes.xaxis)
+    _legend(axes)
+  return figure
+
+
+def _mean_line(axes, number, reward) -> None:
+  """A long search needs a longer window, or the line is a band of noise."""
+  window = max(_WINDOW, len(reward) // 100)
+  mean = statistics.rolling_mean(reward, window)
+  every = max(1, len(reward) // 500)
+  axes.plot(
+    number[window - 1 :: every],
+    mean[window - 1 :: every],
+    color=LIGHT["ink"],
+    linewidth=1.4,
+    label=f"mean of last {window}",
+  )
+
+
+def _best_line(axes, number, best) -> None:
+  """Steps, drawn from the corners alone."""
+  known = np.flatnonzero(~np.isnan(best))
+  if not len(known):
+    return
+  number, best = number[known], best[known]
+  corner = np.concatenate([[True], best[1:] > best[:-1]])
+  corner[-1] = True
+  axes.step(
+    number[corner],
+    best[corner],
+    where="post",
+    color=LIGHT["second"],
+    linewidth=1.8,
+    label="best so far",
+  )
+
+
+def operations_figure(history: runs.History, space) -> Figure | None:
+  """Operations' shares over time, or None for a space without operations."""
+  if not hasattr(space, "operations"):
+    return None
+  rows, decisions = runs.valid_decisions(history, space)
+  if len(rows) < 2:
+    return None
+  ops = np.asarray(space.decode(decisions).ops).reshape(len(rows), -1)
+  windows = min(48, math.ceil(len(rows) / 10))
+  middle, shares = statistics.operation_shares(
+    ops, len(space.operations), windows
+  )
+  # The first and last window reach to the ends of the chart.
+  x = np.concatenate([[1], middle, [len(rows)]])
+  y = np.concatenate([shares[:1], shares, shares[-1:]])
+  order, colors = _by_family(space.operations)
+  with style.style():
+    figure, (axes,) = _axes()
+    areas = axes.stackplot(x, y[:, order].T * 100, colors=colors, linewidth=0.5)
+    for area in areas:
+      area.set_edgecolor(LIGHT["paper"])
+    axes.set_xlim(1, len(rows))
+    axes.set_ylim(0, 100)
+    axes.grid(False)
+    axes.set_xlabel("child")
+    axes.set_ylabel("share of all operations, %")
+    _whole_numbers(axes.xaxis)
+    names = [cells.op_label(space.operations[o]) for o in order]
+    axes.legend(
+      areas[::-1],  # as they lie on each other
+      names[::-1],
+      loc="center left",
+      bbox_to_anchor=(1.01, 0.5),
+      borderaxespad=0,
+      labelspacing=0.35,
+      handlelength=1,
+      handleheight=0.9,
+    )
+  return figure
+
+
+def _by_family(operations) -> tuple[list[int], list[str]]:
+  """Operations with those of a family together, and a colour for each."""
+  order, colors = [], []
+  for family in cells.FAMILIES:
+    shades = style.SHADES[family]
+    members = [
+      i for i, op in enumerate(operations) if cells.op_family(op) == family
+    ]
+    order += members
+    colors += [shades[k % len(shades)] for k in range(len(members))]
+  return order, colors
+
+
+def tradeoff_figure(
+  history: runs.History, cost: str, winner: int | None = None
+) -> Figure | None:
+  """Reward against "params" or "macs" with the Pareto front.
+
+  Args:
+    history: the children.
+    cost: the column on the x axis.
+    winner: id of the child to mark.
+
+  Returns:
+    None if no child has both numbers.
+  """
+  names = {"params": "parameters", "macs": "multiply-adds per image"}
+  value = getattr(history, cost)
+  front = statistics.pareto_front(value, history.reward)
+  if not len(front):
+    return None
+  scale, unit = _unit(float(np.nanmax(value)))
+  with style.style():
+    figure, (axes,) = _axes()
+    ok = ~(history.failed | np.isnan(value))
+    _points(axes, value[ok] / scale, history.reward[ok])
+    axes.step(
+      value[front] / scale,
+      history.reward[front],
+      where="post",
+      color=LIGHT["second"],
+      linewidth=1.4,
+      marker="o",
+      markersize=3.5,
+      label="Pareto front",
+    )
+    mine = ok & (history.id == winner) if winner is not None else ok & False
+    if mine.any():
+      axes.plot(
+        value[mine] / scale,
+        history.reward[mine],
+        "*",
+        markersize=12,
+        color=LIGHT["good"],
+        markeredgecolor=LIGHT["paper"],
+        label="winner",
+        linestyle="none",
+      )
+    axes.set_xlabel(f"{names[cost]}{unit}")
+    axes.set_ylabel("reward")
+    _legend(axes)
+  return figure
+
+
+def _unit(largest: float) -> tuple[float, str]:
+  for scale, name in ((1e9, "billions"), (1e6, "millions"), (1e3, "thousands")):
+    if largest >= scale:
+      return scale, f", {name}"
+  return 1.0, ""
+
+
+def retrain_figure(curves: list[runs.Curve]) -> Figure | None:
+  """Loss and accuracy of the final stage against epochs, or None."""
+  if not curves:
+    return None
+  with style.style():
+    figure, (loss, accuracy) = _axes(2, 4.2)
+    epochs = _in_epochs(curves)
+    for curve in curves:
+      _draw_curve(loss, accuracy, curve, epochs)
+    loss.set_ylabel("training loss")
+    accuracy.set_ylabel("accuracy, %")
+    accuracy.set_xlabel("epoch" if epochs else "step")
+    # One entry per kind of line, not one per network.
+    kinds = {}
+    for handle, label in zip(*accuracy.get_legend_handles_labels()):
+      kinds.setdefault(label, handle)
+    loss.legend(
+      kinds.values(),
+      kinds.keys(),
+      loc="lower left",
+      bbox_to_anchor=(0, 1),
+      ncols=2,
+      borderaxespad=0.2,
+    )
+    figure.align_ylabels()
+  return figure
+
+
+def _in_epochs(curves: list[runs.Curve]) -> bool:
+  return all(np.isfinite(c.epoch).all() for c in curves)
+
+
+def _draw_curve(loss, accuracy, curve: runs.Curve, epochs: bool) -> None:
+  """Adds one network: the ranked ones thin, the final one strong."""
+  final = curve.stage == "final"
+  stage = "winner" if final else "ranked"
+  x = curve.epoch if epochs else curve.step
+  for axes, values, what, dashes in (
+    (loss, curve.loss, "training", "-"),
+    (accuracy, curve.accuracy * 100, "training", "-"),
+    (accuracy, curve.valid_accuracy * 100, "validation", "--"),
+  ):
+    known = np.isfinite(values)
+    if not known.any():
+      continue
+    axes.plot(
+      x[known],
+      values[known],
+      color=LIGHT["accent"] if final else LIGHT["line"],
+      linewidth=1.8 if final else 1.0,
+      linestyle=dashes,
+      marker="o" if known.sum() == 1 else None,
+      markersize=4,
+      label=f"{stage}, {what}",
+    )

@@ -1,0 +1,249 @@
+"""Reading a run: a folder of text that may still be growing.
+
+Readers take what is there. A truncated last line, a file that does not exist
+yet, failed children and an empty history are normal, not errors.
+"""
+
+import datetime
+import json
+import math
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nasnet_jax import spaces
+
+
+class History(NamedTuple):
+  """`history.jsonl` as columns, in the order of its lines.
+
+  Attributes:
+    id: int[n], the child.
+    round: int[n].
+    decisions: n lists of integers.
+    reward: float[n], NaN for a failed child.
+    params, macs: float[n], NaN where the line has none.
+    seconds: float[n], 0 where the line has none.
+    skipped: lines that could not be read, a truncated last one not counted.
+  """
+
+  id: np.ndarray
+  round: np.ndarray
+  decisions: list[list[int]]
+  reward: np.ndarray
+  params: np.ndarray
+  macs: np.ndarray
+  seconds: np.ndarray
+  skipped: int = 0
+
+  def __len__(self) -> int:
+    return len(self.reward)
+
+  @property
+  def failed(self) -> np.ndarray:
+    return np.isnan(self.reward)
+
+
+class Curve(NamedTuple):
+  """One network's training in the final stage; NaN where nothing was noted."""
+
+  id: int
+  stage: str  # "rank" or "final"
+  step: np.ndarray
+  epoch: np.ndarray
+  loss: np.ndarray
+  accuracy: np.ndarray
+  valid_accuracy: np.ndarray
+
+
+class Run(NamedTuple):
+  """All that a report needs of a run's folder."""
+
+  path: pathlib.Path
+  config: dict[str, Any]
+  history: History
+  curves: list[Curve]
+  result: dict[str, Any]  # empty until the search is finished
+  changed: str  # when the last child was written, UTC; "" before the first
+
+
+def read_lines(path) -> tuple[list[dict[str, Any]], int]:
+  """The objects of a .jsonl file, and how many lines could not be read.
+
+  A last line without its newline may be half written: it is left out, and not
+  counted, if it is no JSON object.
+  """
+  try:
+    data = pathlib.Path(path).read_bytes()
+  except FileNotFoundError:
+    return [], 0
+  *lines, last = data.split(b"\n")
+  rows, skipped = [], 0
+  for line in lines:
+    row = _object(line)
+    if row is not None:
+      rows.append(row)
+    elif line.strip():
+      skipped += 1
+  row = _object(last)
+  return (rows if row is None else [*rows, row]), skipped
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+  try:
+    row = json.loads(line)
+  except ValueError:  # UnicodeDecodeError is one too
+    return None
+  return row if isinstance(row, dict) else None
+
+
+def read_json(path) -> dict[str, Any]:
+  """The object in a file; {} if it is missing, half written or no object."""
+  try:
+    data = pathlib.Path(path).read_bytes()
+  except FileNotFoundError:
+    return {}
+  return _object(data) or {}
+
+
+def number(value) -> float:
+  """A float; NaN for null, text and other things that are no number."""
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return math.nan
+  return float(value)
+
+
+def read_history(path) -> History:
+  """`history.jsonl`. A reward that is not finite makes a child a failed one."""
+  rows, skipped = read_lines(path)
+
+  def column(name: str, missing: float = math.nan) -> np.ndarray:
+    values = np.array([number(r.get(name)) for r in rows], float)
+    return np.where(np.isfinite(values), values, missing)
+
+  ok = np.array([r.get("status", "ok") == "ok" for r in rows], bool)
+  decisions = [r.get("decisions") for r in rows]
+  return History(
+    id=column("id", -1).astype(int),
+    round=column("round", 0).astype(int),
+    decisions=[d if isinstance(d, list) else [] for d in decisions],
+    reward=np.where(ok, column("reward"), math.nan),
+    params=column("params"),
+    macs=column("macs"),
+    seconds=column("seconds", 0.0),
+    skipped=skipped,
+  )
+
+
+def read_retrain(path) -> list[Curve]:
+  """`retrain.jsonl`: one curve per (stage, child), the final ones last.
+
+  A resumed training may have written a step twice; the later line counts.
+  """
+  rows, _ = read_lines(path)
+  groups: dict[tuple[str, int], dict[float, dict]] = {}
+  for row in rows:
+    step = number(row.get("step"))
+    if math.isnan(step) or math.isnan(number(row.get("id"))):
+      continue
+    key = (str(row.get("stage", "final")), int(row["id"]))
+    groups.setdefault(key, {})[step] = row
+  order = sorted(groups, key=lambda key: (key[0] == "final", key))
+  return [_curve(*key, groups[key]) for key in order]
+
+
+def _curve(stage: str, child: int, by_step: dict[float, dict]) -> Curve:
+  rows = [by_step[step] for step in sorted(by_step)]
+  columns = {
+    name: np.array([number(r.get(name)) for r in rows])
+    for name in ("step", "epoch", "loss", "accuracy", "valid_accuracy")
+  }
+  return Curve(id=child, stage=stage, **columns)
+
+
+def read_run(run_dir) -> Run:
+  """Everything of a run's folder.
+
+  Raises:
+    FileNotFoundError: in one line, if there is no such folder.
+  """
+  path = pathlib.Path(run_dir)
+  if not path.is_dir():
+    raise FileNotFoundError(f"no run folder at {path}")
+  return Run(
+    path=path,
+    config=read_json(path / "config.json"),
+    history=read_history(path / "history.jsonl"),
+    curves=read_retrain(path / "retrain.jsonl"),
+    result=read_json(path / "result.json"),
+    changed=_changed(path / "history.jsonl"),
+  )
+
+
+def _changed(path: pathlib.Path) -> str:
+  try:
+    seconds = path.stat().st_mtime
+  except FileNotFoundError:
+    return ""
+  when = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+  return when.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def space_of(run: Run):
+  """The space that was searched, or None where neither file tells.
+
+  `result.json` has "space" and "space_options"; a running search has only its
+  config, where "space" is a name or a dict with the name and the options.
+  """
+  for source in (run.result, run.config):
+    space = source.get("space")
+    options = dict(source.get("space_options") or {})
+    if isinstance(space, dict):
+      options = {**space, **options}
+      space = options.get("name")
+    if not isinstance(space, str):
+      continue
+    try:
+      return spaces.get(
+        space,
+        int(options.get("num_blocks") or 0),
+        tuple(options.get("operations") or ()),
+      )
+    except (TypeError, ValueError):
+      continue  # a space of another version: the report goes without
+  return None
+
+
+def valid_decisions(run_history: History, space) -> tuple[np.ndarray, ...]:
+  """The decision vectors that fit a space.
+
+  Returns:
+    rows: int[m], their places in the history.
+    decisions: int32[m, D].
+  """
+  choices = np.asarray(space.num_choices)
+  rows = [
+    i
+    for i, row in enumerate(run_history.decisions)
+    if len(row) == len(choices) and all(type(d) is int for d in row)
+  ]
+  table = np.array([run_history.decisions[i] for i in rows], np.int64)
+  table = table.reshape(-1, len(choices))
+  fits = ((table >= 0) & (table < choices)).all(-1)
+  return np.array(rows, int)[fits], table[fits].astype(np.int32)
+
+
+def write_atomic(path, content: str | bytes) -> pathlib.Path:
+  """Writes a file so that a reader sees the old one or the new, never half."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  data = content.encode() if isinstance(content, str) else content
+  partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  try:
+    partial.write_bytes(data)
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
+  return path
