@@ -4,12 +4,21 @@
     proposals, state = controller.ask(state, rng, n)
     state = controller.tell(state, proposals, rewards, status)
 
-State is a pytree of arrays, so a search is saved by saving it, and since every
-function is deterministic, replaying the journal of asks and tells rebuilds the
-state bit for bit. A controller may be asked again before all answers are in.
+Every controller keeps these promises (tests/controllers/test_contract.py):
+
+- State is a pytree of arrays whose structure, shapes and types `init` fixes,
+  so a search is saved by saving it and restored onto `init`'s state. Functions
+  return a new state and leave the old one as it was.
+- Functions are deterministic, so replaying the journal of asks and tells
+  rebuilds the state bit for bit (`nasnet_jax.controllers.journal`).
+- It may be asked again before all answers are in, and told in any order and in
+  any portions: the rows' order counts, not how calls divide them.
+- A reward that is not finite, or a status of FAILED, is an answer (nobody
+  waits for that child any more) that teaches nothing.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +27,11 @@ import numpy as np
 OK, FAILED = 0, 1
 
 
-class Proposals(NamedTuple):
+# Not a NamedTuple: len() should count proposals, and a tuple whose len() is
+# not its number of fields breaks `_replace` and `_make`.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Proposals:
   """m <= n proposals. Every leaf has the leading axis m, so rows can be split,
   joined and told back in any order.
 
@@ -36,6 +49,7 @@ class Proposals(NamedTuple):
   extras: Any = ()
 
   def __len__(self) -> int:
+    """m."""
     return len(self.id)
 
   def rows(self, index) -> "Proposals":
@@ -49,7 +63,8 @@ class Controller(NamedTuple):
   Attributes:
     init: (rng) -> state. rng is a `jax.random.key`.
     ask: (state, rng, n) -> (proposals, state). Fewer than n proposals, or
-      none, is an answer (the space is exhausted, or answers are awaited).
+      none, is an answer (the space is exhausted, or answers are awaited);
+      even none are arrays of the usual types, with m = 0.
     tell: (state, proposals, rewards f32[m], status i32[m]) -> state. A
       reward of NaN or a status of FAILED must harm nothing.
   """
@@ -57,3 +72,55 @@ class Controller(NamedTuple):
   init: Callable
   ask: Callable
   tell: Callable
+
+
+def number(next_id, decisions, extras=()) -> tuple[Proposals, np.ndarray]:
+  """Proposals of budget 1 with the ids from `next_id` on, and the id after.
+
+  Args:
+    next_id: int64[], the state's counter (checkpoints may restore it as
+      another integer type).
+    decisions: int32[m, D].
+    extras: pytree of arrays [m, ...].
+  """
+  first, m = int(next_id), len(decisions)
+  proposals = Proposals(
+    id=np.arange(first, first + m, dtype=np.int64),
+    decisions=decisions,
+    budget=np.ones(m, np.float32),
+    extras=extras,
+  )
+  return proposals, np.array(first + m, np.int64)
+
+
+def join(parts: Sequence[Proposals]) -> Proposals:
+  """The rows of all parts (at least one), in their order."""
+  return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+
+def succeeded(proposals: Proposals, rewards, status) -> np.ndarray:
+  """bool[m]: the children whose reward may teach something.
+
+  Raises:
+    ValueError: unless there is one reward and one status per proposal.
+  """
+  with np.errstate(over="ignore"):  # too large for float32: not finite either
+    rewards = np.asarray(rewards).astype(np.float32)
+  status = np.asarray(status)
+  shape = (len(proposals),)
+  if rewards.shape != shape or status.shape != shape:
+    raise ValueError(
+      f"{len(proposals)} proposals are told rewards of shape {rewards.shape}"
+      f" and a status of shape {status.shape}"
+    )
+  return np.isfinite(rewards) & (status == OK)
+
+
+def check_num_choices(num_choices: Sequence[int]) -> tuple[int, ...]:
+  """The tuple of ints; ValueError for no decision or one without a choice."""
+  num_choices = tuple(int(c) for c in num_choices)
+  if not num_choices or min(num_choices) < 1:
+    raise ValueError(
+      f"every decision needs at least one choice, got {num_choices}"
+    )
+  return num_choices
