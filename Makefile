@@ -23,10 +23,10 @@ search: $(stamp)  ## search cells for scikit-learn's digits (minutes on a CPU)
 	  --workdir=runs/search_digits $(ARGS)
 
 test: $(stamp)  ## the default tests, on eight fake CPU devices
-	$(python) -m pytest -q -n $(WORKERS) -m "not slow" $(ARGS)
+	$(python) -m pytest -q -n $(WORKERS) -rs -m "not slow" $(ARGS)
 
 test-slow: $(stamp)  ## the tests that take minutes each
-	$(python) -m pytest -q -m slow $(ARGS)
+	$(python) -m pytest -q -rs -m slow $(ARGS)
 
 smoke: $(stamp)  ## the few tests that every supported Python must pass
 	$(python) -m pytest -q -n $(WORKERS) -m "smoke and not slow" $(ARGS)
@@ -42,6 +42,7 @@ format: $(stamp)  ## let ruff rewrite the files
 
 bench: $(stamp)  ## every benchmark, one after another
 	@set -e; for file in benchmarks/[a-z]*.py; do \
+	  [ -f "$$file" ] || continue; \
 	  echo "$$file"; $(python) "$$file" $(ARGS); done
 
 # A venv that stopped half-way has no pip and is made anew; one that only
