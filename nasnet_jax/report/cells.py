@@ -101,7 +101,7 @@ def _figure(cells, path) -> Figure:
   figure = style.new_figure(width, height, None)
   with style.style():
     left = 0.0
-    for title, cell, drawing in drawings:
+    for number, (title, cell, drawing) in enumerate(drawings):
       axes = figure.add_axes((left / width, 0, drawing.width / width, 1))
       axes.set_axis_off()
       axes.set_xlim(0, drawing.width)
@@ -109,6 +109,10 @@ def _figure(cells, path) -> Figure:
       lowest = drawing.height + title_height - height
       axes.set_ylim(lowest, lowest + height)
       _draw(axes, cell, drawing)
+      if len(drawings) > 1:
+        for patch in axes.patches:  # ids are unique in a file
+          if patch.get_gid():
+            patch.set_gid(f"cell-{number}-{patch.get_gid()}")
       if title:
         axes.text(
           lt.MARGIN,

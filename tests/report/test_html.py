@@ -1,0 +1,216 @@
+import html.parser
+import json
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from nasnet_jax import report
+from nasnet_jax.report import curves, runs
+
+_VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class _Page(html.parser.HTMLParser):
+  """Checks nesting; collects references, ids and text."""
+
+  def __init__(self, text: str):
+    super().__init__()
+    self.open, self.references, self.ids, self.words = [], [], [], []
+    self.tags = []
+    self.feed(text)
+    self.close()
+    assert not self.open
+
+  def handle_starttag(self, tag, attrs):
+    self.tags.append(tag)
+    if tag not in _VOID:
+      self.open.append(tag)
+    self._attributes(attrs)
+
+  def handle_startendtag(self, tag, attrs):
+    self.tags.append(tag)
+    self._attributes(attrs)
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+  def handle_data(self, data):
+    self.words.append(data)
+
+  def _attributes(self, attrs):
+    for name, value in attrs:
+      if name in ("src", "href", "xlink:href", "action", "data", "srcset"):
+        self.references.append(value)
+      if name == "id":
+        self.ids.append(value)
+
+  @property
+  def text(self) -> str:
+    return " ".join(self.words)
+
+
+def _page(folder) -> _Page:
+  return _Page(report.write_report(folder).read_text())
+
+
+@pytest.mark.parametrize("name", ["nasnet", "nasnet_concat", "pnas"])
+def test_the_report_is_one_file_that_needs_nothing_else(make_run, name):
+  folder = make_run(name=name)
+  page = _page(folder)
+  for reference in page.references:
+    assert reference.startswith(("#", "data:image/png;base64,"))
+    assert reference[0] != "#" or reference[1:] in page.ids
+  assert len(page.ids) == len(set(page.ids))
+  assert "script" not in page.tags and "link" not in page.tags
+  text = (folder / "report.html").read_text()
+  assert "@import" not in text
+  assert "url(http" not in text
+
+
+def test_the_report_says_what_won_and_how_well(make_run):
+  page = _page(make_run())
+  for words in (
+    "80.00%",
+    "95% interval 49.02% to 94.33%, 8 of 10 test images",
+    "network = load('here')",
+    "python launch/main.py --config=configs/search_digits.py",
+    "8x8 <images>",
+    "Normal cell",
+    "Reduction cell",
+    "separable convolution",
+  ):
+    assert words in page.text
+
+
+def test_figures_lie_beside_the_report_as_svg_and_png(make_run):
+  folder = make_run()
+  report.write_report(folder)
+  names = {p.name for p in (folder / "figures").iterdir()}
+  stems = {name.split(".")[0] for name in names}
+  assert stems == {
+    "cell_normal",
+    "cell_reduction",
+    "cells",
+    "operations",
+    "retrain",
+    "reward",
+    "reward_macs",
+    "reward_params",
+  }
+  assert names == {f"{s}.{e}" for s in stems for e in ("svg", "png")}
+  for path in (folder / "figures").glob("*.svg"):
+    ET.parse(path)
+
+
+def test_a_running_search_shows_its_best_child_and_looks_again(make_run):
+  folder = make_run(finished=False)
+  page = _page(folder)
+  assert "Best child so far" in page.text
+  assert "Not finished" in page.text
+  assert "Test accuracy" not in page.text
+  assert 'http-equiv="refresh"' in (folder / "report.html").read_text()
+  history = runs.read_history(folder / "history.jsonl")
+  best = history.id[history.reward == max(history.reward[~history.failed])]
+  assert f"child {best[0]}" in page.text
+
+
+def test_a_finished_search_does_not_look_again(make_run):
+  text = report.write_report(make_run()).read_text()
+  assert 'http-equiv="refresh"' not in text
+
+
+def test_the_report_of_a_search_that_goes_on_is_replaced(make_run):
+  folder = make_run(finished=False)
+  path = folder / "history.jsonl"
+  whole = path.read_text()
+  path.write_text(whole[: len(whole) // 2])
+  first = _page(folder).text
+  path.write_text(whole)
+  second = _page(folder).text
+  assert "40 children" in second and "40 children" not in first
+  assert not list(folder.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("text", ["", '{"id": 0, "rou'])
+def test_a_search_without_children_has_a_report(tmp_path, text):
+  (tmp_path / "history.jsonl").write_text(text)
+  assert "nothing to show yet" in _page(tmp_path).text
+  assert report.summary_text(tmp_path) == "0 children"
+
+
+def test_a_search_whose_children_all_failed_has_a_report(make_run):
+  folder = make_run(finished=False)
+  path = folder / "history.jsonl"
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  for line in lines:
+    line.update(status="failed", reward=None)
+  path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+  assert "All children so far failed" in _page(folder).text
+  assert "40 failed" in report.summary_text(folder)
+
+
+def test_a_winner_that_is_no_cell_still_has_a_report(make_run):
+  folder = make_run()
+  result = json.loads((folder / "result.json").read_text())
+  result["winner"]["genotype"] = {"stages": [3, 5]}
+  result["space"] = "another"
+  (folder / "result.json").write_text(json.dumps(result))
+  assert "80.00%" in _page(folder).text
+
+
+def test_a_missing_folder_is_one_clear_line(tmp_path):
+  with pytest.raises(FileNotFoundError, match="no run folder at"):
+    report.write_report(tmp_path / "nowhere")
+
+
+def test_text_of_the_run_cannot_break_the_page(make_run):
+  folder = make_run()
+  result = json.loads((folder / "result.json").read_text())
+  result["command"] = "</pre><script>alert(1)</script>"
+  result["data"]["note"] = '"><img src=http://x>'
+  (folder / "result.json").write_text(json.dumps(result))
+  page = _page(folder)
+  assert "script" not in page.tags and "img" not in page.tags
+
+
+def test_the_summary_tells_the_cells_in_words(make_run):
+  text = report.summary_text(make_run())
+  assert "test accuracy: 80.00% (95% interval 49.02% to 94.33%" in text
+  assert "normal cell\n  block 0: " in text
+  assert "reduction cell\n  block 0: " in text
+  assert "best reward: 0." in text
+  assert max(map(len, text.splitlines())) <= 80
+
+
+def test_twenty_thousand_children_take_seconds(make_run):
+  folder = make_run(children=20_000)
+  start = time.process_time()
+  path = report.write_report(folder)
+  assert time.process_time() - start < 30  # 4 s on an idle core
+  assert path.stat().st_size < 2_000_000
+  assert "20,000 children" in path.read_text()
+
+
+def test_the_charts_count_all_children(make_run):
+  history = runs.read_run(make_run(children=50)).history
+  axes = curves.reward_figure(history).axes[0]
+  drawn = {line.get_label(): line.get_xdata() for line in axes.lines}
+  points, *_ = axes.lines
+  assert len(points.get_xdata()) == 45
+  assert "failed (5)" in drawn
+
+
+def test_the_same_run_gives_the_same_report(make_run):
+  folder = make_run()
+  first = report.write_report(folder).read_bytes()
+  assert report.write_report(folder).read_bytes() == first
+
+
+def test_the_report_needs_no_jax():
+  code = "import sys, nasnet_jax.report; sys.exit('jax' in sys.modules)"
+  env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+  subprocess.run([sys.executable, "-c", code], check=True, env=env)
