@@ -1,12 +1,14 @@
 """The files of a directory, tar or zip, in memory: nothing is unpacked."""
 
+import bz2
+import gzip
 import hashlib
+import lzma
 import os
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
 from nasnet_jax.data.image_data import DataError
@@ -14,10 +16,17 @@ from nasnet_jax.data.image_data import DataError
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
 SUFFIXES = (*TAR_SUFFIXES, ".zip")
 
+_OPENERS = {
+  ".gz": gzip.open,
+  ".tgz": gzip.open,
+  ".xz": lzma.open,
+  ".txz": lzma.open,
+  ".bz2": bz2.open,
+}
 _BROKEN = (
   tarfile.TarError,
   zipfile.BadZipFile,
-  LZMAError,
+  lzma.LZMAError,
   EOFError,
   OSError,
   zlib.error,
@@ -94,9 +103,26 @@ def _safe_name(name: str, path: Path) -> PurePosixPath:
   return pure
 
 
+class _Header(tarfile.TarInfo):
+  """tarfile takes a damaged header, or none, for the end of the archive."""
+
+  @classmethod
+  def frombuf(cls, buf, encoding, errors):
+    try:
+      return super().frombuf(buf, encoding, errors)
+    except tarfile.EOFHeaderError:
+      raise
+    except tarfile.HeaderError as error:
+      raise tarfile.ReadError(f"{error} before the end") from error
+
+
 def _tar_entries(path: Path):
+  opener = _OPENERS.get(path.suffix.lower(), open)
   # "r|" reads forward only: going back in an .xz would decompress it again.
-  with tarfile.open(path, "r|*") as tar:
+  with (
+    opener(path, "rb") as stream,
+    tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as tar,
+  ):
     for member in tar:
       name = _safe_name(member.name, path)
       if member.isdir():
@@ -108,6 +134,8 @@ def _tar_entries(path: Path):
           f"{path} holds a link, {member.name!r}: pack it again with"
           " tar --dereference --hard-dereference"
         )
+    while stream.read(1 << 20):
+      pass  # The checksum of the compressed data comes last.
 
 
 def _zip_entries(path: Path):
