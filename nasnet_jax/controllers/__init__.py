@@ -1,0 +1,35 @@
+"""Search strategies by name, all behind the contract of `base.Controller`."""
+
+import difflib
+import inspect
+
+from nasnet_jax.controllers import base, ppo, random_search
+
+# name -> factory(num_choices, **options) -> Controller
+CONTROLLERS = {
+  "ppo": ppo.ppo,
+  "random_search": random_search.random_search,
+}
+
+
+def make(name: str, num_choices: tuple[int, ...], **options) -> base.Controller:
+  """The controller of that name for a space's `num_choices`.
+
+  Raises:
+    ValueError: for an unknown name or option (naming the nearest one), or a
+      value that the strategy refuses.
+  """
+  if name not in CONTROLLERS:
+    raise ValueError(_unknown("controller", name, list(CONTROLLERS)))
+  factory = CONTROLLERS[name]
+  known = list(inspect.signature(factory).parameters)[1:]
+  for option in options:
+    if option not in known:
+      raise ValueError(_unknown(f"option of {name}", option, known))
+  return factory(num_choices, **options)
+
+
+def _unknown(what: str, name: str, known: list[str]) -> str:
+  nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+  hint = f"did you mean {nearest[0]!r}?" if nearest else "there are none"
+  return f"no {what} is called {name!r}; {hint} ({', '.join(known)})"

@@ -1,0 +1,308 @@
+"""What every controller promises, tried on each of them."""
+
+import logging
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+import nasnet_jax.controllers
+from nasnet_jax.controllers import CONTROLLERS, base, journal, make
+
+# name of the case -> (name of the controller, options)
+CASES = {
+  "ppo": ("ppo", {"hidden": 8, "epochs": 2}),
+  "random_search": ("random_search", {}),
+  "random_search, unique": ("random_search", {"unique": True}),
+}
+
+# Modules of nasnet_jax.controllers that are no strategies.
+NO_STRATEGIES = {"__init__", "base", "journal"}
+
+# PPO compiles per space (seconds), so the tests share a few.
+MIXED = (2, 3, 1, 4, 13, 2)
+TINY = (2, 1, 3)
+SPACES = {
+  "mixed": MIXED,
+  "tiny": TINY,
+  "one choice": (1,),
+  "200 decisions": (2, 13, 5, 1) * 50,
+}
+
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+def build(case, num_choices=MIXED):
+  name, options = CASES[case]
+  return make(name, num_choices, **options)
+
+
+def key(i):
+  return jax.random.fold_in(jax.random.key(7), i)
+
+
+def rewards_of(decisions):
+  """f32[m]: distinct enough, and odd fractions on purpose."""
+  weights = np.arange(1, decisions.shape[1] + 1)
+  return np.float32(np.sin(decisions @ weights) / 3)
+
+
+def tell_all(controller, state, proposals):
+  status = np.zeros(len(proposals), np.int32)
+  rewards = rewards_of(proposals.decisions)
+  return controller.tell(state, proposals, rewards, status)
+
+
+def play(controller, rounds, n=12, state=None, first=0):
+  """The state after some rounds in which all is answered at once."""
+  state = controller.init(key(0)) if state is None else state
+  for i in range(first, first + rounds):
+    proposals, state = controller.ask(state, key(i + 1), n)
+    state = tell_all(controller, state, proposals)
+  return state
+
+
+def bits(tree):
+  """Comparable: structure, types, shapes and bytes of all leaves."""
+  leaves, structure = jax.tree.flatten(tree)
+  leaves = [np.asarray(x) for x in leaves]
+  return structure, [(x.dtype, x.shape, x.tobytes()) for x in leaves]
+
+
+def assert_valid(proposals, num_choices):
+  m = len(proposals)
+  assert proposals.decisions.shape == (m, len(num_choices))
+  assert proposals.decisions.dtype == np.int32
+  assert (proposals.decisions >= 0).all()
+  assert (proposals.decisions < np.array(num_choices)).all()
+  assert proposals.id.dtype == np.int64
+  assert (np.diff(proposals.id) > 0).all()
+  assert proposals.budget.dtype == np.float32
+  assert (proposals.budget > 0).all()
+  assert all(len(x) == m for x in jax.tree.leaves(proposals))
+
+
+def test_no_strategy_is_missing_from_this_suite():
+  folder = pathlib.Path(nasnet_jax.controllers.__file__).parent
+  modules = {p.stem for p in folder.glob("*.py")} - NO_STRATEGIES
+  assert {f.__module__.split(".")[-1] for f in CONTROLLERS.values()} == modules
+  assert {name for name, _ in CASES.values()} == set(CONTROLLERS)
+
+
+@every_case
+@pytest.mark.parametrize("space", SPACES)
+def test_proposals_are_valid_whatever_the_space(case, space):
+  controller = build(case, SPACES[space])
+  state = controller.init(key(0))
+  seen = 0
+  for i, n in enumerate((5, 17, 20)):
+    proposals, state = controller.ask(state, key(i), n)
+    assert len(proposals) <= n
+    assert_valid(proposals, SPACES[space])
+    assert (proposals.id >= seen).all()
+    seen = proposals.id[-1] + 1 if len(proposals) else seen
+    state = tell_all(controller, state, proposals)
+
+
+@every_case
+def test_asking_for_none_gives_none_of_the_usual_types(case):
+  controller = build(case)
+  state = controller.init(key(0))
+  some, _ = controller.ask(state, key(1), 4)
+  none, state = controller.ask(state, key(1), 0)
+  assert len(none) == 0
+  assert_valid(none, MIXED)
+  joined = base.join([none, some])
+  assert bits(joined) == bits(some)
+  state = controller.tell(state, none, np.zeros(0), np.zeros(0, np.int32))
+  proposals, _ = controller.ask(state, key(1), 4)
+  assert bits(proposals) == bits(some)
+
+
+@every_case
+def test_state_is_arrays_of_fixed_shapes_and_types(case):
+  controller = build(case)
+  start, end = controller.init(key(0)), play(controller, 4)
+  for leaf in jax.tree.leaves(end):
+    assert isinstance(leaf, np.ndarray | jax.Array)
+  assert [b[:2] for b in bits(end)[1]] == [b[:2] for b in bits(start)[1]]
+  assert bits(end)[0] == bits(start)[0]
+
+
+@every_case
+def test_functions_leave_the_old_state_as_it_was(case):
+  controller = build(case)
+  state = play(controller, 2)
+  before = bits(state)
+  proposals, asked = controller.ask(state, key(9), 30)
+  middle = bits(asked)
+  tell_all(controller, asked, proposals)
+  assert bits(state) == before
+  assert bits(asked) == middle
+
+
+@every_case
+def test_proposals_depend_on_the_keys_alone(case):
+  controller = build(case)
+  first, _ = controller.ask(controller.init(key(0)), key(1), 20)
+  same, _ = build(case).ask(controller.init(key(0)), key(1), 20)
+  other, _ = controller.ask(controller.init(key(1)), key(2), 20)
+  assert bits(first) == bits(same)
+  assert (first.decisions != other.decisions).any()
+
+
+@pytest.mark.smoke
+@every_case
+def test_replaying_the_journal_rebuilds_the_state_bit_for_bit(case, tmp_path):
+  controller, path = build(case), tmp_path / "journal.jsonl"
+  state, pending = controller.init(key(0)), None
+  random = np.random.default_rng(0)
+  for i in range(8):
+    proposals, state = controller.ask(state, key(i), 9)
+    journal.record_ask(path, key(i), 9, proposals)
+    pending = base.join([pending, proposals]) if pending else proposals
+    order = random.permutation(len(pending))
+    told, pending = pending.rows(order[:7]), pending.rows(np.sort(order[7:]))
+    rewards = rewards_of(told.decisions)
+    rewards[:1] = np.nan
+    status = (random.random(len(told)) < 0.2).astype(np.int32)
+    journal.record_tell(path, told, rewards, status)
+    state = controller.tell(state, told, rewards, status)
+  replayed = journal.replay(build(case), key(0), journal.read(path))
+  assert bits(replayed.state) == bits(state)
+  assert bits(replayed.pending) == bits(pending)
+
+
+@every_case
+def test_a_saved_state_continues_as_if_never_saved(case, tmp_path):
+  controller = build(case)
+  state = play(controller, 3)
+  leaves, structure = jax.tree.flatten(state)
+  np.savez(tmp_path / "state.npz", *leaves)
+  with np.load(tmp_path / "state.npz") as saved:
+    restored = structure.unflatten(saved[name] for name in saved.files)
+  assert bits(restored) == bits(state)
+  end = play(controller, 3, state=restored, first=3)
+  assert bits(end) == bits(play(controller, 6))
+
+
+@every_case
+def test_answers_told_in_parts_count_as_if_told_at_once(case):
+  controller = build(case)
+  proposals, state = controller.ask(controller.init(key(0)), key(1), 50)
+  at_once = tell_all(controller, state, proposals)
+  for part in np.array_split(np.arange(len(proposals)), [1, 1, 20, 33]):
+    state = tell_all(controller, state, proposals.rows(part))
+  assert bits(state) == bits(at_once)
+
+
+@every_case
+def test_answers_may_come_in_any_order_and_after_further_asks(case):
+  controller = build(case)
+
+  def run():
+    state, asked = controller.init(key(0)), []
+    for i in range(3):
+      proposals, state = controller.ask(state, key(i), 15)
+      asked.append(proposals)
+    everything = base.join(asked)
+    assert len(np.unique(everything.id)) == len(everything)
+    order = np.random.default_rng(3).permutation(len(everything))
+    for part in np.array_split(order, 6):
+      state = tell_all(controller, state, everything.rows(part))
+    proposals, state = controller.ask(state, key(3), 15)
+    assert_valid(proposals, MIXED)
+    return proposals, state
+
+  assert bits(run()) == bits(run())
+
+
+@every_case
+def test_a_failed_child_harms_nothing(case):
+  controller = build(case)
+
+  def run(value, status):
+    state = controller.init(key(0))
+    for i in range(6):
+      proposals, state = controller.ask(state, key(i), 14)
+      rewards = rewards_of(proposals.decisions)
+      states = np.zeros(len(proposals), np.int32)
+      rewards[::3], states[::3] = value, status
+      state = controller.tell(state, proposals, rewards, states)
+      assert_valid(proposals, MIXED)
+    for leaf in jax.tree.leaves(state):
+      assert np.isfinite(leaf).all()
+    return bits(state)
+
+  failed = run(np.nan, base.FAILED)
+  assert run(np.nan, base.OK) == failed
+  assert run(0.5, base.FAILED) == failed
+  assert run(np.inf, base.OK) == failed
+
+
+@every_case
+def test_a_space_smaller_than_the_budget_ends_cleanly(case):
+  controller = build(case, TINY)
+  state, total = controller.init(key(0)), 0
+  for i in range(5):
+    proposals, state = controller.ask(state, key(i), 4)
+    assert_valid(proposals, TINY)
+    state = tell_all(controller, state, proposals)
+    total += len(proposals)
+  assert total in (6, 20)  # exhausted, or with repetition
+
+
+@every_case
+def test_nothing_compiles_after_the_first_rounds(case, caplog):
+  controller = build(case, TINY)
+
+  def compilations(sizes):
+    caplog.clear()
+    state = controller.init(key(0))
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+      jax.jit(lambda x: x + 1)(0)  # new each time: shows that the log tells
+      for i, n in enumerate(sizes):
+        proposals, state = controller.ask(state, key(i), n)
+        for part in np.array_split(np.arange(len(proposals)), 3):
+          state = tell_all(controller, state, proposals.rows(part))
+    messages = [r.getMessage() for r in caplog.records]
+    return len([m for m in messages if m.startswith("Compiling")])
+
+  compilations([20, 20, 20])
+  assert compilations([1, 20, 7, 32, 0, 13, 20, 20, 5]) == 1
+
+
+@every_case
+def test_answers_of_another_length_are_refused(case):
+  controller = build(case)
+  proposals, state = controller.ask(controller.init(key(0)), key(1), 4)
+  with pytest.raises(ValueError, match="4 proposals are told rewards of shape"):
+    controller.tell(state, proposals, np.zeros(3), np.zeros(4, np.int32))
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+@pytest.mark.parametrize("num_choices", [(), (2, 0)])
+def test_a_space_without_a_choice_is_refused(name, num_choices):
+  with pytest.raises(ValueError, match="at least one choice"):
+    make(name, num_choices)
+
+
+def test_an_unknown_controller_names_the_nearest():
+  with pytest.raises(
+    ValueError, match="'random'; did you mean 'random_search'"
+  ):
+    make("random", MIXED)
+
+
+def test_an_unknown_option_names_the_nearest():
+  expected = "'learning_rat'; did you mean 'learning_rate'"
+  with pytest.raises(ValueError, match=expected):
+    make("ppo", MIXED, learning_rat=1.0)
+
+
+def test_len_counts_proposals():
+  controller = build("random_search")
+  proposals, _ = controller.ask(controller.init(key(0)), key(1), 7)
+  assert len(proposals) == 7
+  assert len(proposals.rows(slice(2, 4))) == 2
