@@ -1,0 +1,184 @@
+"""Convolution and normalisation layers of the cells, as Linen modules.
+
+Kernels are named `kernel`; by that name they get weight decay. Batch norm has
+`scale` and `bias` among the parameters, `mean` and `var` in `batch_stats`.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from nasnet_jax.models import kernels
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Numerics:
+  """What all layers of a network share. Defaults: slim's CIFAR NASNet.
+
+  Attributes:
+    bn_decay: kept share of the running statistics per step.
+    bn_epsilon: added to the variance.
+    bn_axis: mesh axis over which batch statistics are shared, None for the
+      examples of one device only.
+    init: "fan_out" (slim's variance scaling for all its NASNet weights) or
+      "fan_in" (He et al. 2015).
+    dtype: of the activations; parameters and statistics stay float32.
+  """
+
+  bn_decay: float = 0.9  # nasnet.py, nasnet_cifar_arg_scope
+  bn_epsilon: float = 1e-5  # the same
+  bn_axis: Any = None
+  init: str = "fan_out"
+  dtype: Any = jnp.float32
+
+
+def kernel_std(numerics: Numerics, shape: tuple[int, ...], fan_in=None):
+  """Standard deviation of a kernel's initial values.
+
+  Args:
+    shape: [..., C, F] of a dense kernel, or [kh, kw, C] of a depthwise one.
+    fan_in: inputs per output where they are fewer than the shape says (slots
+      of a masked concatenation that are never used).
+  """
+  if len(shape) == 3:  # depthwise: one input and one output per position
+    fan = shape[0] * shape[1]
+  elif numerics.init == "fan_out":
+    fan = _size(shape[:-2]) * shape[-1]
+  else:
+    fan = fan_in or _size(shape[:-1])
+  return (2.0 / fan) ** 0.5
+
+
+def _size(shape) -> int:
+  size = 1
+  for s in shape:
+    size *= s
+  return size
+
+
+# Standard deviation of a unit normal cut at two standard deviations.
+TRUNCATED_STD = 0.87962566103423978
+
+
+def scaled_init(numerics: Numerics):
+  """Truncated normal of `kernel_std`, as a Linen initialiser."""
+
+  def init(rng, shape, dtype=jnp.float32):
+    unit = jax.random.truncated_normal(rng, -2.0, 2.0, shape, dtype)
+    return unit * (kernel_std(numerics, shape) / TRUNCATED_STD)
+
+  return init
+
+
+class BatchNorm(nn.Module):
+  """Batch normalisation over [N, H, W] of [N, H, W, C]."""
+
+  numerics: Numerics
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool) -> Array:
+    num = self.numerics
+    features = (x.shape[-1],)
+    scale = self.param("scale", nn.initializers.ones, features)
+    bias = self.param("bias", nn.initializers.zeros, features)
+    mean = self.variable("batch_stats", "mean", jnp.zeros, features)
+    var = self.variable("batch_stats", "var", jnp.ones, features)
+    if not train:
+      gain = jax.lax.rsqrt(var.value + num.bn_epsilon) * scale
+      y = x.astype(jnp.float32) * gain + (bias - mean.value * gain)
+      return y.astype(x.dtype)
+    y, batch_mean, batch_var = kernels.batch_norm(
+      x, scale, bias, num.bn_epsilon, num.bn_axis
+    )
+    if not self.is_initializing():
+      keep = num.bn_decay
+      mean.value = keep * mean.value + (1 - keep) * batch_mean
+      var.value = keep * var.value + (1 - keep) * batch_var
+    return y
+
+
+class DepthwiseConv(nn.Module):
+  """kxk convolution of each channel by itself, no bias."""
+
+  numerics: Numerics
+  size: int
+  stride: int = 1
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    shape = (self.size, self.size, x.shape[-1])
+    kernel = self.param("kernel", scaled_init(self.numerics), shape)
+    strides = (self.stride, self.stride)
+    return kernels.depthwise_conv(x, kernel.astype(x.dtype), strides)
+
+
+class PointwiseConv(nn.Module):
+  """1x1 convolution, no bias; stride 2 takes every second pixel."""
+
+  numerics: Numerics
+  features: int
+  stride: int = 1
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    shape = (x.shape[-1], self.features)
+    kernel = self.param("kernel", scaled_init(self.numerics), shape)
+    x = x[:, :: self.stride, :: self.stride]
+    return kernels.pointwise_conv(x, kernel.astype(x.dtype))
+
+
+class Conv(nn.Module):
+  """Dense convolution, SAME, no bias."""
+
+  numerics: Numerics
+  features: int
+  shape: tuple[int, int]
+  strides: tuple[int, int] = (1, 1)
+  dilation: int = 1
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    shape = (*self.shape, x.shape[-1], self.features)
+    kernel = self.param("kernel", scaled_init(self.numerics), shape)
+    kernel = kernel.astype(x.dtype)
+    return kernels.conv(x, kernel, self.strides, self.dilation)
+
+
+class FactorizedReduction(nn.Module):
+  """Fits a state to `features` channels, at stride 2 from two half grids.
+
+  Stride 2: half of the channels come from the even pixels, half from the odd
+  ones (shifted by one, zero beyond the border), so none is thrown away; an odd
+  width gives the extra channel to the second half. Stride 1: a 1x1
+  convolution. Batch norm after; no ReLU before. slim, nasnet_utils.py.
+  """
+
+  numerics: Numerics
+  features: int
+  stride: int = 2
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool) -> Array:
+    num = self.numerics
+    if self.stride == 1:
+      x = PointwiseConv(num, self.features, name="conv")(x)
+      return BatchNorm(num, name="norm")(x, train)
+    first = self.features // 2
+    shifted = shift_by_one(x)
+    halves = [
+      PointwiseConv(num, first, self.stride, name="conv_0")(x),
+      PointwiseConv(num, self.features - first, self.stride, name="conv_1")(
+        shifted
+      ),
+    ]
+    return BatchNorm(num, name="norm")(jnp.concatenate(halves, -1), train)
+
+
+def shift_by_one(x: Array) -> Array:
+  """[N, H, W, C] moved one pixel up and left; zeros enter below and right."""
+  return jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))[:, 1:, 1:]

@@ -1,0 +1,141 @@
+"""The operations of the cell spaces, by name.
+
+Each is a Linen module `(numerics, features, stride)` called with
+`(x, train)`: [N, H, W, C] -> [N, ceil(H/stride), ceil(W/stride), features].
+Every convolution is ReLU, convolution, batch norm (Zoph et al. 2018, A.4);
+separable ones are applied twice, the first carrying stride and width. To add an
+operation, write its module and put its name into OPERATIONS.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+
+from nasnet_jax.models import kernels
+from nasnet_jax.models.layers import (
+  BatchNorm,
+  Conv,
+  DepthwiseConv,
+  Numerics,
+  PointwiseConv,
+)
+
+Array = jax.Array
+
+
+class Identity(nn.Module):
+  """The input itself; ReLU, strided 1x1, batch norm where it cannot be."""
+
+  numerics: Numerics
+  features: int
+  stride: int = 1
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool) -> Array:
+    if self.stride == 1 and x.shape[-1] == self.features:
+      return x
+    num = self.numerics
+    x = PointwiseConv(num, self.features, self.stride, name="conv")(nn.relu(x))
+    return BatchNorm(num, name="norm")(x, train)
+
+
+class SeparableConv(nn.Module):
+  """Twice: ReLU, depthwise kxk, 1x1, batch norm."""
+
+  numerics: Numerics
+  features: int
+  stride: int = 1
+  size: int = 3
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool) -> Array:
+    num = self.numerics
+    for layer, stride in enumerate((self.stride, 1)):
+      x = nn.relu(x)
+      x = DepthwiseConv(num, self.size, stride, name=f"depthwise_{layer}")(x)
+      x = PointwiseConv(num, self.features, name=f"pointwise_{layer}")(x)
+      x = BatchNorm(num, name=f"norm_{layer}")(x, train)
+    return x
+
+
+class DenseConv(nn.Module):
+  """ReLU, convolution, batch norm, for each of `shapes` in turn."""
+
+  numerics: Numerics
+  features: int
+  stride: int = 1
+  shapes: tuple[tuple[int, int], ...] = ((3, 3),)
+  dilation: int = 1
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool) -> Array:
+    num = self.numerics
+    for layer, shape in enumerate(self.shapes):
+      # A 1x7 convolution strides over columns, the 7x1 after it over rows.
+      strides = tuple(
+        self.stride if k > 1 or max(shape) == 1 else 1 for k in shape
+      )
+      x = nn.relu(x)
+      if shape == (1, 1):
+        conv = PointwiseConv(num, self.features, self.stride, name="conv_0")
+      else:
+        conv = Conv(
+          num,
+          self.features,
+          shape,
+          strides,
+          self.dilation,
+          name=f"conv_{layer}",
+        )
+      x = BatchNorm(num, name=f"norm_{layer}")(conv(x), train)
+    return x
+
+
+class Pool(nn.Module):
+  """SAME pooling; 1x1 and batch norm after it where the width changes."""
+
+  numerics: Numerics
+  features: int
+  stride: int = 1
+  kind: str = "max"
+  size: int = 3
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool) -> Array:
+    pool = kernels.max_pool if self.kind == "max" else kernels.avg_pool
+    x = pool(x, self.size, self.stride)
+    if x.shape[-1] == self.features:
+      return x
+    num = self.numerics
+    x = PointwiseConv(num, self.features, name="conv")(x)
+    return BatchNorm(num, name="norm")(x, train)
+
+
+def _conv(*shapes, dilation=1):
+  return functools.partial(DenseConv, shapes=shapes, dilation=dilation)
+
+
+def _sep(size):
+  return functools.partial(SeparableConv, size=size)
+
+
+def _pool(kind, size):
+  return functools.partial(Pool, kind=kind, size=size)
+
+
+OPERATIONS = {
+  "identity": Identity,
+  "conv_1x1": _conv((1, 1)),
+  "conv_3x3": _conv((3, 3)),
+  "conv_1x3_3x1": _conv((1, 3), (3, 1)),
+  "conv_1x7_7x1": _conv((1, 7), (7, 1)),
+  "dil_conv_3x3": _conv((3, 3), dilation=2),  # rate 2: from memory of the paper
+  "sep_conv_3x3": _sep(3),
+  "sep_conv_5x5": _sep(5),
+  "sep_conv_7x7": _sep(7),
+  "avg_pool_3x3": _pool("avg", 3),
+  "max_pool_3x3": _pool("max", 3),
+  "max_pool_5x5": _pool("max", 5),
+  "max_pool_7x7": _pool("max", 7),
+}
