@@ -262,6 +262,18 @@ def _pick(log_probs, decisions):
   return jnp.take_along_axis(log_probs, decisions[:, None], axis=-1)[:, 0]
 
 
+def _draw(key, log_probs):
+  """int32[n]: a choice of each row of f32[n, C], by its cumulated odds.
+
+  One random number per decision: `jax.random.categorical` draws one per
+  choice, which took a third of a proposal's time.
+  """
+  odds = jnp.cumsum(jnp.exp(log_probs), axis=-1)
+  # Scaled by the sum as it was rounded, so never beyond the last real choice.
+  level = jax.random.uniform(key, odds.shape[:1])[:, None] * odds[:, -1:]
+  return jnp.sum(odds < level, axis=-1, dtype=jnp.int32)
+
+
 # Accelerators multiply float32 in lower precision unless told otherwise; then
 # ratios of an unchanged policy would not be 1. The LSTM is too small to care.
 _precise = jax.default_matmul_precision("float32")
@@ -276,8 +288,9 @@ def sample(params: Params, rng, n: int, num_choices):
     lstm, previous = carry
     now, key = inputs
     lstm, logits = _logits(params, lstm, previous, now)
-    decisions = jax.random.categorical(key, logits).astype(jnp.int32)
-    log_prob = _pick(jax.nn.log_softmax(logits), decisions)
+    log_probs = jax.nn.log_softmax(logits)
+    decisions = _draw(key, log_probs)
+    log_prob = _pick(log_probs, decisions)
     return (lstm, decisions), (decisions, log_prob)
 
   keys = jax.random.split(rng, len(num_choices))
