@@ -57,10 +57,12 @@ def content_key(path: Path) -> str:
   """A hash that changes when the files do.
 
   Of an archive it is the SHA-256 of its bytes, so a copy elsewhere has the
-  same; of a directory, that of all names, sizes and times of change.
+  same; of a directory, that of its path and all names, sizes and times of
+  change.
   """
   digest = hashlib.sha256()
   if path.is_dir():
+    digest.update(str(path.resolve()).encode())
     for name, file in _walk(path):
       stat = file.stat()
       row = (str(name), file.is_dir(), stat.st_size, stat.st_mtime_ns)

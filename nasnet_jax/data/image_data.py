@@ -112,7 +112,7 @@ def stratified_split(
       f"{num_test} test images asked of {n} in {np.count_nonzero(counts)}"
       f" classes: ask for 1 to {spare.sum()}, each class keeps one"
     )
-  share = np.minimum(counts * num_test // n, spare)
+  share = counts * num_test // n
   # What rounding left over goes to the classes that lost most by it.
   while missing := num_test - share.sum():
     debt = np.where(share < spare, counts * num_test / n - share, -np.inf)

@@ -110,6 +110,18 @@ def test_all_offsets_come_equally_often_and_half_is_mirrored():
   assert abs(others).max() < 0.03
 
 
+def test_without_flip_nothing_is_mirrored_though_it_is_shifted():
+  # Columns rise from left to right, and so they do in every variant.
+  images = np.tile(np.arange(1, 9, dtype=np.uint8), (64, 8, 1))[..., None]
+  aug = Augmentation(pad=1)
+  result = np.asarray(augmented(jax.random.key(0), images, aug))[:, 3, 1:7, 0]
+  assert (np.diff(result, axis=1) > 0).all()
+  result = np.asarray(
+    augmented(jax.random.key(0), images, Augmentation(flip=True))
+  )[:, 3, :, 0]
+  assert 16 < (np.diff(result, axis=1) < 0).all(1).sum() < 48
+
+
 def test_cutout_blanks_its_whole_square_clipped_at_the_border():
   aug = Augmentation(cutout=16)
   n = 512

@@ -141,9 +141,10 @@ def test_a_split_that_a_set_lacks_names_those_it_has(prepared):
 
 @pytest.mark.parametrize("name", ["mnist", "no_such_set"])
 def test_a_set_that_is_not_prepared_names_the_command(name, tmp_path):
-  with pytest.raises(DataError, match="download_and_prepare") as caught:
+  with pytest.raises(DataError, match="is not prepared") as caught:
     data.load("tfds", name=name, data_dir=tmp_path)
   assert f"tfds.builder('{name}', data_dir='{tmp_path}'" in str(caught.value)
+  assert "download_and_prepare()" in str(caught.value)
   assert "nasnet_jax[tf]" in str(caught.value)
   assert "\n" not in str(caught.value)
 
