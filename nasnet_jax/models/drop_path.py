@@ -4,6 +4,7 @@ Zoph et al. 2018, section A.7 describes the ramp over time; the released code
 (slim, nasnet_utils.py, drop_connect_version v3) also ramps over the cells.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -20,10 +21,13 @@ class DropPath(NamedTuple):
   Attributes:
     rng: key of this step.
     keep_prob: f32[total cells], probability that an edge of cell i is kept.
+    positions: int[N], place of each example in the whole batch, for a device
+      that holds a part of it; None: 0..N-1.
   """
 
   rng: Array
   keep_prob: Array
+  positions: Array | None = None
 
 
 def keep_probs(
@@ -54,15 +58,22 @@ def edge_mask(drop: DropPath, cell: int, edge: Array, batch: int) -> Array:
   """
   keep = drop.keep_prob[cell]
   rng = jax.random.fold_in(jax.random.fold_in(drop.rng, cell), edge)
-  uniform = jax.random.uniform(rng, (batch, 1, 1, 1))
-  return jnp.floor(keep + uniform) / keep
+  positions = jnp.arange(batch) if drop.positions is None else drop.positions
+  keys = jax.vmap(functools.partial(jax.random.fold_in, rng))(positions)
+  uniform = jax.vmap(jax.random.uniform)(keys)
+  return (jnp.floor(keep + uniform) / keep)[:, None, None, None]
 
 
 def make(
-  rng: Array, keep_end: float, progress: Array, num_cells: int, version="both"
+  rng: Array,
+  keep_end: float,
+  progress: Array,
+  num_cells: int,
+  version: str = "both",
+  positions: Array | None = None,
 ) -> Any:
   """DropPath for one step, or None where nothing is ever dropped."""
   if keep_end >= 1.0:
     return None
   probs = keep_probs(keep_end, progress, num_cells, version)
-  return DropPath(rng, probs)
+  return DropPath(rng, probs, positions)

@@ -436,9 +436,9 @@ def _avg_bwd(size, stride, empty, g):
 
   def plain(g):
     forward = functools.partial(_window_sum, size=size, stride=stride)
-    return jax.linear_transpose(forward, jax.ShapeDtypeStruct(x_shape, g.dtype))(
-      g
-    )[0]
+    return jax.linear_transpose(
+      forward, jax.ShapeDtypeStruct(x_shape, g.dtype)
+    )(g)[0]
 
   return (lax.platform_dependent(g, cpu=shifted, default=plain),)
 

@@ -50,7 +50,7 @@ def kernel_std(numerics: Numerics, shape: tuple[int, ...], fan_in=None):
   elif numerics.init == "fan_out":
     fan = _size(shape[:-2]) * shape[-1]
   else:
-    fan = fan_in or _size(shape[:-1])
+    fan = _size(shape[:-1]) if fan_in is None else fan_in
   return (2.0 / fan) ** 0.5
 
 

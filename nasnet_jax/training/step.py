@@ -29,7 +29,8 @@ def train_step(
   Args:
     batch: whatever `loss_fn` takes.
     loss_fn: (params, batch_stats, batch, rng, progress) ->
-      (loss, (new batch_stats, metrics)).
+      (loss, (new batch_stats, metrics)). rng is the same on all devices: random
+      numbers of an example come from its place in the whole batch.
     tx: without the learning rate, which comes from
     schedule: progress in [0, 1] -> learning rate.
     axis_name: mesh axis over which the batch is spread; gradients and metrics
@@ -40,8 +41,6 @@ def train_step(
   """
   grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
   rng, progress = step_rng(state), state.progress
-  if axis_name:
-    rng = jax.random.fold_in(rng, jax.lax.axis_index(axis_name))
   (loss, (batch_stats, metrics)), grads = grad_fn(
     state.params, state.batch_stats, batch, rng, progress
   )

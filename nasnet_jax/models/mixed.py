@@ -1,0 +1,357 @@
+"""The mixed operation: one of many, chosen by a traced index, one executed.
+
+A switch whose index is batched becomes a select that runs every branch. Here
+the index stays scalar under `vmap`: the batching rule maps over the batch and
+calls the function itself, so vmap of vmap works too.
+
+All operations of an edge share one bank of weights, as large as the largest
+needs; each views the front of it. What is behind the view is never read, gets
+gradient 0 and never changes.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.custom_batching import custom_vmap
+
+from nasnet_jax.models.layers import TRUNCATED_STD, Numerics, kernel_std
+from nasnet_jax.models.ops import OPERATIONS
+
+Array = jax.Array
+
+
+def unbatched(function: Callable) -> Callable:
+  """f(index, states, *operands) that never sees a batch, also under `vmap`.
+
+  Args:
+    function: (index, states, *operands). `index` is a pytree of small arrays
+      that decide what runs. `states` is a tuple of (stack [k, ...], place),
+      of which stack[place + i] is read: the batching rule flattens batched
+      stacks and moves the places, so that no child's stack is ever copied.
+  """
+
+  @custom_vmap
+  def run(index, states, *operands):
+    return function(index, states, *operands)
+
+  @run.def_vmap
+  def rule(axis_size, batched, index, states, *operands):
+    _, batched_states, *_ = batched
+    numbers = jnp.arange(axis_size, dtype=jnp.int32)
+    stacks, places = [], []
+    for (stack, place), flags in zip(states, batched_states, strict=True):
+      place = place if flags[1] else jnp.broadcast_to(place, (axis_size,))
+      if flags[0]:
+        place = place + numbers * stack.shape[1]
+        stack = stack.reshape(-1, *stack.shape[2:])
+      stacks.append(stack)
+      places.append(place)
+    leaves, treedef = jax.tree.flatten((index, operands))
+    flags = jax.tree.leaves((batched[0], tuple(batched[2:])))
+    mapped = [x for x, flag in zip(leaves, flags, strict=True) if flag]
+
+    def one(args):
+      place, mapped = args
+      rest = iter(mapped)
+      row = [
+        next(rest) if flag else x for x, flag in zip(leaves, flags, strict=True)
+      ]
+      index, operands = jax.tree.unflatten(treedef, row)
+      return run(index, tuple(zip(stacks, place, strict=True)), *operands)
+
+    ys = lax.map(one, (places, mapped))
+    return ys, jax.tree.map(lambda _: True, ys)
+
+  return run
+
+
+def switch_one(branches: list[Callable]) -> Callable:
+  """f(index, states, *operands) that runs exactly one branch, also in vmap.
+
+  Args:
+    branches: functions of (states, *operands) of equal output shapes.
+  """
+  return unbatched(
+    lambda index, states, *operands: lax.switch(
+      index, branches, states, *operands
+    )
+  )
+
+
+class Slot(NamedTuple):
+  """One array of an operation inside its bank."""
+
+  path: tuple[str, ...]
+  shape: tuple[int, ...]
+  start: int
+
+  @property
+  def stop(self) -> int:
+    return self.start + math.prod(self.shape)
+
+
+Layout = dict[str, tuple[Slot, ...]]  # bank name -> the arrays in it
+
+
+def layout_of(variables: Any) -> Layout:
+  """Where each leaf of one collection stands. Banks go by the leaf's name."""
+  banks: dict[str, list[Slot]] = {}
+  for path, leaf in jax.tree_util.tree_flatten_with_path(variables)[0]:
+    keys = tuple(p.key for p in path)
+    slots = banks.setdefault(keys[-1], [])
+    start = slots[-1].stop if slots else 0
+    slots.append(Slot(keys, leaf.shape, start))
+  return {name: tuple(slots) for name, slots in banks.items()}
+
+
+def read_view(layout: Layout, bank: dict[str, Array]) -> dict:
+  """The nested variables that an operation finds in its bank."""
+  tree: dict = {}
+  for name, slots in layout.items():
+    for slot in slots:
+      node = tree
+      for key in slot.path[:-1]:
+        node = node.setdefault(key, {})
+      flat = bank[name][slot.start : slot.stop]
+      node[slot.path[-1]] = flat.reshape(slot.shape)
+  return tree
+
+
+def write_view(layout: Layout, tree: Any, sizes: dict[str, int], rest=None):
+  """A bank whose front is `tree`; behind it `rest`'s own tail, or zeros."""
+  bank = {}
+  for name, size in sizes.items():
+    parts, stop = [], 0
+    for slot in layout.get(name, ()):
+      leaf = tree
+      for key in slot.path:
+        leaf = leaf[key]
+      parts.append(leaf.reshape(-1))
+      stop = slot.stop
+    tail = jnp.zeros(size - stop) if rest is None else rest[name][stop:]
+    bank[name] = jnp.concatenate([*parts, tail])
+  return bank
+
+
+class Branch(NamedTuple):
+  """One operation on one group of states.
+
+  Attributes:
+    module: the Linen module.
+    group: index into the tuple of state stacks that it reads.
+    params, stats: layouts of its variables.
+  """
+
+  module: Any
+  group: int
+  params: Layout
+  stats: Layout
+
+
+class Mixed(NamedTuple):
+  """All branches of the edges of one cell and the sizes of their banks.
+
+  Branch number: group * number of operations + operation; the last one,
+  `inactive`, gives 0 and is for blocks left out.
+  """
+
+  branches: tuple[Branch, ...]
+  num_operations: int
+  inactive: int
+  params: dict[str, int]
+  stats: dict[str, int]
+  forward: Callable  # (branch, states, params, stats) -> (y, stats)
+  backward: Callable  # (branch, states, params, g) -> (dx per group, dparams)
+  evaluate: Callable  # (branch, states, params, stats) -> y
+
+
+def _variable_shapes(module, shape) -> tuple[Any, Any]:
+  x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+  init = functools.partial(module.init, train=True)
+  shapes = jax.eval_shape(init, jax.random.key(0), x)
+  return shapes.get("params", {}), shapes.get("batch_stats", {})
+
+
+def make(
+  operations: tuple[str, ...],
+  groups: tuple[tuple[tuple[int, int, int], int], ...],
+  features: int,
+  numerics: Numerics,
+) -> Mixed:
+  """The mixed operation of a cell.
+
+  Args:
+    operations: names.
+    groups: for each stack of states that edges can read, ([H, W, C] of one
+      state, stride of operations on it).
+    features: F of the output.
+  """
+  branches = []
+  for number, (shape, stride) in enumerate(groups):
+    for op in operations:
+      module = OPERATIONS[op](numerics, features, stride)
+      params, stats = _variable_shapes(module, shape)
+      branches.append(
+        Branch(module, number, layout_of(params), layout_of(stats))
+      )
+  params_sizes = _bank_sizes([b.params for b in branches])
+  stats_sizes = _bank_sizes([b.stats for b in branches])
+
+  def state(states, branch):
+    stack, place = states[branch.group]
+    return lax.dynamic_index_in_dim(stack, place, 0, keepdims=False)
+
+  def variables(branch, params, stats):
+    found = {"params": read_view(branch.params, params)}
+    if stats is not None:
+      found["batch_stats"] = read_view(branch.stats, stats)
+    return found
+
+  def forward(branch):
+    def run(states, params, stats):
+      y, new = branch.module.apply(
+        variables(branch, params, stats),
+        state(states, branch),
+        True,
+        mutable=["batch_stats"],
+      )
+      new = new.get("batch_stats", {})
+      return y, write_view(branch.stats, new, stats_sizes, stats)
+
+    return run
+
+  def backward(branch):
+    def run(states, params, g):
+      def op(x, view):
+        # The new statistics are dropped: the forward pass kept them.
+        stats = jax.tree.map(
+          lambda s: jnp.zeros(s.shape),
+          {s.path: s for slots in branch.stats.values() for s in slots},
+          is_leaf=lambda s: isinstance(s, Slot),
+        )
+        y, _ = branch.module.apply(
+          {"params": view, "batch_stats": _nest(stats)},
+          x,
+          True,
+          mutable=["batch_stats"],
+        )
+        return y
+
+      view = read_view(branch.params, params)
+      dx, dview = jax.vjp(op, state(states, branch), view)[1](g)
+      dxs = tuple(
+        dx
+        if group == branch.group
+        else jnp.zeros(states[group][0].shape[1:], dx.dtype)
+        for group in range(len(states))
+      )
+      return dxs, write_view(branch.params, dview, params_sizes)
+
+    return run
+
+  def evaluate(branch):
+    def run(states, params, stats):
+      found = variables(branch, params, stats)
+      return branch.module.apply(found, state(states, branch), False)
+
+    return run
+
+  def nothing(states):
+    batch = states[0][0].shape[1]
+    (height, width, _), stride = groups[0]
+    side = (-(-height // stride), -(-width // stride))
+    return jnp.zeros((batch, *side, features), numerics.dtype)
+
+  def no_gradient(states, params, g):
+    dxs = [jnp.zeros(s.shape[1:], g.dtype) for s, _ in states]
+    return tuple(dxs), jax.tree.map(jnp.zeros_like, params)
+
+  return Mixed(
+    tuple(branches),
+    len(operations),
+    len(branches),
+    params_sizes,
+    stats_sizes,
+    switch_one(
+      [
+        *map(forward, branches),
+        lambda states, _, stats: (nothing(states), stats),
+      ]
+    ),
+    switch_one([*map(backward, branches), no_gradient]),
+    switch_one(
+      [*map(evaluate, branches), lambda states, _, __: nothing(states)]
+    ),
+  )
+
+
+def _nest(flat: dict[tuple[str, ...], Array]) -> dict:
+  tree: dict = {}
+  for path, leaf in flat.items():
+    node = tree
+    for key in path[:-1]:
+      node = node.setdefault(key, {})
+    node[path[-1]] = leaf
+  return tree
+
+
+def _bank_sizes(layouts: list[Layout]) -> dict[str, int]:
+  sizes: dict[str, int] = {}
+  for layout in layouts:
+    for name, slots in layout.items():
+      sizes[name] = max(sizes.get(name, 0), slots[-1].stop)
+  return dict(sorted(sizes.items()))
+
+
+def init_params(mixed: Mixed, numerics: Numerics, branch: Array, rng: Array):
+  """One edge's bank with the initial values of the chosen branch.
+
+  One draw of unit normals, scaled piece by piece: no switch is needed.
+  """
+  bank = {}
+  for name, size in mixed.params.items():
+    starts, stops, values = _pieces(mixed, numerics, name)
+    place = jnp.arange(size)[:, None]
+    inside = (place >= starts[branch]) & (place < stops[branch])
+    value = jnp.where(inside, values[branch], 0.0).sum(1)
+    if name == "kernel":
+      unit = jax.random.truncated_normal(rng, -2.0, 2.0, (size,))
+      value = value * unit / TRUNCATED_STD
+    bank[name] = value
+  return bank
+
+
+def _pieces(mixed: Mixed, numerics: Numerics, name: str):
+  """(starts, stops, values) [branches, n] of a bank's arrays.
+
+  The value of a kernel is its standard deviation, that of a scale 1.
+  """
+  most = max(len(b.params.get(name, ())) for b in mixed.branches)
+  stops = np.zeros((mixed.inactive + 1, most), np.int32)
+  values = np.zeros((mixed.inactive + 1, most), np.float32)
+  for i, branch in enumerate(mixed.branches):
+    stop = 0
+    for j, slot in enumerate(branch.params.get(name, ())):
+      stop = slot.stop
+      stops[i, j] = stop
+      if name == "kernel":
+        values[i, j] = kernel_std(numerics, slot.shape)
+      else:
+        values[i, j] = float(name == "scale")
+    stops[i, len(branch.params.get(name, ())) :] = stop
+  starts = np.pad(stops, ((0, 0), (1, 0)))[:, :-1]
+  return jnp.asarray(starts), jnp.asarray(stops), jnp.asarray(values)
+
+
+def init_stats(mixed: Mixed) -> dict[str, Array]:
+  """One edge's bank of running statistics: means 0, variances 1."""
+  return {
+    name: jnp.full(size, float(name == "var"))
+    for name, size in mixed.stats.items()
+  }

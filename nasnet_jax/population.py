@@ -1,0 +1,538 @@
+"""Many children, one program.
+
+`make_network` gives the loss of a child whose genotype is data;
+`make_population` maps `training.step.train_step` over children, spreads them
+over the mesh axis `arch` and each batch over `data`. Nothing depends on which
+cells they are, so a search compiles once. `extract` turns a child into the
+variables of `models.stacked.StackedNetwork`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from nasnet_jax.data import augment as aug
+from nasnet_jax.data import batches
+from nasnet_jax.models import any_cell, kernels, mixed, stacked
+from nasnet_jax.models import drop_path as dp
+from nasnet_jax.models.any_cell import CellShape, Genes, Output
+from nasnet_jax.spaces.genotype import CONCAT, Genotype
+from nasnet_jax.training import losses, optimizers, schedules
+from nasnet_jax.training.state import TrainState
+from nasnet_jax.training.step import train_step
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """How a child is trained.
+
+  Attributes:
+    epochs: over the training split, for a budget of 1.
+    batch_size: examples per update, over all devices of `data`.
+    learning_rate, schedule, momentum, weight_decay, clip_norm: see
+      `training.schedules` and `training.optimizers`.
+    drop_path_keep, drop_path_version: see `models.drop_path`.
+    init, bn_decay, bn_epsilon: see `models.layers.Numerics`.
+    width: children that one device trains at once; memory grows with it.
+    steps_per_call: updates per call of the compiled program: 1 where calls
+      are cheap next to a step (CPU), an epoch on TPU.
+    eval_batch_size: examples per step of evaluation.
+  """
+
+  epochs: int = 20  # Zoph et al. 2018, appendix A
+  batch_size: int = 128
+  learning_rate: float = 0.025
+  schedule: str = "cosine"
+  momentum: float = 0.9
+  weight_decay: float = 5e-4
+  clip_norm: float = 5.0
+  drop_path_keep: float = 1.0
+  drop_path_version: str = "both"
+  init: str = "fan_in"
+  bn_decay: float = 0.9
+  bn_epsilon: float = 1e-5
+  width: int = 1
+  steps_per_call: int = 1
+  eval_batch_size: int = 500
+
+
+class Network(NamedTuple):
+  """Functions of a child of any genotype.
+
+  Attributes:
+    init: (rng, genotype) -> (params, batch_stats).
+    apply: (params, batch_stats, genotype, images f32[N, H, W, C], drop or
+      None, train) -> (logits f32[N, classes], batch_stats).
+    cells: `stacked.plan`.
+    shapes: `CellShape` of each cell.
+  """
+
+  init: Callable
+  apply: Callable
+  cells: tuple
+  shapes: tuple
+  mixes: tuple
+
+
+def genes_of(genotype: Genotype, kind: int) -> Genes:
+  """The cell for strides 1 (kind 0) or 2; a single one serves both."""
+  row = kind % genotype.inputs.shape[0]
+  return Genes(*(leaf[row] for leaf in genotype))
+
+
+def make_network(
+  config: stacked.NetworkConfig,
+  operations: tuple[str, ...],
+  num_blocks: int,
+  image_shape: tuple[int, int, int],
+  concat_combiner: bool = False,
+  concat_inputs: bool = False,
+) -> Network:
+  """The child network with its cells left open.
+
+  Args:
+    config: sizes; an auxiliary head or dropout is for static networks only.
+    operations: names; genotypes index them.
+    num_blocks: B.
+    image_shape: (H, W, C).
+    concat_combiner: whether genotypes may combine by concatenation.
+    concat_inputs: whether they may concatenate states 0 and 1.
+  """
+  if config.aux or config.dropout:
+    raise ValueError("a child has no auxiliary head and no dropout")
+  num = config.numerics
+  cells = stacked.plan(config)
+  shapes = _cell_shapes(config, cells, num_blocks, image_shape[:2])
+  parts = [
+    any_cell.make_cell(
+      shape, operations, num_blocks, num, concat_combiner, concat_inputs
+    )
+    for shape in shapes
+  ]
+  stem_module = stacked.Stem(num, config.stem_multiplier * config.features)
+  last = shapes[-1].features
+
+  def used_of(genotype, position):
+    if position == 0:
+      return jnp.ones(1, bool)
+    return genes_of(genotype, cells[position - 1].kind).concat
+
+  def init(rng, genotype):
+    stem_key, head_key, *keys = jax.random.split(rng, len(cells) + 2)
+    image = jnp.zeros((1, *image_shape))
+    stem = stem_module.init(stem_key, image, False)
+    params, stats = {"stem": stem["params"]}, {"stem": stem["batch_stats"]}
+    for cell, part, key in zip(cells, parts, keys, strict=True):
+      previous = cell.previous
+      params[cell.name], stats[cell.name] = part.init(
+        key,
+        genes_of(genotype, cell.kind),
+        used_of(genotype, cell.current),
+        None if previous is None else used_of(genotype, previous),
+      )
+    used = used_of(genotype, len(cells))
+    params["classifier"] = any_cell.init_classifier(
+      head_key, num, used, last, config.num_classes
+    )
+    return params, stats
+
+  def apply(params, stats, genotype, images, drop, train):
+    new = {}
+    found = {"params": params["stem"], "batch_stats": stats["stem"]}
+    images = images.astype(num.dtype)
+    if train:
+      x, update = stem_module.apply(
+        found, images, True, mutable=["batch_stats"]
+      )
+      new["stem"] = update["batch_stats"]
+    else:
+      x = stem_module.apply(found, images, False)
+    x = kernels.materialise(x)
+    outputs = [Output(x[None], jnp.ones(1, bool))]
+    for cell, part in zip(cells, parts, strict=True):
+      genes = genes_of(genotype, cell.kind)
+      masks = _masks(drop, genes, operations, cell.index, images.shape[0])
+      output, new[cell.name] = part.apply(
+        params[cell.name],
+        stats[cell.name],
+        genes,
+        outputs[cell.current],
+        None if cell.previous is None else outputs[cell.previous],
+        masks,
+        train,
+      )
+      outputs.append(output)
+    states, used = outputs[-1]
+    pooled = jax.nn.relu(states).astype(jnp.float32).mean((2, 3))
+    pooled = jnp.where(used[:, None, None], pooled, 0.0)
+    flat = pooled.transpose(1, 0, 2).reshape(images.shape[0], -1)
+    head = params["classifier"]
+    return flat @ head["kernel"] + head["bias"], new
+
+  mixes = tuple(part.mix for part in parts)
+  return Network(init, apply, cells, shapes, mixes)
+
+
+def _cell_shapes(config, cells, num_blocks, side) -> tuple[CellShape, ...]:
+  outputs = [(1, config.stem_multiplier * config.features, tuple(side))]
+  shapes = []
+  for cell in cells:
+    slots, width, side = outputs[cell.current]
+    previous = None if cell.previous is None else outputs[cell.previous]
+    shape = CellShape(
+      cell.features, cell.stride, side, (slots, width), previous
+    )
+    shapes.append(shape)
+    outputs.append((num_blocks + 2, cell.features, shape.out_side))
+  return tuple(shapes)
+
+
+def _masks(drop, genes, operations, cell: int, batch: int) -> Array:
+  """f32[B, 2, N]: what each edge's output is multiplied with."""
+  shape = genes.ops.shape
+  if drop is None:
+    return jnp.ones((*shape, batch))
+  edges = jnp.arange(shape[0] * 2).reshape(shape)
+  mask = functools.partial(dp.edge_mask, drop, cell, batch=batch)
+  coins = jax.vmap(jax.vmap(mask))(edges)[..., 0, 0, 0]
+  identity = jnp.asarray([op == "identity" for op in operations])
+  return jnp.where(identity[genes.ops][..., None], 1.0, coins)
+
+
+class Data(NamedTuple):
+  """A data set on the device: uint8[n, H, W, C] and int32[n]."""
+
+  images: Array
+  labels: Array
+
+
+class Population(NamedTuple):
+  """Compiled functions over children; every leaf of `state` has a leading
+  axis of `slots` children, spread over `arch`.
+
+  Attributes:
+    slots: devices on `arch` times width.
+    init: (genotypes, seeds uint32[slots], horizons int32[slots]) -> state.
+    refill: (state, old?, ...) see `PopulationEvaluator`.
+    train: (state, genotypes, data) -> (state, metrics f32[slots] by name):
+      `steps_per_call` updates of every child that is not done yet.
+    count_correct: (state, genotypes, data) -> int32[slots].
+  """
+
+  slots: int
+  network: Network
+  init: Callable
+  refill: Callable
+  train: Callable
+  count_correct: Callable
+
+
+def make_population(
+  network: Network,
+  recipe: Recipe,
+  augmentation: aug.Augmentation,
+  mesh: jax.sharding.Mesh,
+  num_train: int,
+  num_valid: int,
+) -> Population:
+  """Functions that train and evaluate a population on a mesh (arch, data).
+
+  Raises:
+    ValueError: if the batch does not divide over `data`.
+  """
+  data_size = mesh.shape["data"]
+  for size in (recipe.batch_size, recipe.eval_batch_size):
+    if size % data_size:
+      raise ValueError(
+        f"a batch of {size} does not divide over {data_size} devices on `data`"
+      )
+  slots = mesh.shape["arch"] * recipe.width
+  axis = "data" if data_size > 1 else None
+  tx = optimizers.momentum_sgd(
+    recipe.momentum, recipe.weight_decay, recipe.clip_norm
+  )
+  schedule = schedules.SCHEDULES[recipe.schedule](recipe.learning_rate)
+  children = PartitionSpec("arch")
+  everywhere = PartitionSpec()
+
+  def over_children(function, *mapped):
+    """Width children at once, one group after the other."""
+    if recipe.width == 1:
+      # A batch of one would cost the switches their scalar index for nothing.
+      return lax.map(lambda args: function(*args), mapped)
+    return jax.vmap(function)(*mapped)
+
+  def shard(function, in_specs):
+    sharded = jax.shard_map(
+      function,
+      mesh=mesh,
+      in_specs=in_specs,
+      out_specs=children,
+      check_vma=False,
+    )
+    return jax.jit(sharded, donate_argnums=0)
+
+  def local_batch(state, data):
+    index = batches.batch_indices(
+      state.seed, state.step, num_train, recipe.batch_size
+    )
+    positions = jnp.arange(recipe.batch_size)
+    if axis:
+      size = recipe.batch_size // data_size
+      start = lax.axis_index("data") * size
+      index = lax.dynamic_slice_in_dim(index, start, size)
+      positions = start + jnp.arange(size)
+    return data.images[index], data.labels[index], positions
+
+  def loss_fn(genotype, params, batch_stats, batch, rng, progress):
+    images, labels, positions = batch
+    augment_rng, drop_rng = jax.random.split(rng)
+    x = aug.augment(augment_rng, images, augmentation, positions)
+    drop = dp.make(
+      drop_rng,
+      recipe.drop_path_keep,
+      progress,
+      len(network.cells),
+      recipe.drop_path_version,
+      positions,
+    )
+    logits, new = network.apply(params, batch_stats, genotype, x, drop, True)
+    metrics = {"accuracy": losses.accuracy(logits, labels)}
+    return losses.cross_entropy(logits, labels), (new, metrics)
+
+  def one_step(state, genotype, data):
+    step = functools.partial(
+      train_step,
+      loss_fn=functools.partial(loss_fn, genotype),
+      tx=tx,
+      schedule=schedule,
+      axis_name=axis,
+    )
+    return step(state, local_batch(state, data))
+
+  def train_child(state, genotype, data):
+    """`steps_per_call` updates, fewer if the child's horizon comes first."""
+    zeros = {"loss": jnp.zeros(()), "accuracy": jnp.zeros(())}
+
+    def step(state):
+      return one_step(state, genotype, data)
+
+    def idle(state):
+      return state, zeros
+
+    if recipe.steps_per_call == 1:
+      return lax.cond(state.step < state.horizon, step, idle, state)
+
+    def body(_, carry):
+      state, metrics = carry
+      state, new = lax.cond(state.step < state.horizon, step, idle, state)
+      return state, jax.tree.map(jnp.add, metrics, new)
+
+    state, total = lax.fori_loop(0, recipe.steps_per_call, body, (state, zeros))
+    mean = jax.tree.map(lambda m: m / recipe.steps_per_call, total)
+    return state, mean
+
+  def init_child(seed, horizon, genotype):
+    params, stats = network.init(jax.random.key(seed), genotype)
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(params, stats, tx.init(params), zero, horizon, seed)
+
+  def refill_child(state, fresh, seed, horizon, genotype):
+    new = lambda _: init_child(seed, horizon, genotype)
+    return lax.cond(fresh, new, lambda state: state, state)
+
+  eval_index, eval_counts = batches.evaluation_order(
+    num_valid, recipe.eval_batch_size
+  )
+
+  def count_child(state, genotype, data):
+    def batch(total, xs):
+      index, counts = xs
+      if axis:
+        size = recipe.eval_batch_size // data_size
+        start = lax.axis_index("data") * size
+        index = lax.dynamic_slice_in_dim(index, start, size)
+        counts = lax.dynamic_slice_in_dim(counts, start, size)
+      x = aug.normalise(data.images[index], augmentation)
+      logits, _ = network.apply(
+        state.params, state.batch_stats, genotype, x, None, False
+      )
+      right = (logits.argmax(-1) == data.labels[index]) & counts
+      # A child whose weights are not finite got nothing right.
+      right &= jnp.isfinite(logits).all(-1)
+      return total + right.sum(dtype=jnp.int32), None
+
+    total, _ = lax.scan(batch, jnp.int32(0), (eval_index, eval_counts))
+    return lax.psum(total, axis) if axis else total
+
+  def init(genotypes, seeds, horizons):
+    def local(seeds, horizons, genotypes):
+      return over_children(init_child, seeds, horizons, genotypes)
+
+    sharded = jax.shard_map(
+      local,
+      mesh=mesh,
+      in_specs=(children, children, children),
+      out_specs=children,
+      check_vma=False,
+    )
+    return jax.jit(sharded)(seeds, horizons, genotypes)
+
+  def train_local(state, genotypes, data):
+    one = lambda state, genotype: train_child(state, genotype, data)
+    return over_children(one, state, genotypes)
+
+  def refill_local(state, fresh, seeds, horizons, genotypes):
+    return over_children(refill_child, state, fresh, seeds, horizons, genotypes)
+
+  def count_local(state, genotypes, data):
+    one = lambda state, genotype: count_child(state, genotype, data)
+    return over_children(one, state, genotypes)
+
+  count = jax.shard_map(
+    count_local,
+    mesh=mesh,
+    in_specs=(children, children, everywhere),
+    out_specs=children,
+    check_vma=False,
+  )
+  return Population(
+    slots,
+    network,
+    init,
+    shard(refill_local, (children,) * 5),
+    shard(train_local, (children, children, everywhere)),
+    jax.jit(count),
+  )
+
+
+def put_data(images, labels, mesh) -> Data:
+  """A data set on every device of the mesh."""
+  replicated = NamedSharding(mesh, PartitionSpec())
+  data = Data(np.asarray(images), np.asarray(labels, np.int32))
+  return jax.device_put(data, replicated)
+
+
+def check_genotype(
+  genotype: Genotype, concat_combiner: bool, concat_inputs: bool
+):
+  """Raises ValueError where the program at hand cannot express the cells."""
+  if not concat_combiner and (np.asarray(genotype.combine) == CONCAT).any():
+    raise ValueError("a cell combines by concatenation: set concat_combiner")
+  if not concat_inputs and np.asarray(genotype.concat)[..., :2].any():
+    raise ValueError("a cell's output contains its inputs: set concat_inputs")
+
+
+# --- from a child to the static network --------------------------------------
+
+
+def extract(
+  network: Network, genotype: Genotype, state: TrainState
+) -> dict[str, Any]:
+  """The variables of the static network that this child is.
+
+  Args:
+    genotype: of one child, no leading axis.
+    state: the same, without a leading axis.
+
+  Returns:
+    {"params", "batch_stats"} for `stacked.StackedNetwork.apply`.
+  """
+  params, stats = jax.device_get((state.params, state.batch_stats))
+  genotype = Genotype(*(np.asarray(leaf) for leaf in genotype))
+  out_params = {"stem": params["stem"]}
+  out_stats = {"stem": stats["stem"]}
+
+  def used(position):
+    if position == 0:
+      return np.ones(1, bool)
+    return genes_of(genotype, network.cells[position - 1].kind).concat
+
+  for cell, shape, mix in zip(
+    network.cells, network.shapes, network.mixes, strict=True
+  ):
+    previous = None if cell.previous is None else used(cell.previous)
+    out_params[cell.name], out_stats[cell.name] = _extract_cell(
+      params[cell.name],
+      stats[cell.name],
+      genes_of(genotype, cell.kind),
+      shape,
+      mix,
+      used(cell.current),
+      previous,
+    )
+  head = params["classifier"]
+  rows = np.repeat(used(len(network.cells)), network.shapes[-1].features)
+  out_params["classifier"] = {**head, "kernel": head["kernel"][rows]}
+  return {"params": out_params, "batch_stats": out_stats}
+
+
+def _extract_cell(params, stats, genes, shape, mix, current, previous):
+  out_params, out_stats = {}, {}
+
+  def add(name, p, s):
+    if p:
+      out_params[name] = p
+    if s:
+      out_stats[name] = s
+
+  def joined(kernel, used):
+    return kernel[used].reshape(-1, kernel.shape[-1])
+
+  def project(name, used):
+    kernel = joined(params[name]["conv"]["kernel"], used)
+    return {"conv": {"kernel": kernel}, "norm": params[name]["norm"]}
+
+  add("project", project("project", current), stats["project"])
+  if previous is not None:
+    if shape.previous[2] != shape.side:
+      inner = {"norm": params["fit_previous"]["norm"]}
+      for i, conv in enumerate(params["fit_previous"]["conv"]):
+        inner[f"conv_{i}"] = {"kernel": joined(conv["kernel"], previous)}
+      add("fit_previous", {"reduce": inner}, {"reduce": stats["fit_previous"]})
+    elif previous.sum() * shape.previous[1] != shape.features:
+      inner = project("fit_previous", previous)
+      add(
+        "fit_previous", {"project": inner}, {"project": stats["fit_previous"]}
+      )
+  raw_places, _ = any_cell._groups(shape, genes.active.shape[0])
+  branch, _ = any_cell.branch_numbers(genes, mix, raw_places)
+  row = lambda tree, *i: jax.tree.map(lambda x: x[i], tree)
+  for b in np.flatnonzero(genes.active):
+    for side in range(2):
+      chosen = mix.branches[int(branch[b, side])]
+      add(
+        f"block_{b}_{side}",
+        mixed.read_view(chosen.params, row(params["edges"], b, side)),
+        mixed.read_view(chosen.stats, row(stats["edges"], b, side)),
+      )
+    if genes.combine[b] == CONCAT:
+      conv = params["combine"]["conv"]["kernel"][b]
+      add(
+        f"block_{b}_combine",
+        {
+          "conv": {"kernel": conv.reshape(-1, conv.shape[-1])},
+          "norm": row(params["combine"]["norm"], b),
+        },
+        {"norm": row(stats["combine"]["norm"], b)},
+      )
+  for s in (0, 1):
+    name = f"fit_state_{s}"
+    if name in params and genes.concat[s]:
+      conv = params[name]["conv"]
+      pairs = (
+        {"conv": conv}
+        if isinstance(conv, dict)
+        else {f"conv_{i}": c for i, c in enumerate(conv)}
+      )
+      add(name, {**pairs, "norm": params[name]["norm"]}, stats[name])
+  return out_params, out_stats
