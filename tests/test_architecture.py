@@ -24,7 +24,9 @@ ALLOWED = {
   "detection": _NETWORKS | {"training", "data"},
   "export": _NETWORKS | {"training"},
   "evaluators": _SEARCH,
-  "search": _SEARCH | {"evaluators", "report"},
+  "fit": {"spaces", "models", "data", "training"},
+  "search": _SEARCH | {"evaluators", "fit", "report"},
+  "cli": {"training"},
 }
 NUMPY_ONLY = {"spaces", "zoo", "scaling"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "clu", "chex"}

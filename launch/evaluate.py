@@ -1,0 +1,39 @@
+"""Tests the winner of a finished search again, in a process of its own:
+
+  python launch/evaluate.py --workdir=runs/digits
+
+Rebuilds it from result.json and its weights alone, and exits with 1 unless it
+answers as many test images as result.json says.
+"""
+
+from absl import flags
+
+from nasnet_jax import cli
+from nasnet_jax.training import mesh
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
+_DATA_DIR = flags.DEFINE_string(
+  "data_dir", None, "where the data lies now, if it was moved"
+)
+
+
+def main(argv: list[str]) -> int:
+  del argv
+  if not _WORKDIR.value:
+    raise ValueError("give --workdir=runs/...")
+  mesh.prepare_host()
+  from nasnet_jax.search import winner as w  # only now may JAX start
+
+  winner = w.load_winner(_WORKDIR.value)
+  images = w.test_images(winner.result, _DATA_DIR.value)
+  score = w.evaluate(winner, images)
+  said = winner.result["test_correct"]
+  print(
+    f"test accuracy {score.accuracy:.6f}: {score.correct} of {score.examples};"
+    f" result.json says {said}"
+  )
+  return 0 if score.correct == said else 1
+
+
+if __name__ == "__main__":
+  cli.run(main)

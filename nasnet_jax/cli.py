@@ -1,0 +1,108 @@
+"""What every program under `launch/` shares: quiet output, errors in a line.
+
+Import nothing here that imports JAX: programs set up the host first.
+"""
+
+import errno
+import logging
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+
+from absl import app, flags
+
+from nasnet_jax.training import stop
+
+# Of other people's libraries, only trouble is worth a line.
+_NOISY = ("absl", "jax", "orbax", "matplotlib", "tensorflow", "PIL")
+
+
+def run(main: Callable[[list[str]], int | None]):
+  """`main` as an absl program. Exits with its code.
+
+  Every error is one line on stderr and a code other than 0: 2 for flags, 130
+  for Ctrl-C, 143 for SIGTERM, else 1. With --traceback, where it happened.
+  """
+  flags.DEFINE_bool("traceback", False, "show where an error happened")
+  app.run(lambda argv: _guarded(main, argv), flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+  try:
+    return flags.FLAGS(argv)
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as e:
+    _say(_unknown_field(e) or _last_line(e))
+  except OSError as error:  # a config file that cannot be loaded
+    _say(_last_line(error))
+  sys.exit(2)
+
+
+def _unknown_field(error: BaseException) -> str:
+  """ml_collections' words for a misspelt override, as one sentence."""
+  while error.args and isinstance(error.args[0], BaseException):
+    error = error.args[0]
+  if not isinstance(error, AttributeError | KeyError) or not error.args:
+    return ""
+  name, _, hint = str(error.args[0]).partition("\n")
+  return f"the config has no field {name}. {hint}".strip()
+
+
+def _last_line(error: BaseException) -> str:
+  lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+  return lines[-1] if lines else type(error).__name__
+
+
+def _guarded(main, argv: list[str]):
+  _quiet()
+  try:
+    sys.exit(main(argv) or 0)
+  except stop.Stopped as stopped:
+    _say(f"{stopped}; run the same command again to go on", "")
+    sys.exit(stopped.exit_code)
+  except KeyboardInterrupt:  # before the job took over
+    _say("stopped; run the same command again to go on", "")
+    sys.exit(130)
+  except Exception as error:
+    if flags.FLAGS.traceback:
+      traceback.print_exc()
+    else:
+      _say(explain(error))
+    sys.exit(1)
+
+
+def explain(error: Exception) -> str:
+  """An error in one line, for a reader who has not read the code."""
+  if isinstance(error, OSError) and error.errno:
+    where = f" ({error.filename})" if error.filename else ""
+    text = f"{error.strerror}{where}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+      text += "; make room and run the same command again: nothing is lost"
+    return text
+  text = " ".join(str(error).split())
+  if isinstance(error, ValueError) and text:
+    return text
+  return f"{type(error).__name__}: {text[:300]} (--traceback shows where)"
+
+
+def _say(text: str, prefix: str = "error: "):
+  print(f"{prefix}{text}", file=sys.stderr, flush=True)
+
+
+def _quiet():
+  """Our lines go to stdout, warnings to stderr, other libraries' nowhere."""
+  warnings.filterwarnings("ignore")
+  # A full disk must not fill the terminal with the logger's own troubles.
+  logging.raiseExceptions = False
+  lines = logging.StreamHandler(sys.stdout)
+  lines.setLevel(logging.INFO)
+  lines.addFilter(lambda record: record.levelno < logging.WARNING)
+  trouble = logging.StreamHandler(sys.stderr)
+  trouble.setLevel(logging.WARNING)
+  trouble.setFormatter(logging.Formatter("warning: %(message)s"))
+  root = logging.getLogger()
+  root.handlers = [lines, trouble]
+  root.setLevel(logging.INFO)
+  logging.getLogger("nasnet_jax").setLevel(logging.DEBUG)
+  for name in _NOISY:
+    logging.getLogger(name).setLevel(logging.ERROR)

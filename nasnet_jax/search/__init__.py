@@ -1,0 +1,9 @@
+"""The search job: rounds of ask, train, tell; then the final stage.
+
+`job.run` is the recipe, `load_winner` gives back what it found.
+"""
+
+from nasnet_jax.search.job import run
+from nasnet_jax.search.winner import Winner, load_winner
+
+__all__ = ["Winner", "load_winner", "run"]

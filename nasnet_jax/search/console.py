@@ -1,0 +1,104 @@
+"""What a search says of itself while it runs: a few lines per round."""
+
+import logging
+import time
+from typing import Any
+
+from nasnet_jax.training import stop
+from nasnet_jax.training.scalars import Scalars, duration
+
+_log = logging.getLogger(__name__)
+Row = dict[str, Any]
+
+
+class Console:
+  """Says lines, writes numbers, and stops the job where it was asked to.
+
+  Its methods are the callbacks of the other modules.
+  """
+
+  def __init__(
+    self,
+    request: stop.StopRequest,
+    scalars: Scalars,
+    children: int,
+    every: float,
+  ):
+    """children: of the whole search; every: seconds between lines on work
+    that is under way."""
+    self._request = request
+    self._scalars = scalars
+    self._children = children
+    self._every = every
+    self._said = time.monotonic()
+    self._trained = 0  # children of this process, and the seconds they took
+    self._seconds = 0.0
+    self._fit = None  # (stage, child), its first step here, and when
+
+  def _quiet_for_long(self) -> bool:
+    now = time.monotonic()
+    if now - self._said < self._every:
+      return False
+    self._said = now
+    return True
+
+  def say(self, line: str):
+    self._said = time.monotonic()
+    _log.info("%s", line)
+
+  def in_round(self, share: float, text: str):
+    """A round under way: `evaluators.Progress`."""
+    self._request.check()
+    if self._quiet_for_long():
+      _log.info("  %3.0f%% of the round%s", 100 * share, text and f", {text}")
+
+  def after_round(self, rows: list[Row], fresh: int, seconds: float):
+    """A finished round: all rows, the number of this round's, its seconds."""
+    self._trained += fresh
+    self._seconds += seconds
+    each = self._seconds / self._trained
+    good = [r for r in rows if r["reward"] is not None]
+    now = [r["reward"] for r in rows[-fresh:] if r["reward"] is not None]
+    best = max(good, key=lambda r: r["reward"], default=None)
+    mean = sum(now) / len(now) if now else None
+    failed = fresh - len(now)
+    words = [
+      f"round {rows[-1]['round'] + 1}: {len(rows)}/{self._children} children",
+      f"mean {mean:.4f}" if now else "",
+      f"best {best['reward']:.4f} (child {best['id']})" if best else "",
+      f"{failed} failed" if failed else "",
+      f"{each:.1f} s per child",
+    ]
+    left = self._children - len(rows)
+    if left > 0:
+      words.append(f"{duration(left * each)} to go")
+    self.say(", ".join(filter(None, words)))
+    values = {
+      "mean_reward": mean,
+      "best_reward": best["reward"] if best else None,
+      "failed": failed,
+      "round": rows[-1]["round"],
+      "seconds": round(seconds, 3),
+      "child_seconds": sum(r["seconds"] for r in rows[-fresh:]),
+    }
+    self._scalars.write(len(rows), values, "search")
+    self._request.check()
+
+  def in_fit(self, stage: str, child: int, step: int, horizon: int):
+    """A training of the final stage under way."""
+    self._request.check()
+    now = time.monotonic()
+    if self._fit is None or self._fit[0] != (stage, child):
+      # The first call compiles: it tells nothing of the time to go.
+      self._fit = (stage, child), step, now
+      return
+    if self._quiet_for_long():
+      _, first, start = self._fit
+      left = (horizon - step) * (now - start) / (step - first)
+      _log.info(
+        "  child %d, step %d/%d, %s to go", child, step, horizon, duration(left)
+      )
+
+  def after_point(self, row: Row):
+    """A point of a curve of the final stage."""
+    self._scalars.plot(row["step"], row, f"{row['stage']}_{row['id']}")

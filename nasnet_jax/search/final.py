@@ -1,0 +1,240 @@
+"""The final stage: rank the best children, train one, test it once.
+
+Three kinds of files say how far it is: `ranking.jsonl` has a line for every
+child that was retrained, `checkpoints/<stage>_<child>` the training under way,
+`retrain.jsonl` the curves up to that checkpoint. A process that comes later
+goes on from there.
+"""
+
+import logging
+import math
+import pathlib
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from nasnet_jax import fit
+from nasnet_jax.data import augment
+from nasnet_jax.models import stacked
+from nasnet_jax.search.rounds import child_seed
+from nasnet_jax.training import workdir
+
+_log = logging.getLogger(__name__)
+
+RANKING, CURVES = "ranking.jsonl", "retrain.jsonl"
+Row = dict[str, Any]
+
+
+class Settings(NamedTuple):
+  """Of the final stage.
+
+  Attributes:
+    top_k: children that are retrained and ranked.
+    rank: recipe of their training.
+    final: recipe of the best one's.
+    network: sizes of all of these networks.
+    augmentation: of their images.
+    seed: the search's.
+    checkpoint_seconds: a training saves its state this often, at most.
+  """
+
+  top_k: int
+  rank: fit.Recipe
+  final: fit.Recipe
+  network: stacked.NetworkConfig
+  augmentation: augment.Augmentation
+  seed: int
+  checkpoint_seconds: float = 60.0
+
+
+class Watch(NamedTuple):
+  """Who is told how a training goes.
+
+  Attributes:
+    tick: (stage, child, step, horizon), after each device call; may raise.
+    point: (row of retrain.jsonl), for every point of a curve.
+  """
+
+  tick: Callable[[str, int, int, int], None] = lambda *_: None
+  point: Callable[[Row], None] = lambda row: None
+
+
+def top_children(rows: list[Row], space, k: int) -> list[Row]:
+  """The k rows of best reward, one for each set of equal cells.
+
+  Of equal rewards the earlier child counts; of equal cells the one with the
+  better reward.
+  """
+  ok = [row for row in rows if row["status"] == "ok"]
+  chosen: dict[str, Row] = {}
+  for row in sorted(ok, key=lambda row: (-row["reward"], row["id"])):
+    if len(chosen) == k:
+      break
+    chosen.setdefault(space.key(row["decisions"]), row)
+  return list(chosen.values())
+
+
+def network_of(
+  space, decisions, config: stacked.NetworkConfig
+) -> stacked.StackedNetwork:
+  """The static network of a child, at any size."""
+  return stacked.StackedNetwork(
+    config, stacked.as_cells(space, space.decode(decisions))
+  )
+
+
+def num_params(params) -> int:
+  """Trainable parameters, the auxiliary head's left out."""
+  kept = {name: p for name, p in params.items() if name != "aux_head"}
+  return sum(leaf.size for leaf in jax.tree.leaves(kept))
+
+
+def rank(
+  folder: pathlib.Path,
+  children: list[Row],
+  space,
+  settings: Settings,
+  train: fit.Images,
+  valid: fit.Images,
+  watch: Watch,
+) -> list[Row]:
+  """Retrains the children on the training split.
+
+  Returns:
+    rows {id, reward, valid_accuracy, valid_correct, valid_examples, params},
+    the best first; of equal ones, the better reward, then the earlier child.
+  """
+  path = folder / RANKING
+  ranked = {
+    row["id"]: row
+    for row in workdir.keep_lines(path, lambda _: True, "of no child")
+  }
+  for child in children:
+    if child["id"] in ranked:
+      continue
+    network = network_of(space, child["decisions"], settings.network)
+    state, score = _train(
+      folder, "rank", child, network, settings, train, watch, valid
+    )
+    row = {
+      "id": child["id"],
+      "reward": child["reward"],
+      "valid_accuracy": score.accuracy,
+      "valid_correct": score.correct,
+      "valid_examples": score.examples,
+      "params": num_params(state.params),
+    }
+    workdir.append_lines(path, [row])
+    ranked[row["id"]] = row
+    shutil.rmtree(_checkpoints(folder, "rank", child), ignore_errors=True)
+  return sorted(
+    (ranked[child["id"]] for child in children),
+    key=lambda row: (-row["valid_correct"], -row["reward"], row["id"]),
+  )
+
+
+def train_best(
+  folder: pathlib.Path,
+  child: Row,
+  space,
+  settings: Settings,
+  train: fit.Images,
+  watch: Watch,
+) -> tuple[stacked.StackedNetwork, Any]:
+  """(network, TrainState) of one child, trained for the full length.
+
+  Args:
+    train: training and validation images together.
+  """
+  network = network_of(space, child["decisions"], settings.network)
+  state, _ = _train(folder, "final", child, network, settings, train, watch)
+  return network, state
+
+
+def _train(
+  folder,
+  stage: str,
+  child: Row,
+  network: stacked.StackedNetwork,
+  settings: Settings,
+  train: fit.Images,
+  watch: Watch,
+  valid: fit.Images | None = None,
+) -> tuple[Any, fit.Score | None]:
+  """(state at the end, its score on `valid`), going on where it stood."""
+  recipe = settings.rank if stage == "rank" else settings.final
+  evaluate = fit.make_evaluate(
+    network, settings.augmentation, recipe.eval_batch_size
+  )
+  horizon = recipe.horizon(len(train.labels))
+  mark = time.monotonic()
+  score = None
+  for point in fit.fit(
+    network,
+    recipe,
+    settings.augmentation,
+    train,
+    child_seed(settings.seed, child["id"]),
+    folder=_checkpoints(folder, stage, child),
+    should_save=_every(settings.checkpoint_seconds),
+    tick=lambda step: watch.tick(stage, child["id"], step, horizon),
+  ):
+    done = point.step == horizon
+    if valid is not None and (done or point.loss is not None):
+      score = evaluate(fit.variables_of(point.state), valid)
+    if point.loss is None:
+      _take_back(folder, stage, child, point.step)
+      continue
+    row = _curve_row(stage, child, point, score, time.monotonic() - mark)
+    mark = time.monotonic()
+    workdir.append_lines(folder / CURVES, [row])
+    watch.point(row)
+  return point.state, score
+
+
+def _checkpoints(folder, stage: str, child: Row) -> pathlib.Path:
+  return folder / "checkpoints" / f"{stage}_{child['id']}"
+
+
+def _every(seconds: float) -> Callable[[], bool]:
+  """True when that much time has passed since it last was."""
+  last = time.monotonic()
+
+  def is_time() -> bool:
+    nonlocal last
+    now = time.monotonic()
+    if now - last < seconds:
+      return False
+    last = now
+    return True
+
+  return is_time
+
+
+def _take_back(folder, stage: str, child: Row, step: int):
+  """Lines of the curve that this process is going to write again."""
+
+  def counts(row: Row) -> bool:
+    this = row.get("stage") == stage and row.get("id") == child["id"]
+    return not this or row["step"] <= step
+
+  workdir.keep_lines(folder / CURVES, counts, "to be written again")
+
+
+def _curve_row(stage, child: Row, point: fit.Point, score, seconds) -> Row:
+  def number(value: float) -> float | None:
+    return value if math.isfinite(value) else None  # JSON has no NaN
+
+  return {
+    "id": child["id"],
+    "stage": stage,
+    "step": point.step,
+    "epoch": round(point.epoch, 4),
+    "loss": number(point.loss),
+    "accuracy": number(point.accuracy),
+    "valid_accuracy": score.accuracy if score else None,
+    "seconds": round(seconds, 3),
+  }

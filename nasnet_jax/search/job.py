@@ -1,0 +1,294 @@
+"""The search job, from a config to a tested network and its report."""
+
+import contextlib
+import dataclasses
+import logging
+import pathlib
+import platform as machine
+import shutil
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax
+import jax
+import jaxlib
+import numpy as np
+from clu import parameter_overview, platform
+
+from nasnet_jax import __version__, fit, report
+from nasnet_jax.controllers import base
+from nasnet_jax.evaluators import Evaluator
+from nasnet_jax.search import final, rounds, setup, winner
+from nasnet_jax.search.console import Console
+from nasnet_jax.training import checkpoint, stop, workdir
+from nasnet_jax.training.scalars import Scalars
+
+_log = logging.getLogger(__name__)
+Row = dict[str, Any]
+
+
+class Parts(NamedTuple):
+  """All that a config stands for, checked, before anything is written."""
+
+  space: Any
+  controller: base.Controller
+  images: setup.Splits
+  evaluator: Evaluator
+  rounds: rounds.Settings
+  final: final.Settings
+
+
+def run(
+  config,
+  run_dir,
+  *,
+  command: str = "",
+  make_evaluator: Callable[..., Evaluator] = setup.get_evaluator,
+) -> dict[str, Any]:
+  """Searches, or goes on with a search, until `result.json` is there.
+
+  Args:
+    config: a ConfigDict as in `configs/search_digits.py`.
+    run_dir: the run's folder; made if it is not there.
+    command: how to start this again, for the report.
+    make_evaluator: (config, space, Splits, Augmentation) -> Evaluator.
+
+  Returns:
+    the content of result.json.
+
+  Raises:
+    Stopped: after Ctrl-C or SIGTERM; the same call goes on.
+    ValueError: one line: a config, a folder or data that cannot be used.
+    OSError: the folder cannot be written, or the disk is full.
+  """
+  with workdir.locked(run_dir) as folder, stop.on_signals() as request:
+    parts = _prepare(config, make_evaluator)
+    fingerprint = parts.images.all.fingerprint
+    workdir.claim(
+      folder / "config.json",
+      {**config.to_dict(), "data_fingerprint": fingerprint},
+      setup.MAY_CHANGE,
+    )
+    with _log_file(folder), Scalars(folder) as scalars:
+      if not (folder / winner.RESULT).exists():
+        console = Console(
+          request, scalars, parts.rounds.children, config.log.seconds
+        )
+        _describe(parts)
+        rows = _search(folder, parts, console)
+        found = _final_stage(folder, parts, rows, console)
+        result = _result(folder, config, parts, rows, found, scalars, command)
+        workdir.write_json(folder / winner.RESULT, result)
+        _tidy(folder)
+    if not (folder / "report.html").exists():
+      report.write_report(folder)
+    _log.info("%s", report.summary_text(folder))
+    _log.info("report: %s", folder / "report.html")
+  return winner.read_result(folder)
+
+
+def _prepare(config, make_evaluator) -> Parts:
+  space = setup.get_space(config)
+  controller = setup.get_controller(config, space)
+  settings = setup.round_settings(config)
+  images = setup.load_images(config)
+  aug = setup.get_augmentation(config, images)
+  final_settings = setup.final_settings(config, images.all.num_classes, aug)
+  shown = images
+  if config.search.shuffle_labels:
+    shown = setup.shuffled_labels(images, settings.seed)
+  evaluator = make_evaluator(config, space, shown, aug)
+  return Parts(space, controller, shown, evaluator, settings, final_settings)
+
+
+@contextlib.contextmanager
+def _log_file(folder: pathlib.Path):
+  """Everything that is said, and more, also goes to log.txt."""
+  handler = logging.FileHandler(folder / "log.txt")
+  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+  ours = logging.getLogger("nasnet_jax")
+  ours.addHandler(handler)
+  try:
+    yield
+  finally:
+    ours.removeHandler(handler)
+    handler.close()
+
+
+def _describe(parts: Parts):
+  """What is searched, in a line; a child's parameters, in the log file."""
+  space, images = parts.space, parts.images
+  words = (
+    f"space {space.name}, {space.num_blocks} blocks, {len(space.operations)}"
+    f" operations; {images.all.name}: {len(images.train.labels):,} images to"
+    f" train on, {len(images.valid.labels):,} to validate,"
+    f" {len(images.all.test_labels):,} to test; {jax.device_count()}"
+    f" {jax.default_backend()} device(s)"
+  )
+  _log.info("%s", words)
+  platform.work_unit().set_notes(words)
+  child = space.sample(np.random.default_rng(parts.rounds.seed), 1)[0]
+  network = final.network_of(space, child, parts.final.network)
+  state = jax.eval_shape(
+    lambda: fit.init_state(
+      network, parts.final.final, images.all.image_shape, 1, 0
+    )
+  )
+  _log.debug(
+    "a random child at the size of the final stage:\n%s",
+    parameter_overview.get_parameter_overview(
+      state.params, include_stats=False
+    ),
+  )
+
+
+def _search(folder, parts: Parts, console: Console) -> list[Row]:
+  return rounds.run(
+    folder,
+    parts.controller,
+    parts.evaluator,
+    parts.rounds,
+    progress=console.in_round,
+    finished=console.after_round,
+  )
+
+
+class Found(NamedTuple):
+  """What the final stage gave: ranking rows, the best child, its score."""
+
+  ranking: list[Row]
+  child: Row
+  network: Any
+  params: int
+  score: fit.Score
+
+
+def _final_stage(folder, parts: Parts, rows, console: Console) -> Found:
+  """Ranks the best children, trains the first on all training images, and
+  tests it, once."""
+  children = final.top_children(rows, parts.space, parts.final.top_k)
+  if not children:
+    raise ValueError(
+      f"all {len(rows)} children failed, none can win: lower"
+      " child.learning_rate, and start again in another folder"
+    )
+  watch = final.Watch(console.in_fit, console.after_point)
+  images = parts.images
+  train = fit.on_device(*images.train)
+  valid = fit.on_device(*images.valid)
+  console.say(
+    f"ranking the best {len(children)}: {parts.final.rank.epochs} epochs each"
+  )
+  ranking = final.rank(
+    folder, children, parts.space, parts.final, train, valid, watch
+  )
+  best = next(row for row in rows if row["id"] == ranking[0]["id"])
+  console.say(
+    f"training child {best['id']} on training and validation images:"
+    f" {parts.final.final.epochs} epochs"
+  )
+  both = fit.Images(
+    np.concatenate([images.train.images, images.valid.images]),
+    np.concatenate([images.train.labels, images.valid.labels]),
+  )
+  network, state = final.train_best(
+    folder, best, parts.space, parts.final, fit.on_device(*both), watch
+  )
+  weights = fit.variables_of(state)
+  evaluate = fit.make_evaluate(
+    network, parts.final.augmentation, parts.final.final.eval_batch_size
+  )
+  test = fit.on_device(images.all.test_images, images.all.test_labels)
+  score = evaluate(weights, test)
+  checkpoint.write(folder / winner.WEIGHTS, weights)
+  return Found(ranking, best, network, final.num_params(state.params), score)
+
+
+def _result(
+  folder, config, parts: Parts, rows, found: Found, scalars, command: str
+) -> dict[str, Any]:
+  """result.json, from which alone the winner can be rebuilt."""
+  space, images = parts.space, parts.images
+
+  def genotype(child: Row):
+    return space.to_json(space.decode(child["decisions"]))
+
+  by_id = {row["id"]: row for row in rows}
+  top_k = [
+    {
+      **row,
+      "macs": by_id[row["id"]]["macs"],
+      "genotype": genotype(by_id[row["id"]]),
+    }
+    for row in found.ranking
+  ]
+  return {
+    "version": __version__,
+    "space": space.name,
+    "space_options": {
+      "num_blocks": space.num_blocks,
+      "operations": list(space.operations),
+    },
+    "controller": config.search.controller,
+    "seed": config.search.seed,
+    "winner": {
+      "id": found.child["id"],
+      "decisions": found.child["decisions"],
+      "genotype": genotype(found.child),
+      "params": found.params,
+      "macs": found.child["macs"],
+    },
+    "top_k": top_k,
+    "test_accuracy": found.score.accuracy,
+    "test_correct": found.score.correct,
+    "test_examples": found.score.examples,
+    "eval_batch_size": parts.final.final.eval_batch_size,
+    "network": winner.describe_network(parts.final.network),
+    "augmentation": dataclasses.asdict(parts.final.augmentation),
+    "data": {
+      "name": images.all.name,
+      "note": images.all.note,
+      "classes": list(images.all.class_names),
+      "image_shape": list(images.all.image_shape),
+      "train": len(images.train.labels),
+      "valid": len(images.valid.labels),
+      "fingerprint": images.all.fingerprint,
+      "load": images.load,
+    },
+    "cost": _cost(folder, rows, scalars),
+    "environment": _environment(),
+    "command": command,
+    "how_to_load": (
+      "from nasnet_jax import search\n"
+      f"winner = search.load_winner({str(folder)!r})\n"
+      "logits = winner.predict(images)  # uint8"
+      f"[N, {', '.join(map(str, images.all.image_shape))}]"
+    ),
+  }
+
+
+def _cost(folder, rows: list[Row], scalars: Scalars) -> dict[str, float]:
+  curves = workdir.keep_lines(folder / final.CURVES, lambda _: True, "")
+  retraining = sum(row["seconds"] for row in curves)
+  searching = sum(r["seconds"] for r in scalars.rows if r["group"] == "search")
+  return {
+    "children": len(rows),
+    "child_seconds": round(sum(row["seconds"] for row in rows), 3),
+    "total_seconds": round(searching + retraining, 3),
+  }
+
+
+def _environment() -> dict[str, str]:
+  return {
+    "python": machine.python_version(),
+    "jax": jax.__version__,
+    "jaxlib": jaxlib.__version__,
+    "flax": flax.__version__,
+    "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    "machine": machine.platform(),
+  }
+
+
+def _tidy(folder: pathlib.Path):
+  """The checkpoints of a finished run serve no purpose: its weights do."""
+  shutil.rmtree(folder / "checkpoints", ignore_errors=True)

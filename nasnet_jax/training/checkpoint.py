@@ -1,0 +1,198 @@
+"""Checkpoints with Orbax: whole or not there, and strict about names.
+
+A folder holds one checkpoint per step. Orbax writes it under another name and
+renames it at the end; a checksum inside notices what changed on the disk
+later. Leaves are saved flat, by their path in the tree, so the code may change
+containers, not names.
+"""
+
+import errno
+import logging
+import os
+import pathlib
+import shutil
+import zlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+_log = logging.getLogger(__name__)
+_CHECKSUM = "checksum"
+
+
+class CheckpointError(ValueError):
+  """A checkpoint that does not fit or is damaged; the message is one line."""
+
+
+def save(folder, step: int, tree: Any, keep: int = 2):
+  """Writes `folder/step`, then removes all but the newest `keep`.
+
+  Raises:
+    OSError: if it cannot be written; a full disk says so.
+  """
+  folder = pathlib.Path(folder).absolute()
+  _remove_leftovers(folder)
+  write(folder / str(step), tree)
+  for old in steps(folder)[:-keep]:
+    _remove(folder / str(old))
+
+
+def write(path, tree: Any):
+  """Writes one checkpoint, whole or not at all; replaces an older one.
+
+  Raises:
+    OSError: as `save`.
+  """
+  path = pathlib.Path(path).absolute()
+  flat = _flatten(tree)
+  flat[_CHECKSUM] = np.array(_checksum(flat), np.int64)
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ocp.StandardCheckpointer() as checkpointer:
+      checkpointer.save(path, flat, force=True)
+  except OSError:
+    raise
+  except Exception as error:  # TensorStore's own kinds, by their text
+    if "No space left" in str(error) or "File too large" in str(error):
+      raise OSError(
+        errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)
+      ) from error
+    raise
+
+
+def restore(folder, template: Any) -> tuple[int, Any] | None:
+  """The newest good checkpoint of a folder.
+
+  A damaged one is left out with a line in the log, and the one before taken.
+
+  Args:
+    folder: as given to `save`; it need not exist.
+    template: a tree of the same names, shapes and types.
+
+  Returns:
+    (step, tree), or None if there is none.
+
+  Raises:
+    CheckpointError: if names or shapes differ from the template's.
+  """
+  for step in reversed(steps(folder)):
+    path = pathlib.Path(folder) / str(step)
+    try:
+      return step, read(path, template)
+    except DamagedError as error:
+      _log.warning("%s; taking the one before, if there is one", error)
+  return None
+
+
+class DamagedError(CheckpointError):
+  """Half written, or changed on the disk."""
+
+
+def read(path, template: Any) -> Any:
+  """One checkpoint as a tree like the template.
+
+  Raises:
+    DamagedError: if it is not whole.
+    CheckpointError: listing missing and unexpected names, or other shapes.
+  """
+  path = pathlib.Path(path).absolute()
+  wanted = _flatten(template)
+  try:
+    with ocp.StandardCheckpointer() as checkpointer:
+      saved = dict(checkpointer.metadata(path).item_metadata.items())
+      saved.pop(_CHECKSUM)
+  except Exception as error:
+    raise _damaged(path, error) from error
+  _compare(path, saved, wanted)
+  try:
+    with ocp.StandardCheckpointer() as checkpointer:
+      target = {**wanted, _CHECKSUM: np.zeros((), np.int64)}
+      flat = checkpointer.restore(path, target)
+    checksum = int(flat.pop(_CHECKSUM))
+  except Exception as error:
+    raise _damaged(path, error) from error
+  if checksum != _checksum(flat):
+    raise _damaged(path, "its checksum differs")
+  leaves = [flat[name] for name in wanted]
+  return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def steps(folder) -> list[int]:
+  """The steps of a folder's checkpoints, ascending; [] without a folder."""
+  folder = pathlib.Path(folder)
+  if not folder.is_dir():
+    return []
+  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+
+
+def _flatten(tree) -> dict[str, Any]:
+  """{dotted path: leaf}; NumPy scalars become arrays, which Orbax wants."""
+  flat = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    name = jax.tree_util.keystr(path, simple=True, separator=".")
+    is_array = isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)
+    flat[name] = leaf if is_array else np.asarray(leaf)
+  return flat
+
+
+def _checksum(flat: dict[str, Any]) -> int:
+  """CRC-32 of all leaves by name; 0 if some lie on other hosts."""
+  result = 0
+  for name in sorted(flat):
+    leaf = flat[name]
+    if not getattr(leaf, "is_fully_addressable", True):
+      return 0
+    content = np.ascontiguousarray(leaf)
+    result = zlib.crc32(name.encode(), result)
+    result = zlib.crc32(content.view(np.uint8).data, result)
+  return result
+
+
+def _compare(path, saved, wanted):
+  missing = sorted(set(wanted) - set(saved))
+  unexpected = sorted(set(saved) - set(wanted))
+  other = [
+    f"{name} {tuple(saved[name].shape)} instead of {tuple(wanted[name].shape)}"
+    for name in sorted(set(saved) & set(wanted))
+    if tuple(saved[name].shape) != tuple(wanted[name].shape)
+  ]
+  faults = [
+    f"{what}: {_listed(names)}"
+    for what, names in (
+      ("missing", missing),
+      ("unexpected", unexpected),
+      ("of another shape", other),
+    )
+    if names
+  ]
+  if faults:
+    raise CheckpointError(
+      f"checkpoint {path} does not fit; {'; '.join(faults)}"
+    )
+
+
+def _listed(names: list[str]) -> str:
+  rest = f" and {len(names) - 8} more" if len(names) > 8 else ""
+  return ", ".join(names[:8]) + rest
+
+
+def _damaged(path, why) -> DamagedError:
+  first = str(why).strip().partition("\n")[0][:100]
+  return DamagedError(f"checkpoint {path} is damaged ({first})")
+
+
+def _remove_leftovers(folder: pathlib.Path):
+  """What killed processes left half written or half removed."""
+  if folder.is_dir():
+    for path in folder.iterdir():
+      if not path.name.isdigit():
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove(path: pathlib.Path):
+  """Under another name first: a half-removed one must not look whole."""
+  gone = path.with_name(f"removed-{path.name}")
+  os.replace(path, gone)
+  shutil.rmtree(gone, ignore_errors=True)

@@ -1,0 +1,88 @@
+"""The loop around the step: whatever trains one state goes through here.
+
+advance = compile_steps(step_fn)
+for state, totals in run(state, advance, until=..., ...):
+  report, save, evaluate
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from nasnet_jax.training import metrics
+from nasnet_jax.training.state import TrainState
+
+# (state, data) -> (state, metrics): one update, which picks its own batch.
+StepFn = Callable[[TrainState, Any], tuple[TrainState, dict]]
+# (state, totals, data, n) -> (state, totals): n updates in one device call.
+Advance = Callable[..., tuple[TrainState, metrics.Totals]]
+
+
+def compile_steps(step_fn: StepFn) -> Advance:
+  """Compiles an update so that one device call makes n of them.
+
+  One update stands outside of any loop: on CPU a convolution inside one is
+  many times slower. More than one share a loop whose length is an argument,
+  so all lengths share one program. The state given in is donated.
+  """
+
+  def once(state, totals, data):
+    state, step_metrics = step_fn(state, data)
+    return state, metrics.add(totals, step_metrics)
+
+  def many(state, totals, data, n):
+    return jax.lax.fori_loop(
+      0, n, lambda _, carry: once(*carry, data), (state, totals)
+    )
+
+  donated = functools.partial(jax.jit, donate_argnums=0)
+  once, many = donated(once), donated(many)
+
+  def advance(state, totals, data, n: int):
+    if n == 1:
+      return once(state, totals, data)
+    return many(state, totals, data, jnp.int32(n))
+
+  return advance
+
+
+def run(
+  state: TrainState,
+  advance: Advance,
+  data: Any,
+  *,
+  steps_per_call: int,
+  report_every: int,
+  tick: Callable[[int], None] = lambda step: None,
+) -> Iterator[tuple[TrainState, metrics.Totals]]:
+  """Trains to the state's horizon.
+
+  Yields (state, totals since the last yield) at every multiple of
+  `report_every` steps and at the horizon: a run that starts from a state
+  yielded here goes on exactly as this one does.
+
+  Args:
+    state: given up: its buffers are donated.
+    advance: from `compile_steps`.
+    data: what the step picks its batches from, on the device.
+    steps_per_call: updates per device call, at most.
+    report_every: in steps.
+    tick: called with the step after each device call; it may raise to stop.
+  """
+  step, horizon = int(state.step), int(state.horizon)
+  while step < horizon:
+    target = min(horizon, (step // report_every + 1) * report_every)
+    totals = metrics.Totals.empty()
+    while step < target:
+      n = min(steps_per_call, target - step)
+      before = totals
+      state, totals = advance(state, totals, data, n)
+      # One call may wait in the device's queue, not hundreds: a stop should
+      # come soon, and so should the first sign of life.
+      jax.block_until_ready(before)
+      step += n
+      tick(step)
+    yield state, totals

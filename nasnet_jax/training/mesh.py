@@ -1,0 +1,75 @@
+"""The host before JAX starts, and the mesh of devices after.
+
+`prepare_host` writes environment variables that JAX reads once, so nothing
+here imports JAX at its top.
+"""
+
+import os
+import pathlib
+
+# XLA:CPU aborts the process when devices reach a collective more than 40 s
+# apart, which unequal children do.
+_TIMEOUTS = {
+  "--xla_cpu_collective_call_warn_stuck_timeout_seconds": 600,
+  "--xla_cpu_collective_call_terminate_timeout_seconds": 3600,
+}
+_DEVICES = "--xla_force_host_platform_device_count"
+
+
+def prepare_host(cpu_devices: int = 1):
+  """Sets XLA's flags and where compiled programs are kept.
+
+  Call it before JAX is first used. What the user has set stays.
+
+  Args:
+    cpu_devices: how many devices the CPU pretends to be. Other platforms are
+      not affected.
+  """
+  wanted = dict(_TIMEOUTS)
+  if cpu_devices > 1:
+    wanted[_DEVICES] = cpu_devices
+  flags = os.environ.get("XLA_FLAGS", "")
+  for name, value in wanted.items():
+    if name not in flags:
+      flags += f" {name}={value}"
+  os.environ["XLA_FLAGS"] = flags.strip()
+  cache = pathlib.Path.home() / ".cache" / "nasnet_jax" / "jax"
+  defaults = {
+    "JAX_COMPILATION_CACHE_DIR": str(cache),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "2",  # XLA's own notices, not its errors
+  }
+  for name, value in defaults.items():
+    os.environ.setdefault(name, value)
+
+
+def make_mesh(arch: int = 0, data: int = 1):
+  """The mesh ('arch', 'data'): children over one axis, batches over the other.
+
+  Args:
+    arch: devices along `arch`; 0: as many as there are for this `data`.
+    data: devices that share each child's batch.
+
+  Raises:
+    ValueError: in one line, if the devices cannot be laid out so.
+  """
+  import jax
+
+  count = jax.device_count()
+  if arch < 0 or data < 1:
+    raise ValueError(f"mesh is {arch} x {data}: give arch >= 0 and data >= 1")
+  size = (arch or count // data) * data
+  if not size or count % size:
+    shape = f"{arch or 'the rest'} x {data}"
+    raise ValueError(
+      f"a mesh of {shape} does not fit {count} device(s): mesh.arch times"
+      f" mesh.data must divide {count}"
+    )
+  if not arch and count % data:
+    raise ValueError(f"mesh.data {data} does not divide {count} devices")
+  # jax.make_mesh would make the axes Explicit, and with them every type.
+  auto = (jax.sharding.AxisType.Auto,) * 2
+  devices = jax.devices()[:size]
+  return jax.make_mesh(
+    (size // data, data), ("arch", "data"), axis_types=auto, devices=devices
+  )

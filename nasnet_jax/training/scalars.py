@@ -1,0 +1,60 @@
+"""Numbers over time: metrics.jsonl and TensorBoard; and times in words."""
+
+import math
+import pathlib
+from typing import Any
+
+import tensorboardX
+
+from nasnet_jax.training import workdir
+
+
+class Scalars:
+  """Writes numbers into a run's folder; a context manager.
+
+  Attributes:
+    rows: all lines of metrics.jsonl, those of earlier processes too.
+  """
+
+  def __init__(self, folder):
+    self._path = pathlib.Path(folder) / "metrics.jsonl"
+    self.rows = workdir.keep_lines(self._path, lambda _: True, "")
+    self._board = tensorboardX.SummaryWriter(
+      str(pathlib.Path(folder) / "tensorboard")
+    )
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self._board.close()
+
+  def write(self, step: int, values: dict[str, float | None], group: str):
+    """One line, and one point per number; None and NaN are left out.
+
+    Args:
+      step: along the x axis.
+      values: by name.
+      group: of curves, such as "search".
+    """
+    row = {k: v for k, v in values.items() if v is not None and v == v}
+    row = {"group": group, "step": step, **row}
+    workdir.append_lines(self._path, [row])
+    self.rows.append(row)
+    self.plot(step, row, group)
+
+  def plot(self, step: int, values: dict[str, Any], group: str):
+    """TensorBoard only: for curves that have a file of their own."""
+    for name, value in values.items():
+      if isinstance(value, float) and math.isfinite(value):
+        self._board.add_scalar(f"{group}/{name}", value, step)
+    self._board.flush()
+
+
+def duration(seconds: float) -> str:
+  """ "42 s", "3.5 min" or "2.1 h"."""
+  if seconds < 100:
+    return f"{seconds:.0f} s"
+  if seconds < 6000:
+    return f"{seconds / 60:.1f} min"
+  return f"{seconds / 3600:.1f} h"
