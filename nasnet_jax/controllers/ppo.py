@@ -120,7 +120,8 @@ def ppo(
   - Ratios are taken to the log-probabilities at sampling time (in
     `Proposals.extras`), so answers that come updates later count correctly.
 
-  Replay is exact with the same library versions on the same kind of machine.
+  Replay is exact with the same library versions on the same kind of machine,
+  whatever its number of cores.
 
   Args:
     num_choices: the space's decisions; each at least 1.
@@ -220,13 +221,13 @@ class _Step(NamedTuple):
   """What one step of the LSTM reads; stacked over D, the input of a scan.
 
   Attributes:
-    gates: f32[C, 4H], the gates' share of each possible last decision.
+    embedding: f32[C, E], of each possible last decision.
     head_kernel: f32[H, C].
     head_bias: f32[C].
     allowed: bool[C].
   """
 
-  gates: Any
+  embedding: Any
   head_kernel: Any
   head_bias: Any
   allowed: Any
@@ -234,17 +235,18 @@ class _Step(NamedTuple):
 
 def _steps(params: Params, num_choices) -> _Step:
   width = params.head_bias.shape[-1]
-  # Embeddings pass through the input kernel once per choice, not once per
-  # child: half of the work of sampling a large batch.
-  gates = params.embedding @ params.input_kernel + params.bias
   allowed = np.arange(width) < np.asarray(num_choices)[:, None]
-  return _Step(gates, params.head_kernel, params.head_bias, allowed)
+  return _Step(params.embedding, params.head_kernel, params.head_bias, allowed)
 
 
 def _logits(params: Params, carry, previous, step: _Step):
   """One LSTM step. Returns ((hidden, cell) f32[n, H], logits f32[n, C])."""
   hidden, cell = carry
-  gates = step.gates[previous] + hidden @ params.hidden_kernel
+  # Embeddings pass through the input kernel once per choice, not once per
+  # child: half of the work of sampling a large batch. (In one product for all
+  # steps, JAX 0.10's sums would depend on the number of cores.)
+  inputs = step.embedding @ params.input_kernel + params.bias
+  gates = inputs[previous] + hidden @ params.hidden_kernel
   enter, forget, new, leave = jnp.split(gates, 4, axis=-1)
   cell = jax.nn.sigmoid(forget) * cell + jax.nn.sigmoid(enter) * jnp.tanh(new)
   hidden = jax.nn.sigmoid(leave) * jnp.tanh(cell)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import pathlib
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from nasnet_jax.controllers import base, journal, make
 
 CHOICES = (2, 3, 1, 4, 13, 2)
+LONG = (2, 13, 5, 1, 7) * 8  # long enough for sums split among cores
 OPTIONS = {"hidden": 8, "epochs": 2}
 
 
@@ -26,9 +28,9 @@ def digest(tree):
   return hashlib.sha256(b"".join(leaves)).hexdigest()
 
 
-def write(path, rounds=3, options=OPTIONS):
+def write(path, rounds=3, num_choices=CHOICES, options=OPTIONS):
   """A journal of some rounds of 16, a child left pending in each; its state."""
-  controller = make("ppo", CHOICES, **options)
+  controller = make("ppo", num_choices, **options)
   state = controller.init(key(0))
   for i in range(rounds):
     proposals, state = controller.ask(state, key(i), 16)
@@ -89,19 +91,27 @@ def test_no_journal_is_an_empty_one(tmp_path):
 
 
 @pytest.mark.smoke
-def test_another_process_replays_to_the_same_bits(tmp_path):
+def test_another_process_on_one_core_replays_to_the_same_bits(tmp_path):
   path = tmp_path / "journal.jsonl"
-  state = write(path)
+  state = write(path, num_choices=LONG, options={})
   script = (
-    "import sys; sys.path.insert(0, sys.argv[1]); import test_journal as t;"
-    "print(t.digest(t.replay(sys.argv[2]).state))"
+    "import os, sys;"
+    "hasattr(os, 'sched_setaffinity') and os.sched_setaffinity(0,"
+    " [min(os.sched_getaffinity(0))]);"
+    "sys.path.insert(0, sys.argv[1]); import test_journal as t;"
+    "c = t.make('ppo', t.LONG);"
+    "r = t.journal.replay(c, t.key(0), t.journal.read(sys.argv[2]));"
+    "print(t.digest(r.state))"
   )
   here = str(pathlib.Path(__file__).parent)
+  # The flags' fake devices would give both processes as many threads.
+  environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
   process = subprocess.run(
     [sys.executable, "-c", script, here, str(path)],
     capture_output=True,
     text=True,
     check=True,
+    env=environment,
   )
   assert process.stdout.split()[-1] == digest(state)
 
