@@ -22,7 +22,7 @@ from nasnet_jax.data import augment as aug
 from nasnet_jax.data import batches
 from nasnet_jax.models import any_cell, kernels, mixed, stacked
 from nasnet_jax.models import drop_path as dp
-from nasnet_jax.models.any_cell import CellShape, Genes, Output
+from nasnet_jax.models.any_cell import Genes, Output
 from nasnet_jax.spaces.genotype import CONCAT, Genotype
 from nasnet_jax.training import losses, optimizers, schedules
 from nasnet_jax.training.state import TrainState
@@ -73,7 +73,8 @@ class Network(NamedTuple):
     apply: (params, batch_stats, genotype, images f32[N, H, W, C], drop or
       None, train) -> (logits f32[N, classes], batch_stats).
     cells: `stacked.plan`.
-    shapes: `CellShape` of each cell.
+    shapes, mixes: `CellShape` and mixed operation of each cell.
+    genotype_shapes: shapes and types of one child's genotype.
   """
 
   init: Callable
@@ -81,6 +82,7 @@ class Network(NamedTuple):
   cells: tuple
   shapes: tuple
   mixes: tuple
+  genotype_shapes: Genotype
 
 
 def genes_of(genotype: Genotype, kind: int) -> Genes:
@@ -94,6 +96,7 @@ def make_network(
   operations: tuple[str, ...],
   num_blocks: int,
   image_shape: tuple[int, int, int],
+  num_kinds: int = 2,
   concat_combiner: bool = False,
   concat_inputs: bool = False,
 ) -> Network:
@@ -104,6 +107,7 @@ def make_network(
     operations: names; genotypes index them.
     num_blocks: B.
     image_shape: (H, W, C).
+    num_kinds: cells of a genotype: 2, or 1 that serves both strides.
     concat_combiner: whether genotypes may combine by concatenation.
     concat_inputs: whether they may concatenate states 0 and 1.
   """
@@ -111,7 +115,7 @@ def make_network(
     raise ValueError("a child has no auxiliary head and no dropout")
   num = config.numerics
   cells = stacked.plan(config)
-  shapes = _cell_shapes(config, cells, num_blocks, image_shape[:2])
+  shapes = stacked.cell_shapes(config, num_blocks, image_shape[:2])
   parts = [
     any_cell.make_cell(
       shape, operations, num_blocks, num, concat_combiner, concat_inputs
@@ -179,21 +183,20 @@ def make_network(
     return flat @ head["kernel"] + head["bias"], new
 
   mixes = tuple(part.mix for part in parts)
-  return Network(init, apply, cells, shapes, mixes)
+  genotype_shapes = _genotype_shapes(num_kinds, num_blocks)
+  return Network(init, apply, cells, shapes, mixes, genotype_shapes)
 
 
-def _cell_shapes(config, cells, num_blocks, side) -> tuple[CellShape, ...]:
-  outputs = [(1, config.stem_multiplier * config.features, tuple(side))]
-  shapes = []
-  for cell in cells:
-    slots, width, side = outputs[cell.current]
-    previous = None if cell.previous is None else outputs[cell.previous]
-    shape = CellShape(
-      cell.features, cell.stride, side, (slots, width), previous
-    )
-    shapes.append(shape)
-    outputs.append((num_blocks + 2, cell.features, shape.out_side))
-  return tuple(shapes)
+def _genotype_shapes(num_kinds: int, num_blocks: int) -> Genotype:
+  shape = jax.ShapeDtypeStruct
+  blocks = (num_kinds, num_blocks)
+  return Genotype(
+    inputs=shape((*blocks, 2), jnp.int32),
+    ops=shape((*blocks, 2), jnp.int32),
+    combine=shape(blocks, jnp.int32),
+    active=shape(blocks, jnp.bool_),
+    concat=shape((num_kinds, num_blocks + 2), jnp.bool_),
+  )
 
 
 def _masks(drop, genes, operations, cell: int, batch: int) -> Array:
@@ -221,16 +224,18 @@ class Population(NamedTuple):
 
   Attributes:
     slots: devices on `arch` times width.
-    init: (genotypes, seeds uint32[slots], horizons int32[slots]) -> state.
-    refill: (state, old?, ...) see `PopulationEvaluator`.
+    empty: () -> state in which no slot has anything to do.
+    refill: (state, fresh bool[slots], seeds uint32[slots], horizons
+      int32[slots], genotypes) -> state; starts a new child where fresh.
     train: (state, genotypes, data) -> (state, metrics f32[slots] by name):
       `steps_per_call` updates of every child that is not done yet.
-    count_correct: (state, genotypes, data) -> int32[slots].
+    count_correct: (state, which bool[slots], genotypes, data) ->
+      int32[slots], 0 where not asked.
   """
 
   slots: int
   network: Network
-  init: Callable
+  empty: Callable
   refill: Callable
   train: Callable
   count_correct: Callable
@@ -354,7 +359,13 @@ def make_population(
     num_valid, recipe.eval_batch_size
   )
 
-  def count_child(state, genotype, data):
+  def count_child(state, which, genotype, data):
+    def count(_):
+      return count_all(state, genotype, data)
+
+    return lax.cond(which, count, lambda _: jnp.int32(0), None)
+
+  def count_all(state, genotype, data):
     def batch(total, xs):
       index, counts = xs
       if axis:
@@ -374,18 +385,15 @@ def make_population(
     total, _ = lax.scan(batch, jnp.int32(0), (eval_index, eval_counts))
     return lax.psum(total, axis) if axis else total
 
-  def init(genotypes, seeds, horizons):
-    def local(seeds, horizons, genotypes):
-      return over_children(init_child, seeds, horizons, genotypes)
-
-    sharded = jax.shard_map(
-      local,
-      mesh=mesh,
-      in_specs=(children, children, children),
-      out_specs=children,
-      check_vma=False,
-    )
-    return jax.jit(sharded)(seeds, horizons, genotypes)
+  def empty():
+    scalar = jax.ShapeDtypeStruct((), jnp.int32)
+    seed = jax.ShapeDtypeStruct((), jnp.uint32)
+    genotype = network.genotype_shapes
+    one = jax.eval_shape(init_child, seed, scalar, genotype)
+    sharding = NamedSharding(mesh, children)
+    zeros = lambda s: jnp.zeros((slots, *s.shape), s.dtype)
+    make = jax.jit(lambda: jax.tree.map(zeros, one), out_shardings=sharding)
+    return make()
 
   def train_local(state, genotypes, data):
     one = lambda state, genotype: train_child(state, genotype, data)
@@ -394,21 +402,23 @@ def make_population(
   def refill_local(state, fresh, seeds, horizons, genotypes):
     return over_children(refill_child, state, fresh, seeds, horizons, genotypes)
 
-  def count_local(state, genotypes, data):
-    one = lambda state, genotype: count_child(state, genotype, data)
-    return over_children(one, state, genotypes)
+  def count_local(state, which, genotypes, data):
+    def one(state, which, genotype):
+      return count_child(state, which, genotype, data)
+
+    return over_children(one, state, which, genotypes)
 
   count = jax.shard_map(
     count_local,
     mesh=mesh,
-    in_specs=(children, children, everywhere),
+    in_specs=(children, children, children, everywhere),
     out_specs=children,
     check_vma=False,
   )
   return Population(
     slots,
     network,
-    init,
+    empty,
     shard(refill_local, (children,) * 5),
     shard(train_local, (children, children, everywhere)),
     jax.jit(count),
@@ -504,7 +514,7 @@ def _extract_cell(params, stats, genes, shape, mix, current, previous):
       add(
         "fit_previous", {"project": inner}, {"project": stats["fit_previous"]}
       )
-  raw_places, _ = any_cell._groups(shape, genes.active.shape[0])
+  raw_places, _ = any_cell.groups_of(shape, genes.active.shape[0])
   branch, _ = any_cell.branch_numbers(genes, mix, raw_places)
   row = lambda tree, *i: jax.tree.map(lambda x: x[i], tree)
   for b in np.flatnonzero(genes.active):

@@ -23,6 +23,7 @@ from nasnet_jax.models.layers import (
   kernel_std,
   shift_by_one,
 )
+from nasnet_jax.models.stacked import CellShape
 
 Array = jax.Array
 
@@ -316,28 +317,6 @@ class AnyCell(NamedTuple):
   mix: mixed.Mixed
 
 
-class CellShape(NamedTuple):
-  """What is static about a cell.
-
-  Attributes:
-    features: F.
-    stride: 1, 2.
-    side: (h, w) of its inputs.
-    current: (slots, F) of h_i.
-    previous: (slots, F, side) of h_{i-1}; None in the first cell.
-  """
-
-  features: int
-  stride: int
-  side: tuple[int, int]
-  current: tuple[int, int]
-  previous: tuple[int, int, tuple[int, int]] | None
-
-  @property
-  def out_side(self) -> tuple[int, int]:
-    return tuple(-(-s // self.stride) for s in self.side)
-
-
 def make_cell(
   shape: CellShape,
   operations: tuple[str, ...],
@@ -353,7 +332,7 @@ def make_cell(
       cell does, NASNet-A does.
   """
   features, stride = shape.features, shape.stride
-  raw_places, groups = _groups(shape, num_blocks)
+  raw_places, groups = groups_of(shape, num_blocks)
   mix = mixed.make(operations, groups, features, numerics)
   blocks = make_blocks(mix, numerics, raw_places, concat_combiner)
   fitted = [s for s in (0, 1) if raw_places[s] >= 0 and concat_inputs]
@@ -533,7 +512,7 @@ def make_cell(
   return AnyCell(init, apply, mix)
 
 
-def _groups(shape: CellShape, num_blocks: int):
+def groups_of(shape: CellShape, num_blocks: int):
   """(place of each state in the raw stack or -1, groups for `mixed.make`)."""
   places = [-1] * (num_blocks + 2)
   own = ((*shape.out_side, shape.features), 1)
@@ -590,6 +569,3 @@ def init_classifier(rng, numerics, used, width, num_classes):
   unit = jax.random.truncated_normal(rng, -2.0, 2.0, shape)
   mask = jnp.repeat(used, width)[:, None]
   return {"kernel": unit * std * mask, "bias": jnp.zeros(num_classes)}
-
-
-Variables = Any

@@ -93,6 +93,55 @@ def plan(config: NetworkConfig) -> tuple[CellPlan, ...]:
   return tuple(cells)
 
 
+class CellShape(NamedTuple):
+  """What is static about a cell.
+
+  Attributes:
+    features: F.
+    stride: 1, 2.
+    side: (h, w) of its inputs.
+    current: (slots, F) of h_i.
+    previous: (slots, F, side) of h_{i-1}; None in the first cell.
+  """
+
+  features: int
+  stride: int
+  side: tuple[int, int]
+  current: tuple[int, int]
+  previous: tuple[int, int, tuple[int, int]] | None
+
+  @property
+  def out_side(self) -> tuple[int, int]:
+    return tuple(-(-s // self.stride) for s in self.side)
+
+
+def cell_shapes(
+  config: NetworkConfig, num_blocks: int, side: tuple[int, int]
+) -> tuple[CellShape, ...]:
+  """The shape of each cell of `plan`, if outputs hold all B + 2 states.
+
+  Raises:
+    ValueError: for images too small to be halved so often.
+  """
+  cells = plan(config)
+  outputs = [(1, config.stem_multiplier * config.features, tuple(side))]
+  shapes = []
+  for cell in cells:
+    slots, width, side = outputs[cell.current]
+    if cell.stride > 1 and min(side) < 2:
+      raise ValueError(
+        f"images are too small for {config.num_reductions} reductions: lower"
+        " network.num_reductions or take larger images"
+      )
+    previous = None if cell.previous is None else outputs[cell.previous]
+    shape = CellShape(
+      cell.features, cell.stride, side, (slots, width), previous
+    )
+    shapes.append(shape)
+    outputs.append((num_blocks + 2, cell.features, shape.out_side))
+  return tuple(shapes)
+
+
 def aux_position(config: NetworkConfig) -> int | None:
   """Index in `plan` of the cell that feeds the auxiliary head: the last one
   before the last reduction."""

@@ -1,0 +1,143 @@
+"""Trainable parameters and multiply-accumulates, of modules and genotypes.
+
+MACs are those of convolutions and dense layers only, per image; batch norm,
+pooling, additions and activations count 0.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasnet_jax.models import any_cell, layers, stacked
+from nasnet_jax.models.layers import Numerics
+from nasnet_jax.models.ops import OPERATIONS
+from nasnet_jax.spaces.genotype import CONCAT, Genotype
+
+_LAYERS = (
+  layers.DepthwiseConv,
+  layers.PointwiseConv,
+  layers.Conv,
+  stacked.Classifier,
+)
+
+
+def count_params(variables: Any) -> int:
+  """Trainable parameters of {"params": ...} (arrays or shapes)."""
+  return sum(math.prod(p.shape) for p in jax.tree.leaves(variables["params"]))
+
+
+def count_module(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
+  """(params, MACs per image) of a module called with ([1, *shape], train)."""
+  macs = 0
+
+  def intercept(call, args, kwargs, context):
+    nonlocal macs
+    y = call(*args, **kwargs)
+    if (
+      isinstance(context.module, _LAYERS) and context.method_name == "__call__"
+    ):
+      kernel = context.module.variables["params"]["kernel"]
+      macs += math.prod(kernel.shape) * math.prod(y.shape[1:-1])
+    return y
+
+  image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+  init = functools.partial(module.init, train=False)
+  with nn.intercept_methods(intercept):
+    variables = jax.eval_shape(init, jax.random.key(0), image)
+  return count_params({"params": variables.get("params", {})}), macs
+
+
+@functools.lru_cache(maxsize=None)
+def _count_operation(name, features, stride, shape) -> tuple[int, int]:
+  return count_module(OPERATIONS[name](Numerics(), features, stride), shape)
+
+
+def make_counter(
+  config: stacked.NetworkConfig,
+  operations: tuple[str, ...],
+  num_blocks: int,
+  image_shape: tuple[int, int, int],
+) -> Callable[[Genotype], tuple[int, int]]:
+  """(genotype) -> (params, MACs) of its child, by tables: microseconds each.
+
+  Args: as `population.make_network`.
+  """
+  cells = stacked.plan(config)
+  shapes = stacked.cell_shapes(config, num_blocks, image_shape[:2])
+  stem = count_module(
+    _StemOnly(config.stem_multiplier * config.features), image_shape
+  )
+  tables = [_branch_table(shape, operations, num_blocks) for shape in shapes]
+
+  def count(genotype: Genotype) -> tuple[int, int]:
+    genotype = Genotype(*(np.asarray(leaf) for leaf in genotype))
+    kinds = genotype.inputs.shape[0]
+    genes = [
+      any_cell.Genes(*(leaf[kind % kinds] for leaf in genotype))
+      for kind in range(2)
+    ]
+    used = [1] + [int(genes[c.kind].concat.sum()) for c in cells]
+    total = np.array(stem)
+    for cell, shape, table in zip(cells, shapes, tables, strict=True):
+      previous = None if cell.previous is None else used[cell.previous]
+      total += _count_cell(
+        genes[cell.kind], shape, table, used[cell.current], previous
+      )
+    width = used[-1] * shapes[-1].features
+    head = width * config.num_classes
+    return int(total[0] + head + config.num_classes), int(total[1] + head)
+
+  return count
+
+
+class _StemOnly(nn.Module):
+  """`stacked.Stem` for counting."""
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x, train):
+    return stacked.Stem(Numerics(), self.features)(x, train)
+
+
+def _branch_table(shape, operations, num_blocks):
+  """(raw places, int64[groups * operations, 2] of (params, MACs))."""
+  raw_places, groups = any_cell.groups_of(shape, num_blocks)
+  rows = [
+    _count_operation(op, shape.features, stride, state)
+    for state, stride in groups
+    for op in operations
+  ]
+  return np.asarray(raw_places), np.asarray(rows).reshape(len(groups), -1, 2)
+
+
+def _conv(inputs: int, features: int, side) -> np.ndarray:
+  """(params, MACs) of a 1x1 convolution with batch norm."""
+  kernel = inputs * features
+  return np.array([kernel + 2 * features, kernel * math.prod(side)])
+
+
+def _count_cell(genes, shape, table, current: int, previous: int | None):
+  raw_places, costs = table
+  features = shape.features
+  total = _conv(current * shape.current[1], features, shape.side)
+  if previous is not None:
+    _, width, side = shape.previous
+    if side != shape.side or previous * width != features:
+      total += _conv(previous * width, features, shape.side)
+  raw = raw_places[genes.inputs]
+  edges = costs[(raw >= 0).astype(int), genes.ops][genes.active]
+  total += edges.sum((0, 1))
+  combined = int(((genes.combine == CONCAT) & genes.active).sum())
+  total += combined * _conv(2 * features, features, shape.out_side)
+  for s in (0, 1):
+    if genes.concat[s] and raw_places[s] >= 0:
+      width = features if shape.stride > 1 else shape.current[1]
+      total += _conv(width, features, shape.out_side)
+  return total
