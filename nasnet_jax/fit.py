@@ -132,24 +132,24 @@ def init_state(
     horizon: updates to come.
     seed: of initial weights, order, augmentation and drop path.
   """
-  images = jnp.zeros((1, *image_shape), jnp.float32)
-
-  @jax.jit
-  def init(seed) -> TrainState:
-    rng = jax.random.key(seed)
-    # As in training, so that the auxiliary head gets its weights.
-    variables = network.init({"params": rng, "dropout": rng}, images, True)
-    params = variables["params"]
-    return TrainState(
-      params=params,
-      batch_stats=variables.get("batch_stats", {}),
-      opt_state=_optimizer(recipe).init(params),
-      step=jnp.int32(0),
-      horizon=jnp.int32(horizon),
-      seed=seed,
-    )
-
-  return init(jnp.uint32(seed))
+  rng = jax.random.key(seed)
+  # Only the initialisers run, one after another: compiling all of them into
+  # one program takes as long as compiling the training step. In training mode,
+  # so that the auxiliary head gets its weights.
+  variables = network.lazy_init(
+    {"params": rng, "dropout": rng},
+    jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
+    True,
+  )
+  params = variables["params"]
+  return TrainState(
+    params=params,
+    batch_stats=variables.get("batch_stats", {}),
+    opt_state=_optimizer(recipe).init(params),
+    step=jnp.int32(0),
+    horizon=jnp.int32(horizon),
+    seed=jnp.uint32(seed),
+  )
 
 
 def make_step(

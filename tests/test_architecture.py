@@ -10,7 +10,13 @@ FILES = sorted((ROOT / "nasnet_jax").rglob("*.py"))
 
 # What each part may import of ours, itself apart.
 _NETWORKS = {"spaces", "zoo", "scaling", "models"}
-_SEARCH = _NETWORKS | {"population", "controllers", "training", "data"}
+_SEARCH = _NETWORKS | {
+  "counting",
+  "population",
+  "controllers",
+  "training",
+  "data",
+}
 ALLOWED = {
   "spaces": set(),
   "zoo": {"spaces"},
@@ -20,7 +26,8 @@ ALLOWED = {
   "data": set(),
   "training": set(),
   "models": {"spaces", "zoo", "scaling"},
-  "population": _NETWORKS | {"training"},
+  "counting": _NETWORKS,
+  "population": _NETWORKS | {"training", "data"},
   "detection": _NETWORKS | {"training", "data"},
   "export": _NETWORKS | {"training"},
   "evaluators": _SEARCH,

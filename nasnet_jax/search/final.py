@@ -14,9 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-
-from nasnet_jax import fit
+from nasnet_jax import counting, fit
 from nasnet_jax.data import augment
 from nasnet_jax.models import stacked
 from nasnet_jax.search.rounds import child_seed
@@ -86,12 +84,6 @@ def network_of(
   )
 
 
-def num_params(params) -> int:
-  """Trainable parameters, the auxiliary head's left out."""
-  kept = {name: p for name, p in params.items() if name != "aux_head"}
-  return sum(leaf.size for leaf in jax.tree.leaves(kept))
-
-
 def rank(
   folder: pathlib.Path,
   children: list[Row],
@@ -104,8 +96,10 @@ def rank(
   """Retrains the children on the training split.
 
   Returns:
-    rows {id, reward, valid_accuracy, valid_correct, valid_examples, params},
-    the best first; of equal ones, the better reward, then the earlier child.
+    rows {id, reward, valid_accuracy, valid_correct, valid_examples, params,
+    macs}, the best first; of equal ones, the better reward, then the earlier
+    child. Sizes are those of the retrained network, its auxiliary head left
+    out.
   """
   path = folder / RANKING
   ranked = {
@@ -116,16 +110,18 @@ def rank(
     if child["id"] in ranked:
       continue
     network = network_of(space, child["decisions"], settings.network)
-    state, score = _train(
+    _, score = _train(
       folder, "rank", child, network, settings, train, watch, valid
     )
+    params, macs = counting.count_module(network, train.images.shape[1:])
     row = {
       "id": child["id"],
       "reward": child["reward"],
       "valid_accuracy": score.accuracy,
       "valid_correct": score.correct,
       "valid_examples": score.examples,
-      "params": num_params(state.params),
+      "params": params,
+      "macs": macs,
     }
     workdir.append_lines(path, [row])
     ranked[row["id"]] = row

@@ -154,12 +154,16 @@ def _search(folder, parts: Parts, console: Console) -> list[Row]:
 
 
 class Found(NamedTuple):
-  """What the final stage gave: ranking rows, the best child, its score."""
+  """What the final stage gave.
+
+  Attributes:
+    ranking: rows of `final.rank`, the winner first.
+    child: the winner's row of the history.
+    score: the winner's, on the test images.
+  """
 
   ranking: list[Row]
   child: Row
-  network: Any
-  params: int
   score: fit.Score
 
 
@@ -201,7 +205,7 @@ def _final_stage(folder, parts: Parts, rows, console: Console) -> Found:
   test = fit.on_device(images.all.test_images, images.all.test_labels)
   score = evaluate(weights, test)
   checkpoint.write(folder / winner.WEIGHTS, weights)
-  return Found(ranking, best, network, final.num_params(state.params), score)
+  return Found(ranking, best, score)
 
 
 def _result(
@@ -215,12 +219,7 @@ def _result(
 
   by_id = {row["id"]: row for row in rows}
   top_k = [
-    {
-      **row,
-      "macs": by_id[row["id"]]["macs"],
-      "genotype": genotype(by_id[row["id"]]),
-    }
-    for row in found.ranking
+    {**row, "genotype": genotype(by_id[row["id"]])} for row in found.ranking
   ]
   return {
     "version": __version__,
@@ -235,8 +234,8 @@ def _result(
       "id": found.child["id"],
       "decisions": found.child["decisions"],
       "genotype": genotype(found.child),
-      "params": found.params,
-      "macs": found.child["macs"],
+      "params": found.ranking[0]["params"],
+      "macs": found.ranking[0]["macs"],
     },
     "top_k": top_k,
     "test_accuracy": found.score.accuracy,

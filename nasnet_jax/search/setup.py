@@ -114,10 +114,8 @@ def get_evaluator(config, space, images: Splits, aug) -> Evaluator:
     child_network(config, images.all.num_classes),
     population.Recipe(**config.child.to_dict()),
     aug,
-    images.train.images,
-    images.train.labels,
-    images.valid.images,
-    images.valid.labels,
+    tuple(images.train),
+    tuple(images.valid),
     mesh.make_mesh(config.mesh.arch, config.mesh.data),
   )
 

@@ -1,0 +1,158 @@
+"""The search of Zoph et al. 2018 on CIFAR-10, at the paper's settings.
+
+Paper:    Learning Transferable Architectures for Scalable Image Recognition
+          (arXiv 1707.07012), section 3 and appendix A.
+Data:     CIFAR-10: 45,000 images to train on, a random 5,000 to validate,
+          10,000 to test. The official binary archive is downloaded, or taken
+          from --config.data.data_dir; or any images of your own, with
+          --config.data.source=folder --config.data.options.path=...
+Command:  python launch/main.py --config=configs/search_cifar.py \\
+            --workdir=runs/search_cifar
+          With `:tiny` behind the file's name it takes digits instead and a
+          minute or so.
+Hardware: the paper's search took 500 P100 GPUs for 4 days. Two CPU cores
+          manage a part of it: fewer children of fewer epochs, as in
+          --config.search.children=64 --config.child.epochs=1
+Result:   see docs/results; nothing is claimed here.
+
+Where the paper gives no number, the comment beside it says so.
+"""
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+  """The config; variant "tiny" is for tests."""
+  if variant not in ("", "tiny"):
+    raise ValueError(f"search_cifar has no variant {variant!r}, only 'tiny'")
+  config = ml_collections.ConfigDict()
+  config.job = "search"
+
+  config.space = ml_collections.ConfigDict()
+  config.space.name = "nasnet"  # add only, as all published cells turned out
+  config.space.num_blocks = 5  # B, section 3.1
+  config.space.operations = ()  # all 13 of section 3.1
+
+  config.network = ml_collections.ConfigDict()
+  config.network.num_cells = 2  # N, appendix A.1
+  config.network.features = 32  # F: not in the paper's text, from memory
+  config.network.stem_multiplier = 3  # slim, nasnet.py, cifar_config
+  config.network.num_reductions = 2  # figure 2
+
+  config.child = ml_collections.ConfigDict()
+  config.child.epochs = 20  # appendix A.1
+  config.child.batch_size = 32  # not in the paper; slim, cifar_config
+  config.child.learning_rate = 0.025  # not in the paper; the same
+  config.child.schedule = "cosine"  # appendix A.1: one period
+  config.child.momentum = 0.9  # appendix A.1
+  config.child.weight_decay = 5e-4  # the paper: "L2"; the number is slim's
+  config.child.clip_norm = 5.0  # not in the paper; slim, cifar_config
+  config.child.drop_path_keep = 1.0  # off: not said of children in the paper
+  config.child.drop_path_version = "both"
+  config.child.init = "fan_out"  # slim, nasnet_cifar_arg_scope
+  config.child.bn_decay = 0.9  # the same
+  config.child.bn_epsilon = 1e-5  # the same
+  config.child.width = 1  # children at once per device, as memory allows
+  config.child.steps_per_call = 1  # 1 on CPU; an epoch, 1406, on TPU
+  config.child.eval_batch_size = 500
+
+  config.data = ml_collections.ConfigDict()
+  config.data.source = "cifar10"
+  config.data.data_dir = placeholder(str)
+  config.data.fraction = 1.0
+  config.data.max_per_class = placeholder(int)
+  config.data.seed = 0
+  config.data.num_valid = 5000  # appendix A.1: "a random 5,000"
+  # Of the source; what is None is left to it.
+  config.data.options = ml_collections.ConfigDict()
+  config.data.options.path = placeholder(str)
+  config.data.options.name = placeholder(str)
+  config.data.options.image_size = placeholder(int)
+  config.data.options.channels = placeholder(int)
+  # None: the source's own. For CIFAR: whitening, padded to 40 and cropped to
+  # 32 at random, flipped (appendix A.1); no cutout.
+  config.data.augmentation = ml_collections.ConfigDict()
+  config.data.augmentation.pad = placeholder(int)
+  config.data.augmentation.flip = placeholder(bool)
+  config.data.augmentation.cutout = placeholder(int)
+
+  config.mesh = ml_collections.ConfigDict()
+  config.mesh.arch = 0  # all devices there are
+  config.mesh.data = 1
+
+  config.search = ml_collections.ConfigDict()
+  config.search.controller = "ppo"
+  # By controller; the one that is named above reads its own.
+  config.search.controller_options = ml_collections.ConfigDict()
+  config.search.controller_options.ppo = ml_collections.ConfigDict()
+  config.search.controller_options.ppo.learning_rate = 3.5e-4  # appendix A.1
+  config.search.controller_options.ppo.batch_size = 20  # appendix A.1
+  config.search.controller_options.ppo.entropy_weight = 1e-5  # appendix A.1
+  config.search.controller_options.ppo.baseline_decay = 0.95  # appendix A.1
+  config.search.controller_options.ppo.normalise = False
+  config.search.controller_options.random_search = ml_collections.ConfigDict()
+  config.search.controller_options.random_search.unique = False
+  config.search.children = 20_000  # appendix A.1
+  # Asked for at a time. The paper's queue is asynchronous; here the round is
+  # what the controller learns from, its batch of 20.
+  config.search.children_per_round = 20
+  config.search.seed = 0
+  config.search.shuffle_labels = False  # true: what remains is chance
+
+  config.final = ml_collections.ConfigDict()
+  config.final.top_k = 250  # appendix A.1
+  # Not in the paper's text. PNAS's table of costs implies 13.5 million
+  # examples for each of the 250: 300 epochs of 45,000.
+  config.final.rank_epochs = 300
+  config.final.epochs = 600  # slim's length of ScheduledDropPath's ramp
+  config.final.network = ml_collections.ConfigDict()
+  config.final.network.num_cells = 6  # NASNet-A (6 @ 768), table 1
+  config.final.network.features = 32  # the same: 768 = 24 F
+  config.final.network.stem_multiplier = 3  # slim, nasnet.py, cifar_config
+  config.final.network.num_reductions = 2
+  config.final.network.aux = True  # slim, cifar_config
+  config.final.network.dropout = 0.0  # the same
+  config.final.network.init = "fan_out"  # slim, nasnet_cifar_arg_scope
+  config.final.network.bn_decay = 0.9  # the same
+  config.final.network.bn_epsilon = 1e-5  # the same
+  config.final.batch_size = 32  # slim, cifar_config
+  config.final.learning_rate = 0.025  # the same
+  config.final.schedule = "cosine"  # the same
+  config.final.momentum = 0.9  # appendix A.1
+  config.final.weight_decay = 5e-4  # slim, nasnet_cifar_arg_scope
+  config.final.clip_norm = 5.0  # slim, cifar_config
+  config.final.aux_weight = 0.4  # the same
+  config.final.label_smoothing = 0.0
+  config.final.drop_path_keep = 0.6  # the same
+  config.final.drop_path_version = "both"  # slim's v3
+  config.final.steps_per_call = 1  # 1 on CPU; an epoch on TPU
+  config.final.eval_batch_size = 500
+  config.final.report_epochs = 1.0
+  config.final.checkpoint_seconds = 600.0
+
+  config.log = ml_collections.ConfigDict()
+  config.log.seconds = 60.0  # between lines on work that is under way
+
+  if variant == "tiny":
+    config.space.num_blocks = 2
+    config.space.operations = ("identity", "sep_conv_3x3", "max_pool_3x3")
+    config.network.num_cells = 1
+    config.network.features = 4
+    config.network.num_reductions = 1
+    config.child.epochs = 1
+    config.data.source = "digits"
+    config.data.max_per_class = 20
+    config.data.num_valid = 50
+    config.search.children = 6
+    config.search.children_per_round = 3
+    config.search.controller_options.ppo.batch_size = 3
+    config.final.top_k = 2
+    config.final.rank_epochs = 1
+    config.final.epochs = 2
+    config.final.network.num_cells = 1
+    config.final.network.features = 4
+    config.final.network.num_reductions = 1
+    config.final.network.aux = False
+    config.final.checkpoint_seconds = 0.0
+  return config
