@@ -183,7 +183,7 @@ def test_a_saved_state_continues_as_if_never_saved(case, tmp_path):
   with np.load(tmp_path / "state.npz") as saved:
     restored = structure.unflatten(saved[name] for name in saved.files)
   assert bits(restored) == bits(state)
-  end = play(controller, 3, state=restored, first=3)
+  end = play(build(case), 3, state=restored, first=3)  # knows the state only
   assert bits(end) == bits(play(controller, 6))
 
 
