@@ -35,17 +35,17 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.space.operations = ()  # all 13 of section 3.1
 
   config.network = ml_collections.ConfigDict()
-  config.network.num_cells = 2  # N, appendix A.1
+  config.network.num_cells = 2  # N, appendix A
   config.network.features = 32  # F: not in the paper's text, from memory
   config.network.stem_multiplier = 3  # slim, nasnet.py, cifar_config
   config.network.num_reductions = 2  # figure 2
 
   config.child = ml_collections.ConfigDict()
-  config.child.epochs = 20  # appendix A.1
+  config.child.epochs = 20  # appendix A
   config.child.batch_size = 32  # not in the paper; slim, cifar_config
   config.child.learning_rate = 0.025  # not in the paper; the same
-  config.child.schedule = "cosine"  # appendix A.1: one period
-  config.child.momentum = 0.9  # appendix A.1
+  config.child.schedule = "cosine"  # appendix A: one period
+  config.child.momentum = 0.9  # appendix A
   config.child.weight_decay = 5e-4  # the paper: "L2"; the number is slim's
   config.child.clip_norm = 5.0  # not in the paper; slim, cifar_config
   config.child.drop_path_keep = 1.0  # off: not said of children in the paper
@@ -63,7 +63,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.data.fraction = 1.0
   config.data.max_per_class = placeholder(int)
   config.data.seed = 0
-  config.data.num_valid = 5000  # appendix A.1: "a random 5,000"
+  config.data.num_valid = 5000  # appendix A: "a random 5,000"
   # Of the source; what is None is left to it.
   config.data.options = ml_collections.ConfigDict()
   config.data.options.path = placeholder(str)
@@ -71,7 +71,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.data.options.image_size = placeholder(int)
   config.data.options.channels = placeholder(int)
   # None: the source's own. For CIFAR: whitening, padded to 40 and cropped to
-  # 32 at random, flipped (appendix A.1); no cutout.
+  # 32 at random, flipped (appendix A); no cutout.
   config.data.augmentation = ml_collections.ConfigDict()
   config.data.augmentation.pad = placeholder(int)
   config.data.augmentation.flip = placeholder(bool)
@@ -86,14 +86,14 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   # By controller; the one that is named above reads its own.
   config.search.controller_options = ml_collections.ConfigDict()
   config.search.controller_options.ppo = ml_collections.ConfigDict()
-  config.search.controller_options.ppo.learning_rate = 3.5e-4  # appendix A.1
-  config.search.controller_options.ppo.batch_size = 20  # appendix A.1
-  config.search.controller_options.ppo.entropy_weight = 1e-5  # appendix A.1
-  config.search.controller_options.ppo.baseline_decay = 0.95  # appendix A.1
+  config.search.controller_options.ppo.learning_rate = 3.5e-4  # appendix A
+  config.search.controller_options.ppo.batch_size = 20  # appendix A
+  config.search.controller_options.ppo.entropy_weight = 1e-5  # appendix A
+  config.search.controller_options.ppo.baseline_decay = 0.95  # appendix A
   config.search.controller_options.ppo.normalise = False
   config.search.controller_options.random_search = ml_collections.ConfigDict()
   config.search.controller_options.random_search.unique = False
-  config.search.children = 20_000  # appendix A.1
+  config.search.children = 20_000  # appendix A
   # Asked for at a time. The paper's queue is asynchronous; here the round is
   # what the controller learns from, its batch of 20.
   config.search.children_per_round = 20
@@ -101,7 +101,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.search.shuffle_labels = False  # true: what remains is chance
 
   config.final = ml_collections.ConfigDict()
-  config.final.top_k = 250  # appendix A.1
+  config.final.top_k = 250  # appendix A
   # Not in the paper's text. PNAS's table of costs implies 13.5 million
   # examples for each of the 250: 300 epochs of 45,000.
   config.final.rank_epochs = 300
@@ -119,7 +119,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.final.batch_size = 32  # slim, cifar_config
   config.final.learning_rate = 0.025  # the same
   config.final.schedule = "cosine"  # the same
-  config.final.momentum = 0.9  # appendix A.1
+  config.final.momentum = 0.9  # appendix A
   config.final.weight_decay = 5e-4  # slim, nasnet_cifar_arg_scope
   config.final.clip_norm = 5.0  # slim, cifar_config
   config.final.aux_weight = 0.4  # the same

@@ -20,7 +20,7 @@ _DATA_DIR = flags.DEFINE_string(
 def main(argv: list[str]) -> int:
   del argv
   if not _WORKDIR.value:
-    raise ValueError("give --workdir=runs/...")
+    raise cli.UsageError("give --workdir=runs/...")
   mesh.prepare_host()
   from nasnet_jax.search import winner as w  # only now may JAX start
 

@@ -26,16 +26,24 @@ JOBS = {"search": "nasnet_jax.search"}
 
 
 def main(argv: list[str]):
-  config, workdir = _CONFIG.value, _WORKDIR.value
+  config, workdir = _read_config(), _WORKDIR.value
   if len(argv) > 1:
-    raise ValueError(f"{argv[1]!r} is no flag: flags start with --")
+    raise cli.UsageError(f"{argv[1]!r} is no flag: flags start with --")
   if config is None or not workdir:
-    raise ValueError("give both --config=configs/... and --workdir=runs/...")
+    raise cli.UsageError("give both --config=configs/... and --workdir=...")
   if config.job not in JOBS:
-    raise ValueError(f"config.job {config.job!r} is not one of {list(JOBS)}")
+    raise cli.UsageError(f"config.job is {config.job!r}, not one of {[*JOBS]}")
   mesh.prepare_host(config.mesh.arch * config.mesh.data or config.mesh.data)
   job = importlib.import_module(JOBS[config.job])  # only now may JAX start
   job.run(config, workdir, command=shlex.join(["python", *sys.argv]))
+
+
+def _read_config():
+  """The config, or None without --config."""
+  try:
+    return _CONFIG.value
+  except OSError as error:  # ml_collections tells every place it looked
+    raise cli.UsageError(str(error).strip().splitlines()[-1]) from error
 
 
 if __name__ == "__main__":

@@ -18,11 +18,15 @@ from nasnet_jax.training import stop
 _NOISY = ("absl", "jax", "orbax", "matplotlib", "tensorflow", "PIL")
 
 
+class UsageError(ValueError):
+  """Flags that make no job; the message is one line."""
+
+
 def run(main: Callable[[list[str]], int | None]):
   """`main` as an absl program. Exits with its code.
 
   Every error is one line on stderr and a code other than 0: 2 for flags, 130
-  for Ctrl-C, 143 for SIGTERM, else 1. With --traceback, where it happened.
+  for Ctrl-C, 143 for SIGTERM, else 1. --traceback also shows where it was.
   """
   flags.DEFINE_bool("traceback", False, "show where an error happened")
   app.run(lambda argv: _guarded(main, argv), flags_parser=_parse)
@@ -68,7 +72,7 @@ def _guarded(main, argv: list[str]):
       traceback.print_exc()
     else:
       _say(explain(error))
-    sys.exit(1)
+    sys.exit(2 if isinstance(error, UsageError) else 1)
 
 
 def explain(error: Exception) -> str:
@@ -106,3 +110,6 @@ def _quiet():
   logging.getLogger("nasnet_jax").setLevel(logging.DEBUG)
   for name in _NOISY:
     logging.getLogger(name).setLevel(logging.ERROR)
+  # Orbax leaves tasks behind that failed on a damaged checkpoint, which we
+  # have told in a line of our own.
+  logging.getLogger("asyncio").setLevel(logging.CRITICAL)

@@ -1,0 +1,184 @@
+"""A whole search in seconds, and ways to kill it at a chosen moment.
+
+  python harness.py WORKDIR [FAULT]
+
+Children are not trained: their rewards are a function of decisions and seed.
+The final stage is real. A fault is "name:n": SIGKILL at the n-th event of that
+name, where writes are half done; or "after:seconds".
+"""
+
+import importlib.util
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def load_config(name: str, variant: str):
+  """A config by the name of its file."""
+  path = ROOT / "configs" / f"{name}.py"
+  spec = importlib.util.spec_from_file_location(name, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(variant)
+
+
+def tiny_config():
+  """The tiny digits search, with the smallest networks there are."""
+  config = load_config("search_digits", "tiny")
+  config.space.num_blocks = 1
+  config.space.operations = ("identity", "avg_pool_3x3")
+  config.search.children = 12
+  config.data.max_per_class = 20
+  config.data.num_valid = 50
+  config.child.batch_size = config.final.batch_size = 32
+  config.final.eval_batch_size = 40
+  config.final.rank_epochs = 2
+  return config
+
+
+class FakeEvaluator:
+  """Rewards from decisions and seed alone; every seventh child fails."""
+
+  def evaluate(self, decisions, seeds, budgets, progress=None):
+    from nasnet_jax.evaluators import Outcome
+
+    outcomes = []
+    for i, (row, seed) in enumerate(zip(decisions, seeds)):
+      if progress:
+        progress(i / len(seeds), "")
+      rng = np.random.default_rng([int(seed), *map(int, row)])
+      reward = 0.5 + 0.1 * rng.uniform() + 0.02 * float(np.sum(row))
+      if seed % 7 == 0:
+        reward = float("nan")
+      outcomes.append(Outcome(reward, 0, 10, 0.1, 100, 1000))
+    return outcomes
+
+
+def make_fake(config, space, images, aug):
+  """In the place of `setup.get_evaluator`."""
+  del config, space, images, aug
+  return FakeEvaluator()
+
+
+def kill():
+  """Nothing of Python runs after this."""
+  os.kill(os.getpid(), signal.SIGKILL)
+
+
+def at(n: int, action):
+  """A function that calls `action` when it is called the n-th time."""
+  count = 0
+
+  def event():
+    nonlocal count
+    count += 1
+    if count == n:
+      action()
+
+  return event
+
+
+def before(module, name: str, event):
+  """Has `event` called before each call of module.name."""
+  original = getattr(module, name)
+
+  def wrapped(*args, **kwargs):
+    event()
+    return original(*args, **kwargs)
+
+  setattr(module, name, wrapped)
+
+
+def plant(fault: str):
+  """Arms a fault; see the top of this file."""
+  from nasnet_jax.controllers import journal
+  from nasnet_jax.search import console
+  from nasnet_jax.training import checkpoint, workdir
+
+  name, _, number = fault.partition(":")
+  if name == "after":
+    threading.Timer(float(number), kill).start()
+    return
+  n = int(number)
+  if name in ("history", "ranking", "retrain"):
+    _plant_half_write(workdir, f"{name}.jsonl", n)
+  elif name == "journal":
+    _plant_half_event(journal, n)
+  elif name == "save":
+    # Orbax writes in threads of its own; 30 ms later it is in the middle.
+    start = threading.Timer(0.03, kill).start
+    before(checkpoint.ocp.StandardCheckpointer, "save", at(n, start))
+  elif name == "train":
+    before(console.Console, "in_round", at(n, kill))
+  elif name == "fit":
+    before(console.Console, "in_fit", at(n, kill))
+  elif name == "sigterm":
+    stop = at(n, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    before(console.Console, "in_round", stop)
+  elif name == "result":
+    original = workdir.write_json
+
+    def write_json(path, value):
+      if pathlib.Path(path).name == "result.json":
+        kill()
+      original(path, value)
+
+    workdir.write_json = write_json
+  else:
+    raise ValueError(fault)
+
+
+def _plant_half_write(workdir, file_name: str, n: int):
+  original, count = workdir.append_lines, [0]
+
+  def append(path, rows):
+    original(path, rows)
+    if pathlib.Path(path).name == file_name and _is_due(count, n):
+      os.truncate(path, os.path.getsize(path) - 9)
+      kill()
+
+  workdir.append_lines = append
+
+
+def _is_due(count: list[int], n: int) -> bool:
+  count[0] += 1
+  return count[0] == n
+
+
+def _plant_half_event(journal, n: int):
+  original, count = journal._append, [0]
+
+  def append(path, event):
+    original(path, event)
+    if _is_due(count, n):
+      os.truncate(path, os.path.getsize(path) - 9)
+      kill()
+
+  journal._append = append
+
+
+def main(argv: list[str]):
+  from nasnet_jax import report, search
+
+  if len(argv) > 2:
+    plant(argv[2])
+  report.write_report = lambda folder: pathlib.Path(
+    folder, "report.html"
+  ).touch()
+  start = time.monotonic()
+  search.run(tiny_config(), argv[1], make_evaluator=make_fake)
+  print(f"done in {time.monotonic() - start:.1f} s")
+
+
+if __name__ == "__main__":
+  from nasnet_jax import cli
+
+  sys.argv.append("--traceback")
+  cli.run(main)

@@ -1,0 +1,105 @@
+"""A search that is killed and started again ends as if nothing had been."""
+
+import json
+import random
+import signal
+
+import pytest
+
+# Seconds differ between any two runs, and so does where they lie.
+_TIMES = ("seconds", "cost", "how_to_load", "command")
+
+
+def _without_times(row: dict) -> dict:
+  return {k: v for k, v in row.items() if k not in _TIMES}
+
+
+def _rows(path) -> list[dict]:
+  lines = path.read_text().splitlines()
+  return [_without_times(json.loads(line)) for line in lines]
+
+
+def assert_same_outcome(folder, reference):
+  for name in ("history.jsonl", "ranking.jsonl", "retrain.jsonl"):
+    assert _rows(folder / name) == _rows(reference / name), name
+  journal = "journal.jsonl"
+  assert (folder / journal).read_text() == (reference / journal).read_text()
+  results = [
+    _without_times(json.loads((f / "result.json").read_text()))
+    for f in (folder, reference)
+  ]
+  assert results[0] == results[1]
+
+
+def _killed(search, folder, fault: str):
+  done = search(folder, fault)
+  assert done.returncode == -signal.SIGKILL, (fault, done.stdout, done.stderr)
+
+
+def test_a_killed_search_ends_like_an_undisturbed_one(
+  search, finished, tmp_path
+):
+  folder = tmp_path / "run"
+  # In the history's append; in training; in the Orbax save; in the middle of
+  # the final retraining (four trainings of the ranking tick 8 times each).
+  for fault in ("history:2", "train:5", "save:1", "fit:19"):
+    _killed(search, folder, fault)
+  done = search(folder)
+  assert done.returncode == 0, done.stderr
+  assert_same_outcome(folder, finished)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "fault",
+  [
+    "journal:1",  # half an ask
+    "journal:2",  # half a tell: history is ahead
+    "save:1",
+    "save:5",  # in the ranking
+    "save:9",  # in the last training, or in writing the weights
+    "ranking:1",
+    "ranking:2",
+    "retrain:1",
+    "retrain:5",
+    "fit:1",
+    "result:1",
+  ],
+)
+def test_a_kill_between_any_two_writes_does_no_harm(
+  search, finished, tmp_path, fault
+):
+  folder = tmp_path / "run"
+  _killed(search, folder, fault)
+  done = search(folder)
+  assert done.returncode == 0, done.stderr
+  assert_same_outcome(folder, finished)
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_do_no_harm(search, finished, tmp_path):
+  random.seed(0)
+  kills, runs = 0, 0
+  while kills < 20:
+    runs += 1
+    folder = tmp_path / f"run{runs}"
+    while not (folder / "report.html").exists():
+      # A search takes some seconds, and it starts with imports.
+      done = search(folder, f"after:{random.uniform(0.0, 6.0)}")
+      assert done.returncode in (0, -signal.SIGKILL), done.stderr
+      kills += done.returncode != 0
+    assert_same_outcome(folder, finished)
+
+
+def test_sigterm_keeps_finished_rounds_and_says_how_to_go_on(
+  search, finished, tmp_path
+):
+  folder = tmp_path / "run"
+  done = search(folder, "sigterm:5")
+  assert done.returncode == 143
+  assert done.stderr.strip() == (
+    "stopped by SIGTERM; run the same command again to go on"
+  )
+  assert (
+    _rows(folder / "history.jsonl") == (_rows(finished / "history.jsonl")[:3])
+  )

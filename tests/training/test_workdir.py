@@ -1,0 +1,81 @@
+"""A run's folder: one process, one config, whole lines."""
+
+import json
+
+import pytest
+
+from nasnet_jax.training import workdir
+
+CONFIG = {"job": "search", "child": {"epochs": 3}, "log": {"seconds": 5}}
+
+
+def test_a_second_process_is_kept_out(tmp_path):
+  with (
+    workdir.locked(tmp_path / "run"),
+    pytest.raises(workdir.WorkdirError, match="another process works in"),
+    workdir.locked(tmp_path / "run"),
+  ):
+    pass
+  with workdir.locked(tmp_path / "run") as folder:
+    assert folder.is_dir()
+
+
+def test_a_field_that_differs_is_named(tmp_path):
+  path = tmp_path / "config.json"
+  workdir.claim(path, CONFIG)
+  other = {**CONFIG, "child": {"epochs": 4}}
+  with pytest.raises(
+    workdir.WorkdirError, match=r"child.epochs was 3 and is now 4"
+  ):
+    workdir.claim(path, other, ("log",))
+  assert json.loads(path.read_text()) == CONFIG
+
+
+@pytest.mark.parametrize(
+  ("config", "name"),
+  [
+    ({**CONFIG, "extra": 1}, "extra was 'not there'"),
+    ({"job": "search", "log": {"seconds": 5}}, "child.epochs was 3"),
+  ],
+)
+def test_a_field_more_or_less_is_named(tmp_path, config, name):
+  workdir.claim(tmp_path / "config.json", CONFIG)
+  with pytest.raises(workdir.WorkdirError, match=name):
+    workdir.claim(tmp_path / "config.json", config)
+
+
+def test_fields_that_may_change_do(tmp_path):
+  path = tmp_path / "config.json"
+  workdir.claim(path, CONFIG)
+  new = {**CONFIG, "log": {"seconds": 9}}
+  workdir.claim(path, new, ("log",))
+  assert json.loads(path.read_text()) == new
+
+
+def test_tuples_compare_equal_to_the_lists_of_the_file(tmp_path):
+  for _ in range(2):
+    workdir.claim(tmp_path / "config.json", {"operations": ("a", "b")})
+
+
+def test_lines_that_do_not_count_are_taken_out(tmp_path, caplog):
+  path = tmp_path / "rows.jsonl"
+  workdir.append_lines(path, [{"round": r} for r in (0, 0, 1)])
+  kept = workdir.keep_lines(path, lambda row: row["round"] < 1, "unfinished")
+  assert kept == [{"round": 0}] * 2
+  assert path.read_text() == '{"round": 0}\n' * 2
+  assert "dropped 1 line(s), unfinished" in caplog.text
+
+
+def test_a_cut_last_line_is_taken_out(tmp_path, caplog):
+  path = tmp_path / "rows.jsonl"
+  path.write_text('{"a": 1}\n{"a": ')
+  assert workdir.keep_lines(path, lambda _: True, "") == [{"a": 1}]
+  assert path.read_text() == '{"a": 1}\n'
+  assert "cut short" in caplog.text
+
+
+def test_a_damaged_line_in_the_middle_is_named(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  path.write_text('{"a": 1}\n\x00\x00\n{"a": 2}\n')
+  with pytest.raises(workdir.WorkdirError, match="line 2 is damaged"):
+    workdir.keep_lines(path, lambda _: True, "")
