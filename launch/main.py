@@ -40,10 +40,13 @@ def main(argv: list[str]):
 
 def _read_config():
   """The config, or None without --config."""
+  config = _CONFIG.value
   try:
-    return _CONFIG.value
-  except OSError as error:  # ml_collections tells every place it looked
+    if config is not None:
+      config.get("job")  # one that was not loaded says so only when it is read
+  except OSError as error:  # and tells every place where it was looked for
     raise cli.UsageError(str(error).strip().splitlines()[-1]) from error
+  return config
 
 
 if __name__ == "__main__":

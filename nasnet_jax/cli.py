@@ -14,8 +14,10 @@ from absl import app, flags
 
 from nasnet_jax.training import stop
 
-# Of other people's libraries, only trouble is worth a line.
-_NOISY = ("absl", "jax", "orbax", "matplotlib", "tensorflow", "PIL")
+# Of other people's libraries only trouble is worth a line; and of those that
+# log what they also raise, nothing is.
+_NOISY = ("jax", "matplotlib", "tensorflow", "PIL")
+_NOISIER = ("absl", "asyncio", "orbax")
 
 
 class UsageError(ValueError):
@@ -110,6 +112,7 @@ def _quiet():
   logging.getLogger("nasnet_jax").setLevel(logging.DEBUG)
   for name in _NOISY:
     logging.getLogger(name).setLevel(logging.ERROR)
-  # Orbax leaves tasks behind that failed on a damaged checkpoint, which we
-  # have told in a line of our own.
-  logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+  for name in _NOISIER:
+    logging.getLogger(name).setLevel(logging.CRITICAL)
+  # What a failed save of Orbax leaves behind complains while it is collected.
+  sys.unraisablehook = lambda hook: logging.debug("%s", hook.exc_value)

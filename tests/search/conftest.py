@@ -1,6 +1,7 @@
 """Searches in processes of their own, and in this one."""
 
 import importlib.util
+import json
 import logging
 import os
 import pathlib
@@ -56,10 +57,12 @@ def run_python(environment):
 
 @pytest.fixture(scope="session")
 def search(run_python):
-  """search(workdir, *fault): a search of the harness."""
+  """search(workdir, *fault, quiet=False): a search of the harness; a quiet
+  one says errors as a user sees them, in a line."""
 
-  def run(workdir, *fault, **options):
-    return run_python("tests/search/harness.py", workdir, *fault, **options)
+  def run(workdir, *fault, quiet=False):
+    flags = [] if quiet else ["--traceback"]
+    return run_python("tests/search/harness.py", workdir, *fault, *flags)
 
   return run
 
@@ -71,3 +74,40 @@ def finished(search, tmp_path_factory):
   done = search(folder)
   assert done.returncode == 0, done.stderr
   return folder
+
+
+# Seconds differ between any two runs, and so does where they lie.
+_TIMES = ("seconds", "cost", "how_to_load", "command")
+
+
+def _without_times(row: dict) -> dict:
+  return {k: v for k, v in row.items() if k not in _TIMES}
+
+
+def _rows_of(path) -> list[dict]:
+  lines = path.read_text().splitlines()
+  return [_without_times(json.loads(line)) for line in lines]
+
+
+@pytest.fixture(scope="session")
+def rows_of():
+  """rows_of(file.jsonl) -> its rows without what differs in any two runs."""
+  return _rows_of
+
+
+@pytest.fixture(scope="session")
+def same_outcome():
+  """same_outcome(folder, reference) asserts that two runs came out equal."""
+
+  def check(folder, reference):
+    for name in ("history.jsonl", "ranking.jsonl", "retrain.jsonl"):
+      assert _rows_of(folder / name) == _rows_of(reference / name), name
+    journals = [(f / "journal.jsonl").read_text() for f in (folder, reference)]
+    assert journals[0] == journals[1]
+    results = [
+      _without_times(json.loads((f / "result.json").read_text()))
+      for f in (folder, reference)
+    ]
+    assert results[0] == results[1]
+
+  return check

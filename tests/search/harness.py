@@ -11,7 +11,6 @@ import importlib.util
 import os
 import pathlib
 import signal
-import sys
 import threading
 import time
 
@@ -180,5 +179,4 @@ def main(argv: list[str]):
 if __name__ == "__main__":
   from nasnet_jax import cli
 
-  sys.argv.append("--traceback")
   cli.run(main)

@@ -1,34 +1,9 @@
 """A search that is killed and started again ends as if nothing had been."""
 
-import json
 import random
 import signal
 
 import pytest
-
-# Seconds differ between any two runs, and so does where they lie.
-_TIMES = ("seconds", "cost", "how_to_load", "command")
-
-
-def _without_times(row: dict) -> dict:
-  return {k: v for k, v in row.items() if k not in _TIMES}
-
-
-def _rows(path) -> list[dict]:
-  lines = path.read_text().splitlines()
-  return [_without_times(json.loads(line)) for line in lines]
-
-
-def assert_same_outcome(folder, reference):
-  for name in ("history.jsonl", "ranking.jsonl", "retrain.jsonl"):
-    assert _rows(folder / name) == _rows(reference / name), name
-  journal = "journal.jsonl"
-  assert (folder / journal).read_text() == (reference / journal).read_text()
-  results = [
-    _without_times(json.loads((f / "result.json").read_text()))
-    for f in (folder, reference)
-  ]
-  assert results[0] == results[1]
 
 
 def _killed(search, folder, fault: str):
@@ -37,7 +12,7 @@ def _killed(search, folder, fault: str):
 
 
 def test_a_killed_search_ends_like_an_undisturbed_one(
-  search, finished, tmp_path
+  search, finished, tmp_path, same_outcome
 ):
   folder = tmp_path / "run"
   # In the history's append; in training; in the Orbax save; in the middle of
@@ -46,7 +21,7 @@ def test_a_killed_search_ends_like_an_undisturbed_one(
     _killed(search, folder, fault)
   done = search(folder)
   assert done.returncode == 0, done.stderr
-  assert_same_outcome(folder, finished)
+  same_outcome(folder, finished)
 
 
 @pytest.mark.slow
@@ -67,17 +42,19 @@ def test_a_killed_search_ends_like_an_undisturbed_one(
   ],
 )
 def test_a_kill_between_any_two_writes_does_no_harm(
-  search, finished, tmp_path, fault
+  search, finished, tmp_path, same_outcome, fault
 ):
   folder = tmp_path / "run"
   _killed(search, folder, fault)
   done = search(folder)
   assert done.returncode == 0, done.stderr
-  assert_same_outcome(folder, finished)
+  same_outcome(folder, finished)
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments_do_no_harm(search, finished, tmp_path):
+def test_twenty_kills_at_random_moments_do_no_harm(
+  search, finished, tmp_path, same_outcome
+):
   random.seed(0)
   kills, runs = 0, 0
   while kills < 20:
@@ -88,11 +65,11 @@ def test_twenty_kills_at_random_moments_do_no_harm(search, finished, tmp_path):
       done = search(folder, f"after:{random.uniform(0.0, 6.0)}")
       assert done.returncode in (0, -signal.SIGKILL), done.stderr
       kills += done.returncode != 0
-    assert_same_outcome(folder, finished)
+    same_outcome(folder, finished)
 
 
 def test_sigterm_keeps_finished_rounds_and_says_how_to_go_on(
-  search, finished, tmp_path
+  search, finished, tmp_path, rows_of
 ):
   folder = tmp_path / "run"
   done = search(folder, "sigterm:5")
@@ -101,5 +78,6 @@ def test_sigterm_keeps_finished_rounds_and_says_how_to_go_on(
     "stopped by SIGTERM; run the same command again to go on"
   )
   assert (
-    _rows(folder / "history.jsonl") == (_rows(finished / "history.jsonl")[:3])
+    rows_of(folder / "history.jsonl")
+    == (rows_of(finished / "history.jsonl")[:3])
   )
