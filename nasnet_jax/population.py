@@ -199,11 +199,11 @@ def _genotype_shapes(num_kinds: int, num_blocks: int) -> Genotype:
   )
 
 
-def _masks(drop, genes, operations, cell: int, batch: int) -> Array:
-  """f32[B, 2, N]: what each edge's output is multiplied with."""
-  shape = genes.ops.shape
+def _masks(drop, genes, operations, cell: int, batch: int) -> Array | None:
+  """f32[B, 2, N], what each edge's output is multiplied with; None: nothing."""
   if drop is None:
-    return jnp.ones((*shape, batch))
+    return None
+  shape = genes.ops.shape
   edges = jnp.arange(shape[0] * 2).reshape(shape)
   mask = functools.partial(dp.edge_mask, drop, cell, batch=batch)
   coins = jax.vmap(jax.vmap(mask))(edges)[..., 0, 0, 0]

@@ -191,7 +191,7 @@ def make_blocks(
     stats: the same for the running statistics.
     stack: [B+2, N, h, w, F] with the cell's inputs in 0 and 1, 0 elsewhere.
     raw: tuple of at most one stack [r, N, H, W, C].
-    masks: f32[B, 2, N] of ScheduledDropPath.
+    masks: f32[B, 2, N] of ScheduledDropPath, or None.
   """
   add, concat = _combine(numerics)
   combine_forward = mixed.switch_one([add, concat])
@@ -206,34 +206,46 @@ def make_blocks(
 
   combine_backward = mixed.switch_one([pullback(add), pullback(concat)])
 
-  def scale(ys, masks):
-    return ys * masks[:, :, None, None, None].astype(ys.dtype)
-
   def run(genes, params, stats, stack, raw, masks):
     branch, raw_place = branch_numbers(genes, mix, raw_places)
 
     def block(stack, xs):
       b, genes, branch, raw_place, params, stats, masks = xs
 
-      def edge(args):
-        i, place, raw_i, params, stats = args
+      def edge(stack, args):
+        side, i, place, raw_i, params, stats, mask = args
         states = ((stack, place), *((r, raw_i) for r in raw))
-        return mix.forward(i, states, params, stats)
+        y, new = mix.forward(i, states, params, stats)
+        if mask is not None:
+          y = y * mask[:, None, None, None].astype(y.dtype)
+        # The first side finds 0 in the block's place, or what a child that
+        # sat here before left: it is overwritten.
+        old = lax.dynamic_index_in_dim(stack, b + 2, 0, keepdims=False)
+        total = jnp.where(side == 0, y, old + y)
+        stack = lax.dynamic_update_index_in_dim(stack, total, b + 2, 0)
+        return stack, (new, y if concat_combiner else ())
 
-      ys, new = lax.map(
+      sides = jnp.arange(2)
+      stack, (new, ys) = lax.scan(
         edge,
-        (branch, genes.inputs, raw_place, params["edges"], stats["edges"]),
+        stack,
+        (
+          sides,
+          branch,
+          genes.inputs,
+          raw_place,
+          params["edges"],
+          stats["edges"],
+          masks,
+        ),
       )
-      ys = scale(ys, masks)
-      stats = {"edges": new}
+      new_stats = {"edges": new}
       if concat_combiner:
-        y, stats["combine"] = combine_forward(
-          genes.combine, (), ys, params["combine"], xs[5]["combine"]
+        y, new_stats["combine"] = combine_forward(
+          genes.combine, (), ys, params["combine"], stats["combine"]
         )
-      else:
-        y = ys[0] + ys[1]
-      stack = lax.dynamic_update_index_in_dim(stack, y, b + 2, 0)
-      return stack, (stats, ys if concat_combiner else ())
+        stack = lax.dynamic_update_index_in_dim(stack, y, b + 2, 0)
+      return stack, (new_stats, ys)
 
     numbers = jnp.arange(genes.active.shape[0])
     per_block = genes._replace(concat=genes.active)  # any [B] array
@@ -255,28 +267,31 @@ def make_blocks(
 
     def block(grads, xs):
       b, genes, branch, raw_place, params, stats, masks, ys = xs
-      g = lax.dynamic_index_in_dim(grads[0], b + 2, 0, keepdims=False)
       dparams = {}
       if concat_combiner:
+        g = lax.dynamic_index_in_dim(grads[0], b + 2, 0, keepdims=False)
         gs, dparams["combine"] = combine_backward(
           genes.combine, (), ys, params["combine"], stats["combine"], g
         )
-      else:
-        gs = jnp.stack([g, g])
-      gs = scale(gs, masks)
 
       def edge(grads, args):
-        i, place, raw_i, params, g = args
-        states = ((stack, place), *((r, raw_i) for r in raw))
-        dxs, dparams = mix.backward(i, states, params, g)
+        side, i, place, raw_i, params, mask = args
+        source = (gs, side) if concat_combiner else (grads[0], b + 2)
+        states = ((stack, place), *((r, raw_i) for r in raw), source)
+        dxs, dparams = mix.backward(i, states, params, mask)
         grads = tuple(
           _add_at(grad, where, dx)
-          for grad, where, dx in zip(grads, (place, raw_i), dxs)
+          for grad, where, dx in zip(
+            grads, (place, raw_i)[: len(grads)], dxs, strict=True
+          )
         )
         return grads, dparams
 
+      sides = jnp.arange(2)
       grads, dparams["edges"] = lax.scan(
-        edge, grads, (branch, genes.inputs, raw_place, params["edges"], gs)
+        edge,
+        grads,
+        (sides, branch, genes.inputs, raw_place, params["edges"], masks),
       )
       return grads, dparams
 

@@ -167,7 +167,9 @@ class Mixed(NamedTuple):
   params: dict[str, int]
   stats: dict[str, int]
   forward: Callable  # (branch, states, params, stats) -> (y, stats)
-  backward: Callable  # (branch, states, params, g) -> (dx per group, dparams)
+  backward: (
+    Callable  # (branch, states + (gradients,), params, mask) -> (dxs, dparams)
+  )
   evaluate: Callable  # (branch, states, params, stats) -> y
 
 
@@ -178,13 +180,15 @@ def _variable_shapes(module, shape) -> tuple[Any, Any]:
   return shapes.get("params", {}), shapes.get("batch_stats", {})
 
 
+@functools.lru_cache(maxsize=64)
 def make(
   operations: tuple[str, ...],
   groups: tuple[tuple[tuple[int, int, int], int], ...],
   features: int,
   numerics: Numerics,
 ) -> Mixed:
-  """The mixed operation of a cell.
+  """The mixed operation of a cell; cells of one shape share it, and so its
+  traces.
 
   Args:
     operations: names.
@@ -227,16 +231,24 @@ def make(
     return run
 
   def backward(branch):
-    def run(states, params, g):
+    def run(states, params, mask):
+      # The last stack is that of the outputs' gradients.
+      *states, (gradients, place) = states
+      g = lax.dynamic_index_in_dim(gradients, place, 0, keepdims=False)
+      if mask is not None:
+        g = g * mask[:, None, None, None].astype(g.dtype)
+
       def op(x, view):
         # The new statistics are dropped: the forward pass kept them.
-        stats = jax.tree.map(
-          lambda s: jnp.zeros(s.shape),
-          {s.path: s for slots in branch.stats.values() for s in slots},
-          is_leaf=lambda s: isinstance(s, Slot),
+        stats = _nest(
+          {
+            slot.path: jnp.zeros(slot.shape)
+            for slots in branch.stats.values()
+            for slot in slots
+          }
         )
         y, _ = branch.module.apply(
-          {"params": view, "batch_stats": _nest(stats)},
+          {"params": view, "batch_stats": stats},
           x,
           True,
           mutable=["batch_stats"],
@@ -268,8 +280,9 @@ def make(
     side = (-(-height // stride), -(-width // stride))
     return jnp.zeros((batch, *side, features), numerics.dtype)
 
-  def no_gradient(states, params, g):
-    dxs = [jnp.zeros(s.shape[1:], g.dtype) for s, _ in states]
+  def no_gradient(states, params, mask):
+    del mask
+    dxs = [jnp.zeros(s.shape[1:], s.dtype) for s, _ in states[:-1]]
     return tuple(dxs), jax.tree.map(jnp.zeros_like, params)
 
   return Mixed(
