@@ -136,7 +136,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
   if variant == "tiny":
     config.space.num_blocks = 2
-    config.space.operations = ("identity", "sep_conv_3x3", "max_pool_3x3")
+    config.space.operations = ("identity", "conv_1x1", "max_pool_3x3")
     config.network.num_cells = 1
     config.network.features = 4
     config.network.num_reductions = 1

@@ -1,0 +1,133 @@
+"""Whole searches with real children, as a user starts them."""
+
+import json
+import shutil
+
+import pytest
+
+from nasnet_jax import search
+from nasnet_jax.training import checkpoint, workdir
+
+
+@pytest.fixture(scope="module")
+def digits(launch, tmp_path_factory):
+  """The folder of a finished tiny search, and what it printed."""
+  folder = tmp_path_factory.mktemp("digits") / "run"
+  done = launch(
+    "main.py",
+    "--config=configs/search_digits.py:tiny",
+    f"--workdir={folder}",
+  )
+  assert done.returncode == 0, done.stderr
+  return folder, done
+
+
+def test_a_search_ends_with_a_tested_network_and_a_report(digits):
+  folder, done = digits
+  assert done.stderr == ""
+  assert len(done.stdout.splitlines()) < 30
+  result = json.loads((folder / "result.json").read_text())
+  assert result["test_examples"] == 297
+  assert 0 <= result["test_correct"] <= 297
+  assert result["data"]["train"] + result["data"]["valid"] == 1500
+  for name in (
+    "report.html",
+    "history.jsonl",
+    "metrics.jsonl",
+    "retrain.jsonl",
+    "log.txt",
+  ):
+    assert (folder / name).stat().st_size > 0, name
+  assert list((folder / "tensorboard").iterdir())
+  assert "Total: " in (folder / "log.txt").read_text()  # of parameters
+  assert not (folder / "checkpoints").exists()
+
+
+def test_no_child_was_ever_tested(digits):
+  folder, _ = digits
+  for name in ("history.jsonl", "ranking.jsonl", "retrain.jsonl"):
+    assert "test" not in (folder / name).read_text()
+
+
+def test_a_new_process_reproduces_the_test_accuracy(digits, launch, tmp_path):
+  moved = shutil.copytree(digits[0], tmp_path / "moved")
+  for path in moved.iterdir():  # these two alone must do
+    if path.name not in ("result.json", "final"):
+      shutil.rmtree(path) if path.is_dir() else path.unlink()
+  done = launch("evaluate.py", f"--workdir={moved}")
+  assert done.returncode == 0, done.stderr
+  result = json.loads((moved / "result.json").read_text())
+  assert f"{result['test_correct']} of 297" in done.stdout
+
+
+def test_evaluate_notices_another_answer(digits, launch, tmp_path):
+  moved = shutil.copytree(digits[0], tmp_path / "moved")
+  result = json.loads((moved / "result.json").read_text())
+  result["test_correct"] += 1
+  (moved / "result.json").write_text(json.dumps(result))
+  assert launch("evaluate.py", f"--workdir={moved}").returncode == 1
+
+
+def test_the_same_command_on_a_finished_search_only_sums_it_up(digits, launch):
+  folder, first = digits
+  before = (folder / "result.json").read_bytes()
+  again = launch(
+    "main.py",
+    "--config=configs/search_digits.py:tiny",
+    f"--workdir={folder}",
+  )
+  assert again.returncode == 0, again.stderr
+  assert again.stdout in first.stdout
+  assert (folder / "result.json").read_bytes() == before
+
+
+def test_the_winner_can_be_used_from_python(digits):
+  winner = search.load_winner(digits[0])
+  images = search.winner.test_images(winner.result)
+  logits = winner.predict(images.images)
+  assert logits.shape == (297, 10)
+  right = int((logits.argmax(-1) == images.labels).sum())
+  assert right == winner.result["test_correct"]
+
+
+def test_weights_that_changed_on_the_disk_are_noticed(digits, tmp_path):
+  moved = shutil.copytree(digits[0], tmp_path / "moved")
+  for file in (moved / "final/weights").rglob("d/*"):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+  with pytest.raises(checkpoint.DamagedError):
+    search.load_winner(moved)
+
+
+def test_a_folder_without_a_result_has_no_winner(tmp_path):
+  with pytest.raises(workdir.WorkdirError, match="has not finished"):
+    search.load_winner(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("config", "overrides"),
+  [
+    ("search_cifar", []),
+    (
+      "search_digits",
+      [
+        "--config.space.operations=('avg_pool_3x3',)",
+        "--config.space.num_blocks=1",
+      ],
+    ),
+  ],
+  ids=["cifar", "one operation"],
+)
+def test_every_tiny_search_runs(launch, tmp_path, config, overrides):
+  done = launch(
+    "main.py",
+    f"--config=configs/{config}.py:tiny",
+    f"--workdir={tmp_path}",
+    *overrides,
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == ""
+  rows = (tmp_path / "history.jsonl").read_text().splitlines()
+  assert [json.loads(row)["status"] for row in rows] == ["ok"] * 6
+  assert launch("evaluate.py", f"--workdir={tmp_path}").returncode == 0
