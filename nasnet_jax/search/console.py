@@ -31,8 +31,7 @@ class Console:
     self._children = children
     self._every = every
     self._said = time.monotonic()
-    self._trained = 0  # children of this process, and the seconds they took
-    self._seconds = 0.0
+    self._rounds = []  # (children, seconds) of this process
     self._fit = None  # (stage, child), its first step here, and when
 
   def _quiet_for_long(self) -> bool:
@@ -54,9 +53,10 @@ class Console:
 
   def after_round(self, rows: list[Row], fresh: int, seconds: float):
     """A finished round: all rows, the number of this round's, its seconds."""
-    self._trained += fresh
-    self._seconds += seconds
-    each = self._seconds / self._trained
+    self._rounds.append((fresh, seconds))
+    # The first round compiles: it tells little of those to come.
+    children, spent = map(sum, zip(*(self._rounds[1:] or self._rounds)))
+    each = spent / children
     good = [r for r in rows if r["reward"] is not None]
     now = [r["reward"] for r in rows[-fresh:] if r["reward"] is not None]
     best = max(good, key=lambda r: r["reward"], default=None)
