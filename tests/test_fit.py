@@ -107,11 +107,14 @@ def test_every_image_counts_once_whatever_the_batch_size(images, batch_size):
   logits, _, _ = network.apply(
     variables, augment.normalise(images.images, AUGMENTATION)
   )
-  want = int((np.asarray(logits).argmax(-1) == images.labels).sum())
+  answers = np.asarray(logits).argmax(-1)
+  # The last batch is filled up with image 0, which is answered right here.
+  labels = np.asarray(images.labels).copy()
+  labels[0] = answers[0]
   score = fit.make_evaluate(network, AUGMENTATION, batch_size)(
-    variables, images
+    variables, fit.on_device(images.images, labels)
   )
-  assert score == fit.Score(want, 30)
+  assert score == fit.Score(int((answers == labels).sum()), 30)
 
 
 def test_the_auxiliary_head_adds_its_share_to_the_loss(images):

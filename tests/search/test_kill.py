@@ -15,9 +15,10 @@ def test_a_killed_search_ends_like_an_undisturbed_one(
   search, finished, tmp_path, same_outcome
 ):
   folder = tmp_path / "run"
-  # In the history's append; in training; in the Orbax save; in the middle of
-  # the final retraining (four trainings of the ranking tick 8 times each).
-  for fault in ("history:2", "train:5", "save:1", "fit:19"):
+  # In the history's append; in training; in an Orbax save, the fourth of that
+  # process, with which the first training of the ranking would end; in the
+  # final retraining, after 12 updates of the ranking.
+  for fault in ("history:2", "train:5", "save:4", "fit:19"):
     _killed(search, folder, fault)
   done = search(folder)
   assert done.returncode == 0, done.stderr

@@ -61,11 +61,24 @@ def test_another_shape_is_named(tmp_path):
 
 def test_what_a_killed_save_left_is_no_checkpoint_and_is_removed(tmp_path):
   checkpoint.save(tmp_path, 1, _tree())
-  left = tmp_path / "2.orbax-checkpoint-tmp"
+  left = tmp_path / "3.orbax-checkpoint-tmp"
   left.mkdir()
   assert checkpoint.restore(tmp_path, _tree())[0] == 1
   checkpoint.save(tmp_path, 2, _tree())
   assert not left.exists()
+
+
+def test_one_bit_in_a_large_array_is_noticed(tmp_path):
+  # Orbax has checksums for its index, not for the arrays' own bytes.
+  weights = {"kernel": np.random.default_rng(0).random(100_000, np.float32)}
+  checkpoint.save(tmp_path, 1, weights)
+  files = [f for f in tmp_path.rglob("d/*") if f.is_file()]
+  largest = max(files, key=lambda file: file.stat().st_size)
+  content = bytearray(largest.read_bytes())
+  content[len(content) // 2] ^= 1
+  largest.write_bytes(content)
+  with pytest.raises(checkpoint.DamagedError):
+    checkpoint.read(tmp_path / "1", weights)
 
 
 def test_if_all_are_damaged_there_is_none(tmp_path, caplog):
