@@ -53,7 +53,7 @@ def count_module(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
   return count_params({"params": variables.get("params", {})}), macs
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _count_operation(name, features, stride, shape) -> tuple[int, int]:
   return count_module(OPERATIONS[name](Numerics(), features, stride), shape)
 

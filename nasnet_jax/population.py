@@ -352,7 +352,9 @@ def make_population(
     return TrainState(params, stats, tx.init(params), zero, horizon, seed)
 
   def refill_child(state, fresh, seed, horizon, genotype):
-    new = lambda _: init_child(seed, horizon, genotype)
+    def new(_):
+      return init_child(seed, horizon, genotype)
+
     return lax.cond(fresh, new, lambda state: state, state)
 
   eval_index, eval_counts = batches.evaluation_order(
@@ -391,12 +393,17 @@ def make_population(
     genotype = network.genotype_shapes
     one = jax.eval_shape(init_child, seed, scalar, genotype)
     sharding = NamedSharding(mesh, children)
-    zeros = lambda s: jnp.zeros((slots, *s.shape), s.dtype)
+
+    def zeros(s):
+      return jnp.zeros((slots, *s.shape), s.dtype)
+
     make = jax.jit(lambda: jax.tree.map(zeros, one), out_shardings=sharding)
     return make()
 
   def train_local(state, genotypes, data):
-    one = lambda state, genotype: train_child(state, genotype, data)
+    def one(state, genotype):
+      return train_child(state, genotype, data)
+
     return over_children(one, state, genotypes)
 
   def refill_local(state, fresh, seeds, horizons, genotypes):
@@ -516,7 +523,10 @@ def _extract_cell(params, stats, genes, shape, mix, current, previous):
       )
   raw_places, _ = any_cell.groups_of(shape, genes.active.shape[0])
   branch, _ = any_cell.branch_numbers(genes, mix, raw_places)
-  row = lambda tree, *i: jax.tree.map(lambda x: x[i], tree)
+
+  def row(tree, *i):
+    return jax.tree.map(lambda x: x[i], tree)
+
   for b in np.flatnonzero(genes.active):
     for side in range(2):
       chosen = mix.branches[int(branch[b, side])]

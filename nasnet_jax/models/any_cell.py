@@ -9,7 +9,7 @@ concatenation.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +83,10 @@ def slot_sum(contribution: Callable) -> Callable:
       weight = jax.tree.map(lambda w: take(w, slots[i]), weights)
       x = take(stack, place + slots[i])
       dx, dw = jax.vjp(contribution, x, weight)[1](g)
-      put = lambda a, v: lax.dynamic_update_index_in_dim(a, v, slots[i], 0)
+
+      def put(a, v):
+        return lax.dynamic_update_index_in_dim(a, v, slots[i], 0)
+
       return put(dstack, dx), jax.tree.map(put, dweights, dw)
 
     dstack = jnp.zeros((used.shape[0], *stack.shape[1:]), stack.dtype)
@@ -199,7 +202,10 @@ def make_blocks(
   def pullback(branch):
     def run(states, ys, params, stats, g):
       del states
-      only_y = lambda ys, params: branch((), ys, params, stats)[0]
+
+      def only_y(ys, params):
+        return branch((), ys, params, stats)[0]
+
       return jax.vjp(only_y, ys, params)[1](g)
 
     return run
@@ -399,7 +405,10 @@ def make_cell(
       kernel = _kernel(
         next(keys), numerics, (num_blocks, 2, features, features)
       )
-      spread = lambda x: jnp.broadcast_to(x, (num_blocks, *x.shape))
+
+      def spread(x):
+        return jnp.broadcast_to(x, (num_blocks, *x.shape))
+
       params["combine"] = {
         "conv": {"kernel": kernel * _concat_fan(numerics)},
         "norm": jax.tree.map(spread, _norm_params(features)),
@@ -488,7 +497,7 @@ def make_cell(
       stack = stack.at[s].set(y)
     return Output(stack, genes.concat), {**new, **bank_stats}
 
-  add, concat = _combine(numerics)
+  add, _concat = _combine(numerics)
 
   def concat_evaluated(states, ys, params, stats):
     del states

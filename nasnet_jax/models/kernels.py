@@ -453,7 +453,9 @@ def _avg_bwd(size, stride, empty, g):
   g = g * (1 / _window_counts(x_shape, size, stride)).astype(g.dtype)
 
   def shifted(g):
-    keep = lambda i, j, gs: gs
+    def keep(i, j, gs):
+      return gs
+
     shape, strides = (size, size), (stride, stride)
     return _transpose_windows(keep, x_shape, shape, strides, 1, g)
 

@@ -45,7 +45,7 @@ class NetworkConfig:
   stem_multiplier: int = 3
   aux: bool = False
   dropout: float = 0.0
-  numerics: Numerics = Numerics()
+  numerics: Numerics = dataclasses.field(default_factory=Numerics)
 
 
 class CellPlan(NamedTuple):

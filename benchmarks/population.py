@@ -1,0 +1,434 @@
+"""Speed and memory of the population, both sides of each comparison in a run.
+
+    python benchmarks/population.py --out=population.json
+        [--torch-python=PYTHON]   also eager PyTorch, with a Python that has it
+        [--sections=step,compile] only these
+
+Each section runs in a process of its own, so that flags and caches are its
+own. Every figure is a time on this machine's CPU, nothing is a TPU
+measurement. Load at the start is part of the output: on a busy machine only
+the ratios mean anything, and those little.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+
+def _setup(num_cells=2, features=32, batch=32, width=1, arch=1, train=4096):
+  """An evaluator of the paper's search child on random images."""
+  import jax
+  import numpy as np
+
+  from nasnet_jax import evaluators, population, spaces
+  from nasnet_jax.data.augment import DEFAULTS
+  from nasnet_jax.models.layers import Numerics
+  from nasnet_jax.models.stacked import NetworkConfig
+
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (train, 32, 32, 3)).astype(np.uint8)
+  labels = rng.integers(0, 10, train).astype(np.int32)
+  mesh = jax.make_mesh(
+    (arch, 1),
+    ("arch", "data"),
+    axis_types=(jax.sharding.AxisType.Auto,) * 2,
+    devices=jax.devices()[:arch],
+  )
+  return evaluators.PopulationEvaluator(
+    spaces.get("nasnet"),
+    NetworkConfig(
+      num_cells=num_cells,
+      features=features,
+      numerics=Numerics(init="fan_in"),
+    ),
+    population.Recipe(batch_size=batch, width=width, eval_batch_size=100),
+    DEFAULTS["cifar10"],
+    (images, labels),
+    (images[:100], labels[:100]),
+    mesh,
+  )
+
+
+def _slots(evaluator, decisions):
+  """(state, genotypes in slots) of freshly seated children."""
+  import numpy as np
+
+  from nasnet_jax.spaces import genotype as gt
+
+  pop = evaluator.population
+  rows = np.resize(np.arange(len(decisions)), pop.slots)
+  genotypes = evaluator.space.decode(np.asarray(decisions)[rows])
+  state = pop.refill(
+    pop.empty(),
+    np.ones(pop.slots, bool),
+    np.arange(pop.slots, dtype=np.uint32),
+    np.full(pop.slots, 10_000, np.int32),
+    gt.Genotype(*genotypes),
+  )
+  return state, genotypes
+
+
+def _time(step, repeats):
+  """Seconds of each call; `step` must wait for its result."""
+  step()
+  seconds = []
+  for _ in range(repeats):
+    start = time.perf_counter()
+    step()
+    seconds.append(time.perf_counter() - start)
+  return seconds
+
+
+def _any_cell_stepper(evaluator, decisions):
+  import jax
+
+  state, genotypes = _slots(evaluator, decisions)
+  held = [state]
+
+  def step():
+    held[0], metrics = evaluator.population.train(
+      held[0], genotypes, evaluator._train
+    )
+    jax.block_until_ready(metrics)
+
+  return step
+
+
+def _static_stepper(evaluator, decisions, batch, plain):
+  """The same step of an ordinary static network, no map and no switch.
+
+  plain: with `lax` convolutions and pools instead of the CPU kernels.
+  """
+  import functools
+
+  import jax
+  import jax.numpy as jnp
+  from jax import lax
+
+  from nasnet_jax.data import augment, batches
+  from nasnet_jax.models import stacked
+  from nasnet_jax.models.layers import Numerics
+  from nasnet_jax.training import losses, optimizers, schedules
+  from nasnet_jax.training.state import TrainState
+  from nasnet_jax.training.step import train_step
+
+  config = stacked.NetworkConfig(numerics=Numerics(init="fan_in"))
+  genotype = evaluator.space.decode(decisions[0])
+  net = stacked.StackedNetwork(
+    config, stacked.as_cells(evaluator.space, genotype)
+  )
+  tx = optimizers.momentum_sgd()
+  aug = augment.DEFAULTS["cifar10"]
+  data = evaluator._train
+
+  def loss_fn(params, stats, batch, rng, progress):
+    x = augment.augment(rng, batch[0], aug)
+    (logits, _, _), new = net.apply(
+      {"params": params, "batch_stats": stats},
+      x,
+      train=True,
+      mutable=["batch_stats"],
+    )
+    loss = losses.cross_entropy(logits, batch[1])
+    return loss, (new["batch_stats"], {})
+
+  def step(state):
+    index = batches.batch_indices(
+      state.seed, state.step, len(data.labels), batch
+    )
+    return train_step(
+      state,
+      (data.images[index], data.labels[index]),
+      loss_fn=loss_fn,
+      tx=tx,
+      schedule=schedules.cosine(0.025),
+    )
+
+  image = jnp.zeros((2, 32, 32, 3))
+  variables = jax.jit(functools.partial(net.init, train=False))(
+    jax.random.key(0), image
+  )
+  params = variables["params"]
+  scalar = functools.partial(jnp.asarray, dtype=jnp.int32)
+  held = [
+    TrainState(
+      params,
+      variables["batch_stats"],
+      tx.init(params),
+      scalar(0),
+      scalar(10_000),
+      jnp.uint32(0),
+    )
+  ]
+  dependent = lax.platform_dependent
+  if plain:
+    # The kernels choose by this function; "default" is the plain form.
+    lax.platform_dependent = lambda *args, default, **_: default(*args)
+  try:
+    compiled = jax.jit(step, donate_argnums=0).lower(held[0]).compile()
+  finally:
+    lax.platform_dependent = dependent
+
+  def run():
+    held[0], metrics = compiled(held[0])
+    jax.block_until_ready(metrics)
+
+  return run
+
+
+def section_step(batch):
+  """Per child: any cell in the search's loop, static, static plain `lax`."""
+  import numpy as np
+
+  evaluator = _setup(batch=batch)
+  decisions = evaluator.space.sample(np.random.default_rng(0), 3)
+  rows = []
+  for cell in decisions:
+    steppers = {
+      "any_cell": _any_cell_stepper(evaluator, cell[None]),
+      "static": _static_stepper(evaluator, cell[None], batch, plain=False),
+      "static_plain_lax": _static_stepper(
+        evaluator, cell[None], batch, plain=True
+      ),
+    }
+    for step in steppers.values():
+      step()
+    seconds = {name: [] for name in steppers}
+    for _ in range(3):  # in turns, so that drift hits all alike
+      for name, step in steppers.items():
+        seconds[name] += _time(step, 2)
+    median = {k: statistics.median(v) for k, v in seconds.items()}
+    rows.append(
+      {
+        "decisions": cell.tolist(),
+        "seconds": seconds,
+        "any_cell_to_static": median["any_cell"] / median["static"],
+        "any_cell_to_fastest_static": median["any_cell"]
+        / min(median["static"], median["static_plain_lax"]),
+      }
+    )
+  ratio = statistics.median(r["any_cell_to_static"] for r in rows)
+  return {
+    "batch": batch,
+    "cells": rows,
+    "any_cell_to_static": ratio,
+    "any_cell_to_fastest_static": statistics.median(
+      r["any_cell_to_fastest_static"] for r in rows
+    ),
+    "bytes_per_child": _bytes_per_child(evaluator),
+  }
+
+
+def _bytes_per_child(evaluator):
+  import jax
+
+  state = jax.eval_shape(evaluator.population.empty)
+  held = sum(s.size * s.dtype.itemsize for s in jax.tree.leaves(state))
+  return held // evaluator.population.slots
+
+
+def section_torch(python):
+  """Static NASNet-A child here against eager PyTorch, in turns."""
+  import numpy as np
+
+  from nasnet_jax import zoo
+  from nasnet_jax.spaces import nasnet
+
+  evaluator = _setup()
+
+  class Cell:  # a "space" whose one decision is NASNet-A
+    to_json = staticmethod(nasnet.NASNET.to_json)
+    cells = nasnet.NASNET.cells
+
+    @staticmethod
+    def decode(_):
+      return zoo.genotype("nasnet_a")
+
+  evaluator.space = Cell
+  step = _static_stepper(evaluator, np.zeros((1, 1), int), 32, plain=False)
+  ours, theirs, version = [], [], ""
+  for _ in range(3):
+    ours += _time(step, 3)
+    command = [
+      python,
+      str(ROOT / "benchmarks/peers/torch_child.py"),
+      "--steps=3",
+    ]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    peer = json.loads(out.stdout)
+    version = peer["version"]
+    theirs += peer["seconds"]
+  medians = statistics.median(ours), statistics.median(theirs)
+  return {
+    "static_nasnet_a": ours,
+    "torch": theirs,
+    "torch_version": version,
+    "ours_to_torch": medians[0] / medians[1],
+  }
+
+
+def section_compile_once():
+  """Compile seconds of this process, and what 1,000 more cells compile."""
+  import jax
+  import numpy as np
+
+  evaluator = _setup(train=64)
+  start = time.perf_counter()
+  evaluator.compile()
+  seconds = time.perf_counter() - start
+  compiled = []
+  jax.monitoring.register_event_duration_secs_listener(
+    lambda name, *_, **__: (
+      compiled.append(name)
+      if name.endswith("backend_compile_duration")
+      else None
+    )
+  )
+  decisions = evaluator.space.sample(np.random.default_rng(1), 1000)
+  pop = evaluator.population
+  state = pop.empty()
+  for i, cell in enumerate(decisions):
+    genotypes = evaluator.space.decode(cell[None])
+    seeds = np.array([i], np.uint32)
+    horizon = np.array([0], np.int32)  # seated, initialised, nothing to do
+    state = pop.refill(state, np.ones(1, bool), seeds, horizon, genotypes)
+    state, _ = pop.train(state, genotypes, evaluator._train)
+  jax.block_until_ready(state)
+  return {"seconds": seconds, "compiled_by_1000_cells": len(compiled) - 1}
+
+
+def section_devices(count):
+  """Seconds in which `count` devices train 8 children one step each."""
+  import numpy as np
+
+  evaluator = _setup(1, 8, arch=count, width=8 // count, train=512)
+  decisions = evaluator.space.sample(np.random.default_rng(0), 8)
+  step = _any_cell_stepper(evaluator, decisions)
+  seconds = _time(step, 10)
+  return {"devices": count, "median": statistics.median(seconds)}
+
+
+def section_overhead():
+  """Seconds per child of everything around training, LSTM controller."""
+  import jax
+  import numpy as np
+
+  from nasnet_jax import controllers, counting, spaces
+  from nasnet_jax.models.stacked import NetworkConfig
+
+  space = spaces.get("nasnet")
+  controller = controllers.make("ppo", space.num_choices)
+  state = controller.init(jax.random.key(0))
+  count = counting.make_counter(
+    NetworkConfig(), space.operations, 5, (32, 32, 3)
+  )
+
+  def round_of_20(state, i):
+    proposals, state = controller.ask(state, jax.random.key(i), 20)
+    genotypes = space.decode(proposals.decisions)
+    for j in range(20):
+      count(type(genotypes)(*(leaf[j] for leaf in genotypes)))
+      space.key(proposals.decisions[j])
+    rewards = np.random.default_rng(i).uniform(size=20).astype(np.float32)
+    return controller.tell(state, proposals, rewards, np.zeros(20, np.int32))
+
+  state = round_of_20(state, 0)
+  seconds = []
+  for i in range(1, 11):
+    start = time.perf_counter()
+    state = jax.block_until_ready(round_of_20(state, i))
+    seconds.append((time.perf_counter() - start) / 20)
+  return {"seconds_per_child": statistics.median(seconds)}
+
+
+def _run(section, cache, flags="", **arguments):
+  """A section in a process of its own."""
+  environment = {
+    **os.environ,
+    "JAX_PLATFORMS": "cpu",
+    "JAX_COMPILATION_CACHE_DIR": cache,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1",
+    "XLA_FLAGS": flags,
+  }
+  command = [sys.executable, __file__, "--section", section]
+  command += ["--arguments", json.dumps(arguments)]
+  start = time.perf_counter()
+  out = subprocess.run(
+    command, env=environment, capture_output=True, text=True, check=False
+  )
+  if out.returncode:
+    sys.exit(f"section {section} failed:\n{out.stderr[-2000:]}")
+  result = json.loads(out.stdout.splitlines()[-1])
+  result["process_seconds"] = time.perf_counter() - start
+  print(section, arguments, json.dumps(result)[:300], file=sys.stderr)
+  return result
+
+
+def _all(sections, torch_python):
+  results = {}
+  with tempfile.TemporaryDirectory() as cache:
+    if "compile" in sections:
+      results["compile_cold"] = _run("compile_once", cache)
+      results["compile_cached"] = _run("compile_once", cache)
+    if "step" in sections:
+      for batch in (32, 128):
+        results[f"step_{batch}"] = _run("step", cache, batch=batch)
+    if "torch" in sections and torch_python:
+      results["torch"] = _run("torch", cache, python=torch_python)
+    if "devices" in sections:
+      from nasnet_jax.training import mesh
+
+      for count in (1, 8):
+        flags = f"--xla_force_host_platform_device_count={count} "
+        flags += " ".join(getattr(mesh, "XLA_FLAGS", ()))
+        name = f"devices_{count}"
+        results[name] = _run("devices", cache, flags, count=count)
+      pair = [results[f"devices_{c}"]["median"] for c in (8, 1)]
+      results["8_devices_to_1"] = pair[0] / pair[1]
+    if "overhead" in sections:
+      results["overhead"] = _run("overhead", cache)
+  return results
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--out")
+  parser.add_argument("--torch-python")
+  parser.add_argument(
+    "--sections", default="compile,step,torch,devices,overhead"
+  )
+  parser.add_argument("--section", help=argparse.SUPPRESS)
+  parser.add_argument("--arguments", help=argparse.SUPPRESS)
+  args = parser.parse_args()
+  if args.section:
+    function = globals()[f"section_{args.section}"]
+    print(json.dumps(function(**json.loads(args.arguments))))
+    return
+  import jax
+
+  report = {
+    "date": datetime.date.today().isoformat(),
+    "platform": "cpu",
+    "cores": os.cpu_count(),
+    "load_at_start": os.getloadavg(),
+    "jax": jax.__version__,
+  }
+  report |= _all(args.sections.split(","), args.torch_python)
+  text = json.dumps(report, indent=1)
+  print(text)
+  if args.out:
+    pathlib.Path(args.out).write_text(text + "\n")
+
+
+if __name__ == "__main__":
+  main()
