@@ -24,6 +24,7 @@ from nasnet_jax.models.layers import (
   shift_by_one,
 )
 from nasnet_jax.models.stacked import CellShape
+from nasnet_jax.spaces.genotype import CONCAT
 
 Array = jax.Array
 
@@ -405,6 +406,8 @@ def make_cell(
       kernel = _kernel(
         next(keys), numerics, (num_blocks, 2, features, features)
       )
+      chosen = genes.active & (genes.combine == CONCAT)
+      kernel = kernel * chosen[:, None, None, None]  # unused: 0, as above
 
       def spread(x):
         return jnp.broadcast_to(x, (num_blocks, *x.shape))
@@ -427,6 +430,10 @@ def make_cell(
             jax.random.split(next(keys)), _half(features), strict=True
           )
         )
+      unused = ~genes.concat[s]
+      kernels_of = jax.tree.map(
+        lambda k, unused=unused: jnp.where(unused, 0.0, k), kernels_of
+      )
       conv_norm(f"fit_state_{s}", kernels_of)
     return params, stats
 
