@@ -1,5 +1,6 @@
 """From decisions to rewards."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -14,6 +15,7 @@ from nasnet_jax.models.stacked import NetworkConfig
 from nasnet_jax.spaces import genotype as gt
 from nasnet_jax.spaces.cells import CellSpace
 
+_log = logging.getLogger(__name__)
 OK, FAILED = 0, 1  # as in `controllers.base`
 
 # Called between device calls: (share of this evaluation that is done in
@@ -133,8 +135,9 @@ class PopulationEvaluator:
     progress: Progress | None = None,
   ) -> list[Outcome]:
     """See `Evaluator`."""
-    if self._state is None:
-      self.compile()  # so that no child's seconds contain it
+    if self._state is None:  # compile first: no child's seconds contain it
+      _log.info("compiling the program that trains every child, once")
+      _log.info("compiled, or read from the cache, in %.0f s", self.compile())
     genotypes = self.space.decode(decisions)
     horizons = np.array([self.steps(b) for b in budgets], np.int32)
     run = _Run(self, genotypes, np.asarray(seeds, np.uint32), horizons)
@@ -196,7 +199,10 @@ class _Run:
     sitting = self.child >= 0
     part = self.done[sitting] / self._horizon_of(self.child[sitting])
     share = (over + np.minimum(part, 1).sum()) / n
-    return float(share), f"{over}/{n} trained, loss {self._last_loss:.3f}"
+    words = f"{over}/{n} trained"
+    if np.isfinite(self._last_loss):
+      words += f", loss {self._last_loss:.3f}"
+    return float(share), words
 
   def outcomes(self) -> list[Outcome]:
     self.owner._state = self.state
