@@ -135,6 +135,8 @@ class PopulationEvaluator:
     progress: Progress | None = None,
   ) -> list[Outcome]:
     """See `Evaluator`."""
+    if not len(seeds):
+      return []
     if self._state is None:  # compile first: no child's seconds contain it
       _log.info("compiling the program that trains every child, once")
       _log.info("compiled, or read from the cache, in %.0f s", self.compile())

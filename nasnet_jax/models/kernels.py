@@ -404,17 +404,21 @@ def max_pool(x: Array, size: int, stride: int = 1) -> Array:
   return _max_pool_1d(x, (size, 1), (stride, 1))
 
 
-def _window_counts(x_shape, size, stride) -> np.ndarray:
-  """float32[1, H', W', 1]: pixels of each SAME window inside the image."""
+def _window_counts(x_shape, size, stride) -> Array:
+  """float32[1, H', W', 1]: pixels of each SAME window inside the image.
+
+  Computed in the program: an array of constants would be hoisted out of the
+  switches, and `custom_vmap` refuses constants that a `cond` has batched.
+  """
 
   def along(length):
     low, _ = same_padding(length, size, stride)
-    starts = np.arange(-(-length // stride)) * stride - low
-    ends = np.minimum(starts + size, length)
-    return ends - np.maximum(starts, 0)
+    starts = jnp.arange(-(-length // stride)) * stride - low
+    ends = jnp.minimum(starts + size, length)
+    return ends - jnp.maximum(starts, 0)
 
   counts = along(x_shape[1])[:, None] * along(x_shape[2])[None]
-  return counts[None, :, :, None].astype(np.float32)
+  return counts[None, :, :, None].astype(jnp.float32)
 
 
 def _window_sum(x, size, stride):

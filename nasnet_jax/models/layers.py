@@ -92,8 +92,9 @@ class BatchNorm(nn.Module):
       gain = jax.lax.rsqrt(var.value + num.bn_epsilon) * scale
       y = x.astype(jnp.float32) * gain + (bias - mean.value * gain)
       return y.astype(x.dtype)
+    axis = None if self.is_initializing() else num.bn_axis  # not yet bound
     y, batch_mean, batch_var = kernels.batch_norm(
-      x, scale, bias, num.bn_epsilon, num.bn_axis
+      x, scale, bias, num.bn_epsilon, axis
     )
     if not self.is_initializing():
       keep = num.bn_decay
