@@ -1,0 +1,381 @@
+"""Children in training: the same wherever they sit and whoever sits beside."""
+
+import dataclasses
+import functools
+import math
+import re
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nasnet_jax import population as pop
+from nasnet_jax import spaces
+from nasnet_jax.data import digits
+from nasnet_jax.data.augment import DEFAULTS
+from nasnet_jax.evaluators import FAILED, OK, PopulationEvaluator
+from nasnet_jax.models.layers import Numerics
+from nasnet_jax.models.stacked import NetworkConfig
+from nasnet_jax.training.mesh import make_mesh
+
+OPERATIONS = ("identity", "sep_conv_3x3", "avg_pool_3x3")
+SPACE = spaces.get("nasnet", num_blocks=2, operations=OPERATIONS)
+NETWORK = NetworkConfig(
+  num_cells=1,
+  num_reductions=1,
+  features=4,
+  numerics=Numerics(init="fan_in"),
+)
+RECIPE = pop.Recipe(
+  epochs=1,
+  batch_size=8,
+  learning_rate=0.1,
+  eval_batch_size=64,
+  drop_path_keep=0.9,
+)
+STEPS_PER_EPOCH = 32
+NUM_VALID = 100
+CHILDREN = SPACE.sample(np.random.default_rng(0), 8)
+SEEDS = np.arange(8, dtype=np.uint32) + 5
+
+
+@functools.cache
+def _digits():
+  """(256 images and labels to train on, 100 to validate on)."""
+  data = digits.load_digits()
+  train = slice(0, 8 * STEPS_PER_EPOCH)
+  valid = slice(train.stop, train.stop + NUM_VALID)
+  images, labels = data.train_images, data.train_labels
+  return (images[train], labels[train]), (images[valid], labels[valid])
+
+
+def _evaluator(arch=1, data=1, bn_axis=None, **recipe):
+  numerics = dataclasses.replace(NETWORK.numerics, bn_axis=bn_axis)
+  return PopulationEvaluator(
+    SPACE,
+    dataclasses.replace(NETWORK, numerics=numerics),
+    dataclasses.replace(RECIPE, **recipe),
+    DEFAULTS["digits"],
+    *_digits(),
+    make_mesh(arch, data),
+  )
+
+
+class Child(NamedTuple):
+  """What is left of a child after training, on the host."""
+
+  losses: np.ndarray  # one per call of the compiled step
+  state: Any
+  correct: int
+
+
+def _train(evaluator, children, seeds, horizons, labels=None) -> list[Child]:
+  """Trains children on the slots of a population, a full house at a time.
+
+  Args:
+    labels: in place of the true ones of the training images.
+  """
+  population = evaluator.population
+  slots = population.slots
+  ((images, truth), valid), mesh = _digits(), evaluator.mesh
+  train = pop.put_data(images, truth if labels is None else labels, mesh)
+  valid = pop.put_data(*valid, mesh)
+  everybody = np.ones(slots, bool)
+  calls = math.ceil(max(horizons) / evaluator.recipe.steps_per_call)
+  done = []
+  for first in range(0, len(children), slots):
+    who = np.minimum(np.arange(first, first + slots), len(children) - 1)
+    genotypes = SPACE.decode(children[who])
+    state = population.refill(
+      population.empty(),
+      everybody,
+      seeds[who],
+      np.asarray(horizons, np.int32)[who],
+      genotypes,
+    )
+    losses = []
+    for _ in range(calls):
+      state, metrics = population.train(state, genotypes, train)
+      losses.append(np.asarray(metrics["loss"]))
+    correct = population.count_correct(state, everybody, genotypes, valid)
+    state, correct = jax.device_get((state, correct))
+    for slot in range(min(slots, len(children) - first)):
+      row = jax.tree.map(lambda x, slot=slot: x[slot], state)
+      done.append(Child(np.stack(losses)[:, slot], row, int(correct[slot])))
+  return done
+
+
+def _assert_same_bits(found, wanted):
+  jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+def _assert_within(tolerance, found, wanted):
+  for a, b in zip(found, wanted, strict=True):
+    np.testing.assert_allclose(a.losses, b.losses, atol=tolerance)
+    for ours, theirs in zip(
+      jax.tree.leaves((a.state.params, a.state.batch_stats)),
+      jax.tree.leaves((b.state.params, b.state.batch_stats)),
+    ):
+      np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+TEN = np.full(8, 10)
+
+
+@pytest.fixture(scope="module")
+def one_device():
+  return _evaluator()
+
+
+@pytest.fixture(scope="module")
+def eight_devices():
+  return _evaluator(8)
+
+
+@pytest.fixture(scope="module")
+def alone(one_device):
+  """Ten steps of eight different children, one after the other."""
+  children = _train(one_device, CHILDREN, SEEDS, TEN)
+  assert all(np.isfinite(child.losses).all() for child in children)
+  assert all(child.state.step == 10 for child in children)
+  return children
+
+
+# --- where a child sits ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  "arch",
+  [
+    pytest.param(2, marks=pytest.mark.slow),
+    pytest.param(4, marks=pytest.mark.slow),
+    8,
+  ],
+)
+def test_any_number_of_devices_gives_the_same_bits(arch, alone, eight_devices):
+  evaluator = eight_devices if arch == 8 else _evaluator(arch)
+  _assert_same_bits(_train(evaluator, CHILDREN, SEEDS, TEN), alone)
+
+
+def test_equal_children_are_equal_wherever_they_sit(alone, eight_devices):
+  same = np.repeat(CHILDREN[2:3], 8, 0)
+  made = _train(eight_devices, same, np.repeat(SEEDS[2:3], 8), TEN)
+  for child in made:
+    _assert_same_bits(child, alone[2])
+
+
+def test_equal_cells_of_other_seeds_differ(alone, one_device):
+  other = _train(one_device, CHILDREN[:1], SEEDS[1:2], TEN[:1])[0]
+  assert (other.losses != alone[0].losses).all()
+
+
+def test_a_wider_vmap_gives_the_same_within_rounding(alone):
+  evaluator = _evaluator(width=2)
+  made = _train(evaluator, CHILDREN[:4], SEEDS[:4], TEN[:4])
+  _assert_within(1e-5, made, alone[:4])
+  same = np.repeat(CHILDREN[3:4], 2, 0)
+  twins = _train(evaluator, same, np.repeat(SEEDS[3:4], 2), TEN[:2])
+  _assert_same_bits(twins[0], twins[1])
+
+
+@pytest.fixture(scope="module")
+def shared_batches():
+  """Two groups of two devices; each group shares one child's batch."""
+  return _evaluator(2, 2, bn_axis="data")
+
+
+def test_two_devices_that_share_a_batch_equal_one(alone, shared_batches):
+  made = _train(shared_batches, CHILDREN[:2], SEEDS[:2], TEN[:2])
+  _assert_within(1e-5, made, alone[:2])
+  assert [c.correct for c in made] == [c.correct for c in alone[:2]]
+
+
+# --- calls, refilling, budgets -----------------------------------------------
+
+
+def test_five_updates_per_call_equal_one_per_call(alone):
+  horizons = np.array([10, 7])  # the second ends in the middle of a call
+  made = _train(_evaluator(steps_per_call=5), CHILDREN[:2], SEEDS[:2], horizons)
+  assert made[1].state.step == 7
+  _assert_same_bits(made[0].state, alone[0].state)
+  np.testing.assert_allclose(
+    made[0].losses, alone[0].losses.reshape(2, 5).mean(1), rtol=1e-6
+  )
+
+
+def test_a_refilled_slot_forgets_who_sat_there(one_device, alone):
+  population, mesh = one_device.population, one_device.mesh
+  train = pop.put_data(*_digits()[0], mesh)
+  fresh, horizon = np.ones(1, bool), np.full(1, 10, np.int32)
+  state = population.empty()
+  for child in (0, 3):
+    genotype = SPACE.decode(CHILDREN[child : child + 1])
+    seed = SEEDS[child : child + 1]
+    state = population.refill(state, fresh, seed, horizon, genotype)
+    for _ in range(10):
+      state, _ = population.train(state, genotype, train)
+    row = jax.tree.map(lambda x: x[0], jax.device_get(state))
+    _assert_same_bits(row, alone[child].state)
+
+
+def _comparable(outcomes):
+  return [outcome._replace(seconds=0.0) for outcome in outcomes]
+
+
+@pytest.fixture
+def compilations():
+  """The list of programs compiled during the test, by their seconds."""
+  found = []
+
+  def listen(name, seconds, **_):
+    if name == "/jax/core/compile/backend_compile_duration":
+      found.append(seconds)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  yield found
+  jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_outcomes_do_not_depend_on_neighbours_and_budgets(
+  one_device, eight_devices, compilations
+):
+  """One child takes 30 times as long as the rest; others take its
+  neighbours' slots meanwhile."""
+  rng = np.random.default_rng(1)
+  children = SPACE.sample(rng, 12)
+  seeds = rng.integers(0, 1000, 12).astype(np.uint32)
+  steps = np.array([2, 3, 60, 5, 2, 2, 4, 2, 3, 2, 5, 2])
+  budgets = (steps / STEPS_PER_EPOCH).astype(np.float32)
+  eight_devices.evaluate(children[:1], seeds[:1], budgets[:1])  # warm
+  del compilations[:]
+  found = eight_devices.evaluate(children, seeds, budgets)
+  assert compilations == []  # twelve cells, four of them in refilled slots
+  wanted = one_device.evaluate(children, seeds, budgets)
+  assert _comparable(found) == _comparable(wanted)
+  assert [o.steps for o in found] == steps.tolist()
+  assert all(o.status == OK and o.seconds > 0 for o in found)
+  order = rng.permutation(12)
+  again = eight_devices.evaluate(children[order], seeds[order], budgets[order])
+  assert _comparable(again) == [_comparable(found)[i] for i in order]
+  assert eight_devices.population.train._cache_size() == 1
+  assert eight_devices.population.refill._cache_size() == 1
+
+
+def test_no_children_have_no_outcomes(one_device):
+  nothing = np.zeros((0, CHILDREN.shape[1]), np.int32)
+  assert one_device.evaluate(nothing, np.zeros(0), np.zeros(0)) == []
+
+
+def test_progress_rises_to_one(one_device):
+  shares = []
+  one_device.evaluate(
+    CHILDREN[:2],
+    SEEDS[:2],
+    np.float32([0.1, 0.2]),
+    lambda share, _: shares.append(share),
+  )
+  assert shares == sorted(shares)
+  assert shares[-1] == 1.0
+
+
+def test_a_stopped_evaluation_leaves_the_evaluator_usable(one_device):
+  def stop(*_):
+    raise KeyboardInterrupt
+
+  budgets = np.full(2, 0.1, np.float32)
+  wanted = one_device.evaluate(CHILDREN[:2], SEEDS[:2], budgets)
+  with pytest.raises(KeyboardInterrupt):
+    one_device.evaluate(CHILDREN, SEEDS, np.ones(8, np.float32), stop)
+  found = one_device.evaluate(CHILDREN[:2], SEEDS[:2], budgets)
+  assert _comparable(found) == _comparable(wanted)
+
+
+# --- rewards -----------------------------------------------------------------
+
+
+def test_labels_that_mean_nothing_give_chance_level_rewards(one_device):
+  children = np.stack([SPACE.encode(SPACE.from_literal(_good_cell()))] * 2)
+  horizons = np.full(2, 12 * STEPS_PER_EPOCH)
+  labels = np.random.default_rng(0).permutation(_digits()[0][1])
+  learned = _train(one_device, children, SEEDS[:2], horizons)
+  guessed = _train(one_device, children, SEEDS[:2], horizons, labels)
+  answers = 2 * NUM_VALID
+  assert sum(child.correct for child in learned) / answers > 0.5
+  # Chance is 0.1: of 200 answers 0.2 lies four and a half deviations off.
+  assert sum(child.correct for child in guessed) / answers < 0.2
+
+
+def _good_cell():
+  blocks = [
+    (0, 1, "sep_conv_3x3", "sep_conv_3x3"),
+    (2, 0, "sep_conv_3x3", "identity"),
+  ]
+  return {"normal": (blocks, [3]), "reduction": (blocks, [3])}
+
+
+def test_a_child_whose_loss_is_nan_fails_alone(eight_devices, monkeypatch):
+  healthy = eight_devices.population
+  budgets = np.full(8, 4 / STEPS_PER_EPOCH, np.float32)
+  wanted = eight_devices.evaluate(CHILDREN, SEEDS, budgets)
+
+  @jax.jit
+  def poison(params, sick):
+    def spoil(p):
+      mask = sick.reshape(-1, *[1] * (p.ndim - 1))
+      return jnp.where(mask, jnp.nan, p)
+
+    return jax.tree.map(spoil, params)
+
+  def refill(state, fresh, seeds, *rest):
+    state = healthy.refill(state, fresh, seeds, *rest)
+    params = poison(state.params, fresh & (np.asarray(seeds) == SEEDS[5]))
+    return state._replace(params=params)
+
+  sick = healthy._replace(refill=refill)
+  monkeypatch.setattr(eight_devices, "population", sick)
+  found = eight_devices.evaluate(CHILDREN, SEEDS, budgets)
+  assert found[5].status == FAILED
+  assert np.isnan(found[5].reward)
+  del found[5], wanted[5]
+  assert _comparable(found) == _comparable(wanted)
+  assert all(o.status == OK for o in found)
+
+
+# --- collectives -------------------------------------------------------------
+
+
+def _all_reduces(evaluator) -> int:
+  population = evaluator.population
+  state = population.empty()
+  genotypes = SPACE.decode(CHILDREN[: population.slots])
+  train = pop.put_data(*_digits()[0], evaluator.mesh)
+  compiled = population.train.lower(state, genotypes, train).compile()
+  return len(re.findall(r" all-reduce(?:-start)?\(", compiled.as_text()))
+
+
+def test_children_on_devices_of_their_own_never_wait_for_each_other(
+  eight_devices,
+):
+  assert _all_reduces(eight_devices) == 0
+
+
+def test_gradients_of_a_shared_batch_take_one_all_reduce():
+  assert _all_reduces(_evaluator(2, 2)) == 1
+
+
+def test_batch_norm_of_a_shared_batch_takes_the_all_reduces_it_must(
+  shared_batches,
+):
+  # Batch norms in the branches of the first cell (from F channels: 2 of the
+  # separable one; from the stem's 3F: 1 identity, 2, 1 pool), the reduction
+  # (stride 1: 2; stride 2: 1 identity, 2) and the last cell (2). Each has one
+  # all-reduce forward, one when the backward pass computes it again, and one
+  # for its gradient.
+  branches = 6 + 5 + 2
+  # The stem, three projections and two fits of the previous output, each one
+  # forward and one backward; XLA joins a fit with its cell's projection.
+  outside = 1 + 3
+  # And the gradients, statistics and metrics, all in one.
+  assert _all_reduces(shared_batches) == 3 * branches + 2 * outside + 1
