@@ -14,12 +14,14 @@ from jax import lax
 
 from nasnet_jax import population as pop
 from nasnet_jax import spaces, zoo
+from nasnet_jax.data.augment import Augmentation
 from nasnet_jax.models import drop_path as dp
 from nasnet_jax.models import stacked
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.models.stacked import NetworkConfig, StackedNetwork
 from nasnet_jax.spaces import genotype as gt
 from nasnet_jax.training import losses, optimizers, schedules
+from nasnet_jax.training.mesh import make_mesh
 from nasnet_jax.training.state import TrainState
 from nasnet_jax.training.step import train_step
 
@@ -373,17 +375,19 @@ def _equations(jaxpr):
 def _switches(function, *args):
   """Sizes of the switches; fails if one has become a select.
 
-  A `cond` with `branches_platforms` chooses a lowering when it is compiled;
-  one of two branches may become a select of both, which costs little here.
+  A `cond` with `branches_platforms` chooses a lowering when it is compiled. A
+  batched `cond` of two branches becomes a select of three operands: whether
+  a child is done is one, and is allowed.
   """
   sizes = collections.Counter()
   for equation in _equations(jax.make_jaxpr(function)(*args).jaxpr):
     if equation.primitive.name == "select_n":
       assert len(equation.invars) <= 3, "a select runs every branch"
-    if equation.primitive.name == "cond":
-      branches = len(equation.params["branches"])
-      if branches > 2 and not equation.params.get("branches_platforms"):
-        sizes[branches] += 1
+    params = equation.params
+    if equation.primitive.name == "cond" and not params.get(
+      "branches_platforms"
+    ):
+      sizes[len(params["branches"])] += 1
   return sizes
 
 
@@ -423,6 +427,26 @@ def test_exactly_one_branch_runs_also_under_vmap_of_vmap():
   assert _switches(seeds, *weights, _stacked_shapes(genotype, 5)) == alone
   children = jax.vmap(jax.vmap(one))
   assert _switches(children, *weights, _stacked_shapes(genotype, 2, 5)) == alone
+
+
+def test_one_branch_runs_in_the_program_that_trains_a_population():
+  """Two children side by side on each of two devices, all operations."""
+  space = spaces.get("nasnet_concat", num_blocks=2)
+  network = pop.make_network(CONFIG, space.operations, 2, IMAGE, 2, True, True)
+  recipe = pop.Recipe(batch_size=8, drop_path_keep=0.9, width=2)
+  population = pop.make_population(
+    network, recipe, Augmentation(), make_mesh(2), 16, 16
+  )
+  shape = jax.ShapeDtypeStruct
+  data = pop.Data(shape((16, *IMAGE), jnp.uint8), shape((16,), jnp.int32))
+  state = jax.eval_shape(population.empty)
+  genotypes = _stacked_shapes(network.genotype_shapes, population.slots)
+  sizes = _switches(population.train, state, genotypes, data)
+  # The combiners' switches have two branches: one each way in three cells.
+  assert sizes == {27: 4, 14: 2, 2: 6}
+  valid = shape((population.slots,), jnp.bool_)
+  sizes = _switches(population.count_correct, state, valid, genotypes, data)
+  assert sizes == {27: 2, 14: 1, 2: 3}
 
 
 @pytest.mark.smoke
