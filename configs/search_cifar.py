@@ -10,7 +10,7 @@ Command:  python launch/main.py --config=configs/search_cifar.py \\
             --workdir=runs/search_cifar
           With `:small` behind the file's name: 64 children that two CPU
           cores train in about half an hour, on 5,000 images of an archive of
-          class folders, at 16x16 (see docs/results/search_cifar_small.md).
+          class folders, at 16x16 (see docs/results/search_cifar_small/).
           With `:tiny` it takes digits instead and a minute or so.
 Hardware: the paper's search took 500 P100 GPUs for 4 days. Two CPU cores
           manage what `:small` asks for.
