@@ -2,7 +2,8 @@
 # clone is enough. Variables: PYTHON=python3.13 VENV=.venv313 ARGS="..."
 
 VENV ?= .venv
-# Test processes. XLA compiles with threads of its own, so few are enough.
+# Test processes. XLA compiles with threads of its own, so few are enough. A
+# file stays in one process: its fixtures compile programs.
 WORKERS ?= 2
 ARGS ?=
 
@@ -23,7 +24,7 @@ search: $(stamp)  ## search cells for scikit-learn's digits (minutes on a CPU)
 	  --workdir=runs/search_digits $(ARGS)
 
 test: $(stamp)  ## the default tests, on eight fake CPU devices
-	$(python) -m pytest -q -n $(WORKERS) -rs -m "not slow" $(ARGS)
+	$(python) -m pytest -q -n $(WORKERS) --dist loadfile -rs -m "not slow" $(ARGS)
 
 test-slow: $(stamp)  ## the tests that take minutes each
 	$(python) -m pytest -q -rs -m slow $(ARGS)

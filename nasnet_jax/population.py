@@ -342,8 +342,10 @@ def make_population(
       state, new = lax.cond(state.step < state.horizon, step, idle, state)
       return state, jax.tree.map(jnp.add, metrics, new)
 
+    before = state.step
     state, total = lax.fori_loop(0, recipe.steps_per_call, body, (state, zeros))
-    mean = jax.tree.map(lambda m: m / recipe.steps_per_call, total)
+    made = jnp.maximum(state.step - before, 1)  # fewer at a child's end
+    mean = jax.tree.map(lambda m: m / made, total)
     return state, mean
 
   def init_child(seed, horizon, genotype):

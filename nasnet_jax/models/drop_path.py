@@ -61,7 +61,9 @@ def edge_mask(drop: DropPath, cell: int, edge: Array, batch: int) -> Array:
   positions = jnp.arange(batch) if drop.positions is None else drop.positions
   keys = jax.vmap(functools.partial(jax.random.fold_in, rng))(positions)
   uniform = jax.vmap(jax.random.uniform)(keys)
-  return (jnp.floor(keep + uniform) / keep)[:, None, None, None]
+  kept = jnp.floor(keep + uniform)
+  # A keep probability of 0 drops everything; 0 / 0 would be NaN.
+  return (kept / jnp.maximum(keep, 1e-6))[:, None, None, None]
 
 
 def make(

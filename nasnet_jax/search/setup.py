@@ -97,7 +97,11 @@ def child_network(config, num_classes: int) -> stacked.NetworkConfig:
   """Sizes of the children."""
   child = config.child
   numerics = Numerics(
-    bn_decay=child.bn_decay, bn_epsilon=child.bn_epsilon, init=child.init
+    bn_decay=child.bn_decay,
+    bn_epsilon=child.bn_epsilon,
+    # Batch norm sees the whole batch, over however many devices it is spread.
+    bn_axis="data" if config.mesh.data > 1 else None,
+    init=child.init,
   )
   return stacked.NetworkConfig(
     num_classes=num_classes, numerics=numerics, **config.network.to_dict()
