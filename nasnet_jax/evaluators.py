@@ -1,5 +1,6 @@
 """From decisions to rewards."""
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from nasnet_jax.data.augment import Augmentation
 from nasnet_jax.models.stacked import NetworkConfig
 from nasnet_jax.spaces import genotype as gt
 from nasnet_jax.spaces.cells import CellSpace
+from nasnet_jax.training import programs
 
 _log = logging.getLogger(__name__)
 OK, FAILED = 0, 1  # as in `controllers.base`
@@ -78,16 +80,16 @@ class PopulationEvaluator:
     """train, valid: (images uint8[n, H, W, C], labels int[n])."""
     self.space, self.recipe, self.mesh = space, recipe, mesh
     shape = train[0].shape[1:]
-    build = population.make_network(
-      network,
-      space.operations,
-      space.num_blocks,
-      shape,
-      num_kinds=len(space.cells),
-      concat_combiner="concat" in space.combiners,
-    )
-    self._count = counting.make_counter(
-      network, space.operations, space.num_blocks, shape
+    cells = {
+      "operations": space.operations,
+      "num_blocks": space.num_blocks,
+      "image_shape": shape,
+      "num_kinds": len(space.cells),
+      "concat_combiner": "concat" in space.combiners,
+    }
+    build = population.make_network(network, **cells)
+    self._make_counter = functools.partial(
+      counting.make_counter, network, space.operations, space.num_blocks, shape
     )
     self._num_valid = len(valid[1])
     self._steps_per_epoch = batches.steps_per_epoch(
@@ -99,33 +101,63 @@ class PopulationEvaluator:
     self._train = population.put_data(*train, mesh)
     self._valid = population.put_data(*valid, mesh)
     self._state = None
+    self._compiled = False
+    # All that the compiled functions are made from.
+    self._about = (
+      network,
+      cells,
+      recipe,
+      augmentation,
+      (len(train[1]), self._num_valid),
+      mesh.shape_tuple,
+    )
+
+  @functools.cached_property
+  def _count(self):  # made when a child is done: it takes seconds
+    return self._make_counter()
 
   def steps(self, budget: float) -> int:
     """Updates that a budget stands for, at least 1."""
     return max(1, round(budget * self.recipe.epochs * self._steps_per_epoch))
 
   def compile(self) -> float:
-    """Compiles all that `evaluate` runs; returns the seconds it took.
-
-    By running it on empty slots, which costs nothing once compiled.
-    """
+    """Compiles all that `evaluate` runs, or reads what an earlier process
+    compiled; returns the seconds it took. Nothing compiles after it."""
     start = time.perf_counter()
-    slots, shapes = self.population.slots, self.population.network
-    nobody = np.zeros(slots, bool)
-    in_slots = gt.Genotype(
-      *(np.zeros((slots, *s.shape), s.dtype) for s in shapes.genotype_shapes)
-    )
-    zeros = np.zeros(slots, np.int32)
-    state = self.population.refill(
-      self.population.empty(), nobody, zeros.astype(np.uint32), zeros, in_slots
-    )
-    state, _ = self.population.train(state, in_slots, self._train)
-    correct = self.population.count_correct(
-      state, nobody, in_slots, self._valid
-    )
-    jax.block_until_ready(correct)
-    self._state = state
+    if not self._compiled:
+      self.population = self._compile(self.population)
+      self._compiled = True
+    self._state = jax.block_until_ready(self.population.empty())
     return time.perf_counter() - start
+
+  def _compile(self, pop: population.Population) -> population.Population:
+    functions = {
+      "empty": pop.empty,
+      "refill": pop.refill,
+      "train": pop.train,
+      "count_correct": pop.count_correct,
+    }
+    compiled = programs.compile_all(
+      functions, self._arguments, self.mesh.devices.flat, self._about
+    )
+    return pop._replace(**compiled)
+
+  def _arguments(self) -> dict[str, tuple]:
+    """Arguments of the population's functions, as shapes where big."""
+    slots, network = self.population.slots, self.population.network
+    nobody = np.zeros(slots, bool)
+    zeros = np.zeros(slots, np.int32)
+    in_slots = gt.Genotype(
+      *(np.zeros((slots, *s.shape), s.dtype) for s in network.genotype_shapes)
+    )
+    state = jax.eval_shape(self.population.empty)
+    seeds = zeros.astype(np.uint32)
+    return {
+      "empty": (),
+      "refill": (state, nobody, seeds, zeros, in_slots),
+      "train": (state, in_slots, self._train),
+      "count_correct": (state, nobody, in_slots, self._valid),
+    }
 
   def evaluate(
     self,
@@ -137,9 +169,11 @@ class PopulationEvaluator:
     """See `Evaluator`."""
     if not len(seeds):
       return []
-    if self._state is None:  # compile first: no child's seconds contain it
+    if not self._compiled:  # first of all: no child's seconds contain it
       _log.info("compiling the program that trains every child, once")
       _log.info("compiled, or read from the cache, in %.0f s", self.compile())
+    if self._state is None:  # after a stop
+      self.compile()
     genotypes = self.space.decode(decisions)
     horizons = np.array([self.steps(b) for b in budgets], np.int32)
     run = _Run(self, genotypes, np.asarray(seeds, np.uint32), horizons)

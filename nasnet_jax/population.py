@@ -394,13 +394,7 @@ def make_population(
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
     genotype = network.genotype_shapes
     one = jax.eval_shape(init_child, seed, scalar, genotype)
-    sharding = NamedSharding(mesh, children)
-
-    def zeros(s):
-      return jnp.zeros((slots, *s.shape), s.dtype)
-
-    make = jax.jit(lambda: jax.tree.map(zeros, one), out_shardings=sharding)
-    return make()
+    return jax.tree.map(lambda s: jnp.zeros((slots, *s.shape), s.dtype), one)
 
   def train_local(state, genotypes, data):
     def one(state, genotype):
@@ -427,7 +421,7 @@ def make_population(
   return Population(
     slots,
     network,
-    empty,
+    jax.jit(empty, out_shardings=NamedSharding(mesh, children)),
     shard(refill_local, (children,) * 5),
     shard(train_local, (children, children, everywhere)),
     jax.jit(count),

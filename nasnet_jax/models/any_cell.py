@@ -187,8 +187,8 @@ def make_blocks(
   """blocks(genes, params, stats, stack, raw, masks) -> (stack, stats).
 
   The backward pass is written out: it walks the blocks in reverse, computes
-  each operation again from the stored states and adds gradients up in place.
-  So a cell keeps B+2 states and nothing else.
+  each operation again from the stored states and the moments of its batch
+  norms, and adds gradients up in place. So a cell keeps B+2 states.
 
   Args of the result:
     params: {"edges": banks [B, 2, ...], "combine": [B, ...] if any}.
@@ -214,6 +214,7 @@ def make_blocks(
   combine_backward = mixed.switch_one([pullback(add), pullback(concat)])
 
   def run(genes, params, stats, stack, raw, masks):
+    # -> (stack, new stats, (moments of the batch, ys)): the last for backward
     branch, raw_place = branch_numbers(genes, mix, raw_places)
 
     def block(stack, xs):
@@ -222,7 +223,7 @@ def make_blocks(
       def edge(stack, args):
         side, i, place, raw_i, params, stats, mask = args
         states = ((stack, place), *((r, raw_i) for r in raw))
-        y, new = mix.forward(i, states, params, stats)
+        y, new, moments = mix.forward(i, states, params, stats)
         if mask is not None:
           y = y * mask[:, None, None, None].astype(y.dtype)
         # The first side finds 0 in the block's place, or what a child that
@@ -230,10 +231,10 @@ def make_blocks(
         old = lax.dynamic_index_in_dim(stack, b + 2, 0, keepdims=False)
         total = jnp.where(side == 0, y, old + y)
         stack = lax.dynamic_update_index_in_dim(stack, total, b + 2, 0)
-        return stack, (new, y if concat_combiner else ())
+        return stack, (new, moments, y if concat_combiner else ())
 
       sides = jnp.arange(2)
-      stack, (new, ys) = lax.scan(
+      stack, (new, moments, ys) = lax.scan(
         edge,
         stack,
         (
@@ -252,28 +253,28 @@ def make_blocks(
           genes.combine, (), ys, params["combine"], stats["combine"]
         )
         stack = lax.dynamic_update_index_in_dim(stack, y, b + 2, 0)
-      return stack, (new_stats, ys)
+      return stack, (new_stats, (moments, ys))
 
     numbers = jnp.arange(genes.active.shape[0])
     per_block = genes._replace(concat=genes.active)  # any [B] array
     xs = (numbers, per_block, branch, raw_place, params, stats, masks)
-    stack, (stats, ys) = lax.scan(block, stack, xs)
-    return stack, stats, ys
+    stack, (stats, kept) = lax.scan(block, stack, xs)
+    return stack, stats, kept
 
   @jax.custom_vjp
   def blocks(genes, params, stats, stack, raw, masks):
     return run(genes, params, stats, stack, raw, masks)[:2]
 
   def forward(genes, params, stats, stack, raw, masks):
-    final, new_stats, ys = run(genes, params, stats, stack, raw, masks)
-    return (final, new_stats), (genes, params, stats, final, raw, masks, ys)
+    final, new_stats, kept = run(genes, params, stats, stack, raw, masks)
+    return (final, new_stats), (genes, params, stats, final, raw, masks, kept)
 
   def backward(saved, cotangents):
-    genes, params, stats, stack, raw, masks, ys = saved
+    genes, params, stats, stack, raw, masks, kept = saved
     branch, raw_place = branch_numbers(genes, mix, raw_places)
 
     def block(grads, xs):
-      b, genes, branch, raw_place, params, stats, masks, ys = xs
+      b, genes, branch, raw_place, params, stats, masks, (moments, ys) = xs
       dparams = {}
       if concat_combiner:
         g = lax.dynamic_index_in_dim(grads[0], b + 2, 0, keepdims=False)
@@ -282,10 +283,10 @@ def make_blocks(
         )
 
       def edge(grads, args):
-        side, i, place, raw_i, params, mask = args
+        side, i, place, raw_i, params, moments, mask = args
         source = (gs, side) if concat_combiner else (grads[0], b + 2)
         states = ((stack, place), *((r, raw_i) for r in raw), source)
-        dxs, dparams = mix.backward(i, states, params, mask)
+        dxs, dparams = mix.backward(i, states, params, moments, mask)
         grads = tuple(
           _add_at(grad, where, dx)
           for grad, where, dx in zip(
@@ -298,7 +299,15 @@ def make_blocks(
       grads, dparams["edges"] = lax.scan(
         edge,
         grads,
-        (sides, branch, genes.inputs, raw_place, params["edges"], masks),
+        (
+          sides,
+          branch,
+          genes.inputs,
+          raw_place,
+          params["edges"],
+          moments,
+          masks,
+        ),
       )
       return grads, dparams
 
@@ -308,7 +317,7 @@ def make_blocks(
     grads, dparams = lax.scan(
       block,
       grads,
-      (numbers, per_block, branch, raw_place, params, stats, masks, ys),
+      (numbers, per_block, branch, raw_place, params, stats, masks, kept),
       reverse=True,
     )
     return None, dparams, None, grads[0], grads[1:], None

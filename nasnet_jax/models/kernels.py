@@ -505,10 +505,15 @@ def _batch_norm_fwd(x, scale, bias, epsilon, axis_name):
   f32 = x.astype(jnp.float32)
   mean, square = _mean_over_batch([f32, f32 * f32], axis_name)
   variance = jnp.maximum(square - mean * mean, 0.0)
+  y, saved = _normalise(x, scale, bias, mean, variance, epsilon)
+  return (y, mean, variance), saved
+
+
+def _normalise(x, scale, bias, mean, variance, epsilon):
   inverse = lax.rsqrt(variance + epsilon)
   gain = inverse * scale
-  y = (f32 * gain + (bias - mean * gain)).astype(x.dtype)
-  return (y, mean, variance), (x, scale, mean, inverse)
+  y = x.astype(jnp.float32) * gain + (bias - mean * gain)
+  return y.astype(x.dtype), (x, scale, mean, inverse)
 
 
 def _batch_norm_bwd(epsilon, axis_name, saved, cotangents):
@@ -526,3 +531,34 @@ def _batch_norm_bwd(epsilon, axis_name, saved, cotangents):
 
 
 batch_norm.defvjp(_batch_norm_fwd, _batch_norm_bwd)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def batch_norm_again(
+  x: Array,
+  scale: Array,
+  bias: Array,
+  mean: Array,
+  variance: Array,
+  epsilon: float,
+  axis_name=None,
+) -> Array:
+  """`batch_norm` of a batch whose mean and variance [C] are already known.
+
+  For a backward pass that computes activations again: same result, same
+  gradients, no pass over x and no collective for the statistics.
+  """
+  return _normalise(x, scale, bias, mean, variance, epsilon)[0]
+
+
+def _again_fwd(x, scale, bias, mean, variance, epsilon, axis_name):
+  del axis_name
+  return _normalise(materialise(x), scale, bias, mean, variance, epsilon)
+
+
+def _again_bwd(epsilon, axis_name, saved, g):
+  grads = _batch_norm_bwd(epsilon, axis_name, saved, (g,))
+  return *grads, None, None
+
+
+batch_norm_again.defvjp(_again_fwd, _again_bwd)

@@ -76,7 +76,11 @@ def scaled_init(numerics: Numerics):
 
 
 class BatchNorm(nn.Module):
-  """Batch normalisation over [N, H, W] of [N, H, W, C]."""
+  """Batch normalisation over [N, H, W] of [N, H, W, C].
+
+  If the collection `moments` is mutable, the batch's own mean and variance
+  are left there; if it is given, they are taken from it.
+  """
 
   numerics: Numerics
 
@@ -93,10 +97,18 @@ class BatchNorm(nn.Module):
       y = x.astype(jnp.float32) * gain + (bias - mean.value * gain)
       return y.astype(x.dtype)
     axis = None if self.is_initializing() else num.bn_axis  # not yet bound
+    if self.has_variable("moments", "mean"):
+      known = [self.get_variable("moments", name) for name in ("mean", "var")]
+      return kernels.batch_norm_again(
+        x, scale, bias, *known, num.bn_epsilon, axis
+      )
     y, batch_mean, batch_var = kernels.batch_norm(
       x, scale, bias, num.bn_epsilon, axis
     )
     if not self.is_initializing():
+      if self.is_mutable_collection("moments"):
+        self.put_variable("moments", "mean", batch_mean)
+        self.put_variable("moments", "var", batch_var)
       keep = num.bn_decay
       mean.value = keep * mean.value + (1 - keep) * batch_mean
       var.value = keep * var.value + (1 - keep) * batch_var

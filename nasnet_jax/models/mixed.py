@@ -166,16 +166,18 @@ class Mixed(NamedTuple):
   inactive: int
   params: dict[str, int]
   stats: dict[str, int]
-  forward: Callable  # (branch, states, params, stats) -> (y, stats)
-  backward: (
-    Callable  # (branch, states + (gradients,), params, mask) -> (dxs, dparams)
-  )
+  # (branch, states, params, stats) -> (y, stats, moments)
+  forward: Callable
+  # (branch, states + (gradients,), params, moments, mask) -> (dxs, dparams)
+  backward: Callable
   evaluate: Callable  # (branch, states, params, stats) -> y
 
 
-def _variable_shapes(module, shape) -> tuple[Any, Any]:
-  x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-  init = functools.partial(module.init, train=True)
+@functools.lru_cache(maxsize=1024)
+def _variable_shapes(module, channels: int) -> tuple[Any, Any]:
+  """(params, batch_stats) of an operation; the image's side plays no part."""
+  x = jax.ShapeDtypeStruct((1, 4, 4, channels), jnp.float32)
+  init = functools.partial(module.init, train=False)
   shapes = jax.eval_shape(init, jax.random.key(0), x)
   return shapes.get("params", {}), shapes.get("batch_stats", {})
 
@@ -200,7 +202,7 @@ def make(
   for number, (shape, stride) in enumerate(groups):
     for op in operations:
       module = OPERATIONS[op](numerics, features, stride)
-      params, stats = _variable_shapes(module, shape)
+      params, stats = _variable_shapes(module, shape[-1])
       branches.append(
         Branch(module, number, layout_of(params), layout_of(stats))
       )
@@ -223,37 +225,30 @@ def make(
         variables(branch, params, stats),
         state(states, branch),
         True,
-        mutable=["batch_stats"],
+        mutable=["batch_stats", "moments"],
       )
-      new = new.get("batch_stats", {})
-      return y, write_view(branch.stats, new, stats_sizes, stats)
+      kept, moments = new.get("batch_stats", {}), new.get("moments", {})
+      return (
+        y,
+        write_view(branch.stats, kept, stats_sizes, stats),
+        write_view(branch.stats, moments, stats_sizes),
+      )
 
     return run
 
   def backward(branch):
-    def run(states, params, mask):
+    def run(states, params, moments, mask):
       # The last stack is that of the outputs' gradients.
       *states, (gradients, place) = states
       g = lax.dynamic_index_in_dim(gradients, place, 0, keepdims=False)
       if mask is not None:
         g = g * mask[:, None, None, None].astype(g.dtype)
+      # With the batch's moments at hand the running statistics play no part.
+      known = read_view(branch.stats, moments)
 
       def op(x, view):
-        # The new statistics are dropped: the forward pass kept them.
-        stats = _nest(
-          {
-            slot.path: jnp.zeros(slot.shape)
-            for slots in branch.stats.values()
-            for slot in slots
-          }
-        )
-        y, _ = branch.module.apply(
-          {"params": view, "batch_stats": stats},
-          x,
-          True,
-          mutable=["batch_stats"],
-        )
-        return y
+        found = {"params": view, "batch_stats": known, "moments": known}
+        return branch.module.apply(found, x, True)
 
       view = read_view(branch.params, params)
       dx, dview = jax.vjp(op, state(states, branch), view)[1](g)
@@ -280,8 +275,8 @@ def make(
     side = (-(-height // stride), -(-width // stride))
     return jnp.zeros((batch, *side, features), numerics.dtype)
 
-  def no_gradient(states, params, mask):
-    del mask
+  def no_gradient(states, params, moments, mask):
+    del moments, mask
     dxs = [jnp.zeros(s.shape[1:], s.dtype) for s, _ in states[:-1]]
     return tuple(dxs), jax.tree.map(jnp.zeros_like, params)
 
@@ -294,7 +289,11 @@ def make(
     switch_one(
       [
         *map(forward, branches),
-        lambda states, _, stats: (nothing(states), stats),
+        lambda states, _, stats: (
+          nothing(states),
+          stats,
+          jax.tree.map(jnp.zeros_like, stats),
+        ),
       ]
     ),
     switch_one([*map(backward, branches), no_gradient]),
@@ -302,16 +301,6 @@ def make(
       [*map(evaluate, branches), lambda states, _, __: nothing(states)]
     ),
   )
-
-
-def _nest(flat: dict[tuple[str, ...], Array]) -> dict:
-  tree: dict = {}
-  for path, leaf in flat.items():
-    node = tree
-    for key in path[:-1]:
-      node = node.setdefault(key, {})
-    node[path[-1]] = leaf
-  return tree
 
 
 def _bank_sizes(layouts: list[Layout]) -> dict[str, int]:
