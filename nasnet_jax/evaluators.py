@@ -132,10 +132,10 @@ class PopulationEvaluator:
 
   def _compile(self, pop: population.Population) -> population.Population:
     functions = {
-      "empty": pop.empty,
-      "refill": pop.refill,
       "train": pop.train,
       "count_correct": pop.count_correct,
+      "refill": pop.refill,
+      "empty": pop.empty,
     }
     compiled = programs.compile_all(
       functions, self._arguments, self.mesh.devices.flat, self._about

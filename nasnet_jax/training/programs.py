@@ -9,6 +9,7 @@ trustworthy as the code; without one (JAX_COMPILATION_CACHE_DIR) nothing is
 kept.
 """
 
+import concurrent.futures
 import contextlib
 import functools
 import hashlib
@@ -43,7 +44,7 @@ def compile_all(
   """Each function compiled, or read from where an earlier process left it.
 
   Args:
-    functions: jitted, by name.
+    functions: jitted, by name; the largest first.
     arguments: () -> the arguments of each by name, arrays or their shapes;
       only called if there is something to compile.
     devices: the ones that the functions run on, in the order of their mesh.
@@ -58,10 +59,14 @@ def compile_all(
   programs = _read(path, devices) if path else None
   if programs is None:
     shapes = arguments()
-    programs = {
-      name: function.lower(*shapes[name]).compile()
-      for name, function in functions.items()
-    }
+    # XLA leaves cores idle, and Python while XLA works: one program compiles
+    # while the next is traced.
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+      futures = {
+        name: pool.submit(function.lower(*shapes[name]).compile)
+        for name, function in functions.items()
+      }
+      programs = {name: future.result() for name, future in futures.items()}
     if path:
       _write(path, programs)
   return programs
@@ -130,13 +135,15 @@ def _read(
     checksum, body = content[:32], content[32:]
     if hashlib.sha256(body).digest() != checksum:
       raise ValueError("its checksum differs")
-    saved = pickle.loads(body)
-    programs = {
-      name: serialize_executable.deserialize_and_load(
-        *parts, execution_devices=devices
-      )
-      for name, parts in saved.items()
-    }
+    load = functools.partial(
+      serialize_executable.deserialize_and_load, execution_devices=devices
+    )
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+      futures = {
+        name: pool.submit(load, *parts)
+        for name, parts in pickle.loads(body).items()
+      }
+      programs = {name: future.result() for name, future in futures.items()}
     os.utime(path)
     return programs
   except FileNotFoundError:
