@@ -9,6 +9,7 @@ from nasnet_jax.training.scalars import Scalars, duration
 
 _log = logging.getLogger(__name__)
 Row = dict[str, Any]
+_FIRST_CALLS = 3  # of a compiled step: they compile, and wait for nothing yet
 
 
 class Console:
@@ -32,7 +33,7 @@ class Console:
     self._every = every
     self._said = time.monotonic()
     self._rounds = []  # (children, seconds) of this process
-    self._fit = None  # (stage, child), its first step here, and when
+    self._fit = None  # (stage, child), calls, a step and when it was
 
   def _quiet_for_long(self) -> bool:
     now = time.monotonic()
@@ -89,15 +90,16 @@ class Console:
     self._request.check()
     now = time.monotonic()
     if self._fit is None or self._fit[0] != (stage, child):
-      # The first call compiles: it tells nothing of the time to go.
-      self._fit = (stage, child), step, now
-      return
+      self._fit = (stage, child), 0, step, now
+    key, calls, first, start = self._fit
+    if calls < _FIRST_CALLS:
+      self._fit, first = (key, calls + 1, step, now), step
     if self._quiet_for_long():
-      _, first, start = self._fit
-      left = (horizon - step) * (now - start) / (step - first)
-      _log.info(
-        "  child %d, step %d/%d, %s to go", child, step, horizon, duration(left)
-      )
+      to_go = ""
+      if step > first:
+        left = (horizon - step) * (now - start) / (step - first)
+        to_go = f", {duration(left)} to go"
+      _log.info("  child %d, step %d/%d%s", child, step, horizon, to_go)
 
   def after_point(self, row: Row):
     """A point of a curve of the final stage."""
