@@ -191,7 +191,7 @@ def section_step(batch):
   import numpy as np
 
   evaluator = _setup(batch=batch)
-  decisions = evaluator.space.sample(np.random.default_rng(0), 3)
+  decisions = evaluator.space.sample(np.random.default_rng(0), 2)
   rows = []
   for cell in decisions:
     steppers = {

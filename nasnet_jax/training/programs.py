@@ -18,6 +18,7 @@ import os
 import pathlib
 import pickle
 import platform
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -63,13 +64,35 @@ def compile_all(
     # while the next is traced.
     with concurrent.futures.ThreadPoolExecutor() as pool:
       futures = {
-        name: pool.submit(function.lower(*shapes[name]).compile)
+        name: pool.submit(_compile, function.lower(*shapes[name]))
         for name, function in functions.items()
       }
-      programs = {name: future.result() for name, future in futures.items()}
-    if path:
+      results = {name: future.result() for name, future in futures.items()}
+    programs = {name: program for name, (program, _) in results.items()}
+    if path and not any(was_read for _, was_read in results.values()):
       _write(path, programs)
   return programs
+
+
+_reads = threading.local()
+
+
+def _note_reads(event: str, **_):
+  if event == "/jax/compilation_cache/cache_hits":
+    _reads.count = getattr(_reads, "count", 0) + 1
+
+
+jax.monitoring.register_event_listener(_note_reads)
+
+
+def _compile(lowered) -> tuple[jax.stages.Compiled, bool]:
+  """(program, whether JAX had it in its own cache).
+
+  XLA:CPU cannot write again what it has read: such a program would load, and
+  miss its functions when it runs.
+  """
+  _reads.count = 0
+  return lowered.compile(), _reads.count > 0
 
 
 def _path(about: str) -> pathlib.Path | None:

@@ -73,6 +73,38 @@ print(asked, float(f["twice"](np.ones(3, np.float32)).sum()))
   assert said == ["[1] 6.0", "[] 6.0"]
 
 
+def test_a_program_out_of_jaxs_own_cache_is_not_kept_but_works(tmp_path):
+  """XLA:CPU would write it without its functions."""
+  code = f"""
+import os
+os.environ["JAX_COMPILATION_CACHE_DIR"] = {str(tmp_path)!r}
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+import jax, numpy as np, sys
+from nasnet_jax.training import programs
+x = np.ones((3, 4), np.float32)
+def function(x):
+  return jax.numpy.sort(x.cumsum(0) @ x.T, 0).sum(0)
+f = programs.compile_all(
+  {{"f": jax.jit(function)}},
+  lambda: {{"f": (x,)}},
+  jax.devices()[:1],
+  sys.argv[1],
+)
+print(f["f"](x).tolist(), len(list(programs.pathlib.Path(
+  {str(tmp_path)!r}).glob("*.program"))))
+"""
+  said = [
+    subprocess.run(
+      [sys.executable, "-c", code, about],
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout.strip()
+    for about in ("one", "another", "another", "one")
+  ]
+  assert said == ["[24.0, 24.0, 24.0] 1"] * 4
+
+
 def test_what_a_program_is_made_from_is_part_of_its_name(folder):
   np.testing.assert_array_equal(_plus(1, ("recipe", 1))(X), X + 1)
   np.testing.assert_array_equal(_plus(2, ("recipe", 2))(X), X + 2)
