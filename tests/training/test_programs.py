@@ -134,8 +134,6 @@ def test_other_flags_and_settings_compile_again(folder, monkeypatch):
   _plus(1, "", asked)
   monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
   _plus(1, "", asked)
-  with jax.default_matmul_precision("float32"):
-    pass  # of a context: not a setting of the process
   jax.config.update("jax_default_matmul_precision", "float32")
   try:
     _plus(1, "", asked)
