@@ -80,7 +80,6 @@ def _slots(evaluator, decisions):
 
 def _time(step, repeats):
   """Seconds of each call; `step` must wait for its result."""
-  step()
   seconds = []
   for _ in range(repeats):
     start = time.perf_counter()
@@ -204,8 +203,12 @@ def section_step(batch):
     for step in steppers.values():
       step()
     seconds = {name: [] for name in steppers}
-    for _ in range(3):  # in turns, so that drift hits all alike
+    for turn in range(3):  # in turns, so that drift hits all alike
       for name, step in steppers.items():
+        if name != "static_plain_lax":
+          step()  # the first call after another program is slower
+        elif turn:  # it is several times slower
+          continue
         seconds[name] += _time(step, 2)
     median = {k: statistics.median(v) for k, v in seconds.items()}
     rows.append(
@@ -257,6 +260,7 @@ def section_torch(python):
   evaluator.space = Cell
   step = _static_stepper(evaluator, np.zeros((1, 1), int), 32, plain=False)
   ours, theirs, version = [], [], ""
+  step()
   for _ in range(3):
     ours += _time(step, 3)
     command = [
@@ -277,8 +281,8 @@ def section_torch(python):
   }
 
 
-def section_compile_once():
-  """Compile seconds of this process, and what 1,000 more cells compile."""
+def section_compile_once(cells):
+  """Compile seconds of this process, and what so many more cells compile."""
   import jax
   import numpy as np
 
@@ -294,7 +298,7 @@ def section_compile_once():
       else None
     )
   )
-  decisions = evaluator.space.sample(np.random.default_rng(1), 1000)
+  decisions = evaluator.space.sample(np.random.default_rng(1), cells)
   pop = evaluator.population
   state = pop.empty()
   for i, cell in enumerate(decisions):
@@ -304,16 +308,20 @@ def section_compile_once():
     state = pop.refill(state, np.ones(1, bool), seeds, horizon, genotypes)
     state, _ = pop.train(state, genotypes, evaluator._train)
   jax.block_until_ready(state)
-  return {"seconds": seconds, "compiled_by_1000_cells": len(compiled)}
+  return {"seconds": seconds, "cells": cells, "compiled": len(compiled)}
 
 
 def section_devices(count):
   """Seconds in which `count` devices train 8 children one step each."""
+  from nasnet_jax.training import mesh
+
+  mesh.prepare_host(count)
   import numpy as np
 
   evaluator = _setup(1, 8, arch=count, width=8 // count, train=512)
   decisions = evaluator.space.sample(np.random.default_rng(0), 8)
   step = _any_cell_stepper(evaluator, decisions)
+  step()
   seconds = _time(step, 10)
   return {"devices": count, "median": statistics.median(seconds)}
 
@@ -361,14 +369,14 @@ def section_overhead():
   return {"seconds_per_child": statistics.median(seconds[2:])}
 
 
-def _run(section, cache, flags="", **arguments):
+def _run(section, cache, **arguments):
   """A section in a process of its own."""
   environment = {
     **os.environ,
     "JAX_PLATFORMS": "cpu",
     "JAX_COMPILATION_CACHE_DIR": cache,
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1",
-    "XLA_FLAGS": flags,
+    "XLA_FLAGS": "",
   }
   command = [sys.executable, __file__, "--section", section]
   command += ["--arguments", json.dumps(arguments)]
@@ -384,30 +392,26 @@ def _run(section, cache, flags="", **arguments):
   return result
 
 
-def _all(sections, torch_python):
-  results = {}
+def _sections(wanted, torch_python):
+  """(name, result) of each section, as soon as it is there."""
   with tempfile.TemporaryDirectory() as cache:
-    if "compile" in sections:
-      results["compile_cold"] = _run("compile_once", cache)
-      results["compile_cached"] = _run("compile_once", cache)
-    if "step" in sections:
+    if "compile" in wanted:
+      yield "compile_cold", _run("compile_once", cache, cells=1000)
+      yield "compile_cached", _run("compile_once", cache, cells=0)
+    if "overhead" in wanted:
+      yield "overhead", _run("overhead", cache)
+    if "step" in wanted:
       for batch in (32, 128):
-        results[f"step_{batch}"] = _run("step", cache, batch=batch)
-    if "torch" in sections and torch_python:
-      results["torch"] = _run("torch", cache, python=torch_python)
-    if "devices" in sections:
-      from nasnet_jax.training import mesh
-
+        yield f"step_{batch}", _run("step", cache, batch=batch)
+    if "torch" in wanted and torch_python:
+      yield "torch", _run("torch", cache, python=torch_python)
+    if "devices" in wanted:
+      seconds = {}
       for count in (1, 8):
-        flags = f"--xla_force_host_platform_device_count={count} "
-        flags += " ".join(getattr(mesh, "XLA_FLAGS", ()))
-        name = f"devices_{count}"
-        results[name] = _run("devices", cache, flags, count=count)
-      pair = [results[f"devices_{c}"]["median"] for c in (8, 1)]
-      results["8_devices_to_1"] = pair[0] / pair[1]
-    if "overhead" in sections:
-      results["overhead"] = _run("overhead", cache)
-  return results
+        result = _run("devices", cache, count=count)
+        seconds[count] = result["median"]
+        yield f"devices_{count}", result
+      yield "8_devices_to_1", seconds[8] / seconds[1]
 
 
 def main():
@@ -433,11 +437,12 @@ def main():
     "load_at_start": os.getloadavg(),
     "jax": jax.__version__,
   }
-  report |= _all(args.sections.split(","), args.torch_python)
-  text = json.dumps(report, indent=1)
-  print(text)
-  if args.out:
-    pathlib.Path(args.out).write_text(text + "\n")
+  for name, result in _sections(args.sections.split(","), args.torch_python):
+    report[name] = result
+    if args.out:  # after each section: the whole takes half an hour
+      text = json.dumps(report, indent=1)
+      pathlib.Path(args.out).write_text(text + "\n")
+  print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":
