@@ -117,7 +117,7 @@ def make_network(
   cells = stacked.plan(config)
   shapes = stacked.cell_shapes(config, num_blocks, image_shape[:2])
   parts = [
-    any_cell.make_cell(
+    any_cell.AnyCell(
       shape, operations, num_blocks, num, concat_combiner, concat_inputs
     )
     for shape in shapes
@@ -175,16 +175,20 @@ def make_network(
         train,
       )
       outputs.append(output)
-    states, used = outputs[-1]
-    pooled = jax.nn.relu(states).astype(jnp.float32).mean((2, 3))
-    pooled = jnp.where(used[:, None, None], pooled, 0.0)
-    flat = pooled.transpose(1, 0, 2).reshape(images.shape[0], -1)
-    head = params["classifier"]
-    return flat @ head["kernel"] + head["bias"], new
+    return _classify(params["classifier"], outputs[-1]), new
 
   mixes = tuple(part.mix for part in parts)
   genotype_shapes = _genotype_shapes(num_kinds, num_blocks)
   return Network(init, apply, cells, shapes, mixes, genotype_shapes)
+
+
+def _classify(head, output: Output) -> Array:
+  """f32[N, classes]: ReLU, mean over the map, dense layer."""
+  states, used = output
+  pooled = jax.nn.relu(states).astype(jnp.float32).mean((2, 3))
+  pooled = jnp.where(used[:, None, None], pooled, 0.0)
+  flat = pooled.transpose(1, 0, 2).reshape(states.shape[1], -1)
+  return flat @ head["kernel"] + head["bias"]
 
 
 def _genotype_shapes(num_kinds: int, num_blocks: int) -> Genotype:
@@ -241,6 +245,131 @@ class Population(NamedTuple):
   count_correct: Callable
 
 
+class _Child:
+  """What happens to one child, on one device of its `data` group.
+
+  The functions are pure; what is held is the same for every child.
+  """
+
+  def __init__(self, network, recipe, augmentation, data_size, sizes):
+    """data_size: devices that share a batch; sizes: examples to train on and
+    to validate with."""
+    self.network, self.recipe = network, recipe
+    self.augmentation, self.data_size = augmentation, data_size
+    self.num_train, num_valid = sizes
+    self.axis = "data" if data_size > 1 else None
+    self.tx = optimizers.momentum_sgd(
+      recipe.momentum, recipe.weight_decay, recipe.clip_norm
+    )
+    self.schedule = schedules.SCHEDULES[recipe.schedule](recipe.learning_rate)
+    self.evaluation_order = batches.evaluation_order(
+      num_valid, recipe.eval_batch_size
+    )
+
+  def init(self, seed, horizon, genotype) -> TrainState:
+    params, stats = self.network.init(jax.random.key(seed), genotype)
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(params, stats, self.tx.init(params), zero, horizon, seed)
+
+  def refill(self, state, fresh, seed, horizon, genotype) -> TrainState:
+    def new(_):
+      return self.init(seed, horizon, genotype)
+
+    return lax.cond(fresh, new, lambda state: state, state)
+
+  def train(self, state, genotype, data):
+    """`steps_per_call` updates, fewer if the child's horizon comes first."""
+    zeros = {"loss": jnp.zeros(()), "accuracy": jnp.zeros(())}
+
+    def step(state):
+      return self._step(state, genotype, data)
+
+    def idle(state):
+      return state, zeros
+
+    if self.recipe.steps_per_call == 1:
+      return lax.cond(state.step < state.horizon, step, idle, state)
+
+    def body(_, carry):
+      state, metrics = carry
+      state, new = lax.cond(state.step < state.horizon, step, idle, state)
+      return state, jax.tree.map(jnp.add, metrics, new)
+
+    before = state.step
+    state, total = lax.fori_loop(
+      0, self.recipe.steps_per_call, body, (state, zeros)
+    )
+    made = jnp.maximum(state.step - before, 1)  # fewer at a child's end
+    mean = jax.tree.map(lambda m: m / made, total)
+    return state, mean
+
+  def _step(self, state, genotype, data):
+    return train_step(
+      state,
+      self._batch(state, data),
+      loss_fn=functools.partial(self._loss, genotype),
+      tx=self.tx,
+      schedule=self.schedule,
+      axis_name=self.axis,
+    )
+
+  def _batch(self, state, data):
+    """This device's (images, labels, places in the whole batch)."""
+    size = self.recipe.batch_size
+    index = batches.batch_indices(state.seed, state.step, self.num_train, size)
+    index, positions = self._share(index, jnp.arange(size))
+    return data.images[index], data.labels[index], positions
+
+  def _share(self, *rows):
+    """This device's part of each array."""
+    if not self.axis:
+      return rows
+    size = rows[0].shape[0] // self.data_size
+    start = lax.axis_index(self.axis) * size
+    return [lax.dynamic_slice_in_dim(row, start, size) for row in rows]
+
+  def _loss(self, genotype, params, batch_stats, batch, rng, progress):
+    images, labels, positions = batch
+    augment_rng, drop_rng = jax.random.split(rng)
+    x = aug.augment(augment_rng, images, self.augmentation, positions)
+    drop = dp.make(
+      drop_rng,
+      self.recipe.drop_path_keep,
+      progress,
+      len(self.network.cells),
+      self.recipe.drop_path_version,
+      positions,
+    )
+    logits, new = self.network.apply(
+      params, batch_stats, genotype, x, drop, True
+    )
+    metrics = {"accuracy": losses.accuracy(logits, labels)}
+    return losses.cross_entropy(logits, labels), (new, metrics)
+
+  def count_correct(self, state, which, genotype, data):
+    """int32, right answers on all of `data`; 0 where not asked."""
+
+    def count(_):
+      return self._count_all(state, genotype, data)
+
+    return lax.cond(which, count, lambda _: jnp.int32(0), None)
+
+  def _count_all(self, state, genotype, data):
+    def batch(total, xs):
+      index, counts = self._share(*xs)
+      x = aug.normalise(data.images[index], self.augmentation)
+      logits, _ = self.network.apply(
+        state.params, state.batch_stats, genotype, x, None, False
+      )
+      right = (logits.argmax(-1) == data.labels[index]) & counts
+      # A child whose weights are not finite got nothing right.
+      right &= jnp.isfinite(logits).all(-1)
+      return total + right.sum(dtype=jnp.int32), None
+
+    total, _ = lax.scan(batch, jnp.int32(0), self.evaluation_order)
+    return lax.psum(total, self.axis) if self.axis else total
+
+
 def make_population(
   network: Network,
   recipe: Recipe,
@@ -261,170 +390,44 @@ def make_population(
         f"a batch of {size} does not divide over {data_size} devices on `data`"
       )
   slots = mesh.shape["arch"] * recipe.width
-  axis = "data" if data_size > 1 else None
-  tx = optimizers.momentum_sgd(
-    recipe.momentum, recipe.weight_decay, recipe.clip_norm
+  child = _Child(
+    network, recipe, augmentation, data_size, (num_train, num_valid)
   )
-  schedule = schedules.SCHEDULES[recipe.schedule](recipe.learning_rate)
-  children = PartitionSpec("arch")
-  everywhere = PartitionSpec()
+  children, everywhere = PartitionSpec("arch"), PartitionSpec()
 
-  def over_children(function, *mapped):
-    """Width children at once, one group after the other."""
-    if recipe.width == 1:
-      # A batch of one would cost the switches their scalar index for nothing.
-      return lax.map(lambda args: function(*args), mapped)
-    return jax.vmap(function)(*mapped)
+  def over_children(function, num_mapped, *in_common, **jit_options):
+    """Compiles a function of `num_mapped` arguments with a leading axis of
+    children, and others that all share."""
 
-  def shard(function, in_specs):
+    def local(*args):
+      mapped, shared = args[:num_mapped], args[num_mapped:]
+      if recipe.width == 1:
+        # A batch of one would cost the switches their scalar index for nothing.
+        return lax.map(lambda args: function(*args, *shared), mapped)
+      return jax.vmap(lambda *args: function(*args, *shared))(*mapped)
+
     sharded = jax.shard_map(
-      function,
+      local,
       mesh=mesh,
-      in_specs=in_specs,
+      in_specs=(children,) * num_mapped + in_common,
       out_specs=children,
       check_vma=False,
     )
-    return jax.jit(sharded, donate_argnums=0)
-
-  def local_batch(state, data):
-    index = batches.batch_indices(
-      state.seed, state.step, num_train, recipe.batch_size
-    )
-    positions = jnp.arange(recipe.batch_size)
-    if axis:
-      size = recipe.batch_size // data_size
-      start = lax.axis_index("data") * size
-      index = lax.dynamic_slice_in_dim(index, start, size)
-      positions = start + jnp.arange(size)
-    return data.images[index], data.labels[index], positions
-
-  def loss_fn(genotype, params, batch_stats, batch, rng, progress):
-    images, labels, positions = batch
-    augment_rng, drop_rng = jax.random.split(rng)
-    x = aug.augment(augment_rng, images, augmentation, positions)
-    drop = dp.make(
-      drop_rng,
-      recipe.drop_path_keep,
-      progress,
-      len(network.cells),
-      recipe.drop_path_version,
-      positions,
-    )
-    logits, new = network.apply(params, batch_stats, genotype, x, drop, True)
-    metrics = {"accuracy": losses.accuracy(logits, labels)}
-    return losses.cross_entropy(logits, labels), (new, metrics)
-
-  def one_step(state, genotype, data):
-    step = functools.partial(
-      train_step,
-      loss_fn=functools.partial(loss_fn, genotype),
-      tx=tx,
-      schedule=schedule,
-      axis_name=axis,
-    )
-    return step(state, local_batch(state, data))
-
-  def train_child(state, genotype, data):
-    """`steps_per_call` updates, fewer if the child's horizon comes first."""
-    zeros = {"loss": jnp.zeros(()), "accuracy": jnp.zeros(())}
-
-    def step(state):
-      return one_step(state, genotype, data)
-
-    def idle(state):
-      return state, zeros
-
-    if recipe.steps_per_call == 1:
-      return lax.cond(state.step < state.horizon, step, idle, state)
-
-    def body(_, carry):
-      state, metrics = carry
-      state, new = lax.cond(state.step < state.horizon, step, idle, state)
-      return state, jax.tree.map(jnp.add, metrics, new)
-
-    before = state.step
-    state, total = lax.fori_loop(0, recipe.steps_per_call, body, (state, zeros))
-    made = jnp.maximum(state.step - before, 1)  # fewer at a child's end
-    mean = jax.tree.map(lambda m: m / made, total)
-    return state, mean
-
-  def init_child(seed, horizon, genotype):
-    params, stats = network.init(jax.random.key(seed), genotype)
-    zero = jnp.zeros((), jnp.int32)
-    return TrainState(params, stats, tx.init(params), zero, horizon, seed)
-
-  def refill_child(state, fresh, seed, horizon, genotype):
-    def new(_):
-      return init_child(seed, horizon, genotype)
-
-    return lax.cond(fresh, new, lambda state: state, state)
-
-  eval_index, eval_counts = batches.evaluation_order(
-    num_valid, recipe.eval_batch_size
-  )
-
-  def count_child(state, which, genotype, data):
-    def count(_):
-      return count_all(state, genotype, data)
-
-    return lax.cond(which, count, lambda _: jnp.int32(0), None)
-
-  def count_all(state, genotype, data):
-    def batch(total, xs):
-      index, counts = xs
-      if axis:
-        size = recipe.eval_batch_size // data_size
-        start = lax.axis_index("data") * size
-        index = lax.dynamic_slice_in_dim(index, start, size)
-        counts = lax.dynamic_slice_in_dim(counts, start, size)
-      x = aug.normalise(data.images[index], augmentation)
-      logits, _ = network.apply(
-        state.params, state.batch_stats, genotype, x, None, False
-      )
-      right = (logits.argmax(-1) == data.labels[index]) & counts
-      # A child whose weights are not finite got nothing right.
-      right &= jnp.isfinite(logits).all(-1)
-      return total + right.sum(dtype=jnp.int32), None
-
-    total, _ = lax.scan(batch, jnp.int32(0), (eval_index, eval_counts))
-    return lax.psum(total, axis) if axis else total
+    return jax.jit(sharded, **jit_options)
 
   def empty():
     scalar = jax.ShapeDtypeStruct((), jnp.int32)
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
-    genotype = network.genotype_shapes
-    one = jax.eval_shape(init_child, seed, scalar, genotype)
+    one = jax.eval_shape(child.init, seed, scalar, network.genotype_shapes)
     return jax.tree.map(lambda s: jnp.zeros((slots, *s.shape), s.dtype), one)
 
-  def train_local(state, genotypes, data):
-    def one(state, genotype):
-      return train_child(state, genotype, data)
-
-    return over_children(one, state, genotypes)
-
-  def refill_local(state, fresh, seeds, horizons, genotypes):
-    return over_children(refill_child, state, fresh, seeds, horizons, genotypes)
-
-  def count_local(state, which, genotypes, data):
-    def one(state, which, genotype):
-      return count_child(state, which, genotype, data)
-
-    return over_children(one, state, which, genotypes)
-
-  count = jax.shard_map(
-    count_local,
-    mesh=mesh,
-    in_specs=(children, children, children, everywhere),
-    out_specs=children,
-    check_vma=False,
-  )
   return Population(
     slots,
     network,
     jax.jit(empty, out_shardings=NamedSharding(mesh, children)),
-    shard(refill_local, (children,) * 5),
-    shard(train_local, (children, children, everywhere)),
-    jax.jit(count),
+    over_children(child.refill, 5, donate_argnums=0),
+    over_children(child.train, 2, everywhere, donate_argnums=0),
+    over_children(child.count_correct, 3, everywhere),
   )
 
 

@@ -154,8 +154,9 @@ def branch_numbers(
   return branch, jnp.maximum(raw, 0)
 
 
-def _combine(numerics: Numerics):
-  """Branches (add, concatenate and 1x1) of (states, ys [2, ...], params)."""
+def _combine(numerics: Numerics, train: bool = True):
+  """Branches (add; concatenate and 1x1) of (states, ys [2, ...], params,
+  stats) -> (y, stats)."""
 
   def add(states, ys, params, stats):
     del states, params
@@ -165,7 +166,7 @@ def _combine(numerics: Numerics):
     del states
     kernel = params["conv"]["kernel"]
     y = sum(_relu_pointwise(ys[side], kernel[side]) for side in range(2))
-    return _norm(numerics, y, params["norm"], stats, True)
+    return _norm(numerics, y, params["norm"], stats, train)
 
   return add, concat
 
@@ -178,152 +179,164 @@ def _norm(numerics, x, params, stats, train):
   return y, {"norm": new["batch_stats"]}
 
 
-def make_blocks(
-  mix: mixed.Mixed,
-  numerics: Numerics,
-  raw_places: tuple[int, ...],
-  concat_combiner: bool,
-) -> Callable:
-  """blocks(genes, params, stats, stack, raw, masks) -> (stack, stats).
+class Blocks:
+  """The blocks of a cell, as a function with a backward pass of its own.
 
   The backward pass is written out: it walks the blocks in reverse, computes
   each operation again from the stored states and the moments of its batch
   norms, and adds gradients up in place. So a cell keeps B+2 states.
-
-  Args of the result:
-    params: {"edges": banks [B, 2, ...], "combine": [B, ...] if any}.
-    stats: the same for the running statistics.
-    stack: [B+2, N, h, w, F] with the cell's inputs in 0 and 1, 0 elsewhere.
-    raw: tuple of at most one stack [r, N, H, W, C].
-    masks: f32[B, 2, N] of ScheduledDropPath, or None.
   """
-  add, concat = _combine(numerics)
-  combine_forward = mixed.switch_one([add, concat])
 
-  def pullback(branch):
-    def run(states, ys, params, stats, g):
-      del states
+  def __init__(
+    self,
+    mix: mixed.Mixed,
+    numerics: Numerics,
+    raw_places: tuple[int, ...],
+    concat_combiner: bool,
+  ):
+    self.mix, self.raw_places = mix, raw_places
+    self.concat_combiner = concat_combiner
+    add, concat = _combine(numerics)
+    self.combine_forward = mixed.switch_one([add, concat])
+    self.combine_backward = mixed.switch_one(
+      [_pullback(add), _pullback(concat)]
+    )
 
-      def only_y(ys, params):
-        return branch((), ys, params, stats)[0]
+    @jax.custom_vjp
+    def train(*args):
+      return self._run(*args)[:2]
 
-      return jax.vjp(only_y, ys, params)[1](g)
+    train.defvjp(self._forward, self._backward)
+    self._train = train
 
-    return run
+  def __call__(self, genes, params, stats, stack, raw, masks):
+    """-> (stack, stats).
 
-  combine_backward = mixed.switch_one([pullback(add), pullback(concat)])
+    Args:
+      params: {"edges": banks [B, 2, ...], "combine": [B, ...] if any}.
+      stats: the same for the running statistics.
+      stack: [B+2, N, h, w, F] with the cell's inputs in 0 and 1, 0 elsewhere.
+      raw: tuple of at most one stack [r, N, H, W, C].
+      masks: f32[B, 2, N] of ScheduledDropPath, or None.
+    """
+    return self._train(genes, params, stats, stack, raw, masks)
 
-  def run(genes, params, stats, stack, raw, masks):
-    # -> (stack, new stats, (moments of the batch, ys)): the last for backward
-    branch, raw_place = branch_numbers(genes, mix, raw_places)
-
-    def block(stack, xs):
-      b, genes, branch, raw_place, params, stats, masks = xs
-
-      def edge(stack, args):
-        side, i, place, raw_i, params, stats, mask = args
-        states = ((stack, place), *((r, raw_i) for r in raw))
-        y, new, moments = mix.forward(i, states, params, stats)
-        if mask is not None:
-          y = y * mask[:, None, None, None].astype(y.dtype)
-        # The first side finds 0 in the block's place, or what a child that
-        # sat here before left: it is overwritten.
-        old = lax.dynamic_index_in_dim(stack, b + 2, 0, keepdims=False)
-        total = jnp.where(side == 0, y, old + y)
-        stack = lax.dynamic_update_index_in_dim(stack, total, b + 2, 0)
-        return stack, (new, moments, y if concat_combiner else ())
-
-      sides = jnp.arange(2)
-      stack, (new, moments, ys) = lax.scan(
-        edge,
-        stack,
-        (
-          sides,
-          branch,
-          genes.inputs,
-          raw_place,
-          params["edges"],
-          stats["edges"],
-          masks,
-        ),
-      )
-      new_stats = {"edges": new}
-      if concat_combiner:
-        y, new_stats["combine"] = combine_forward(
-          genes.combine, (), ys, params["combine"], stats["combine"]
-        )
-        stack = lax.dynamic_update_index_in_dim(stack, y, b + 2, 0)
-      return stack, (new_stats, (moments, ys))
-
+  def _per_block(self, genes, raw_places_of_edges):
+    """What a scan over blocks reads of the genes."""
+    branch, raw_place = raw_places_of_edges
     numbers = jnp.arange(genes.active.shape[0])
-    per_block = genes._replace(concat=genes.active)  # any [B] array
-    xs = (numbers, per_block, branch, raw_place, params, stats, masks)
+    # `concat` is per state, not per block: any array of B stands in for it.
+    return numbers, genes._replace(concat=genes.active), branch, raw_place
+
+  def _run(self, genes, params, stats, stack, raw, masks):
+    """-> (stack, new stats, (moments of the batch, ys)): the last is for the
+    backward pass."""
+    edges = branch_numbers(genes, self.mix, self.raw_places)
+    xs = (*self._per_block(genes, edges), params, stats, masks)
+    block = functools.partial(self._block, raw)
     stack, (stats, kept) = lax.scan(block, stack, xs)
     return stack, stats, kept
 
-  @jax.custom_vjp
-  def blocks(genes, params, stats, stack, raw, masks):
-    return run(genes, params, stats, stack, raw, masks)[:2]
+  def _block(self, raw, stack, xs):
+    b, genes, branch, raw_place, params, stats, masks = xs
 
-  def forward(genes, params, stats, stack, raw, masks):
-    final, new_stats, kept = run(genes, params, stats, stack, raw, masks)
-    return (final, new_stats), (genes, params, stats, final, raw, masks, kept)
+    def edge(stack, args):
+      side, i, place, raw_i, params, stats, mask = args
+      states = ((stack, place), *((r, raw_i) for r in raw))
+      y, new, moments = self.mix.forward(i, states, params, stats)
+      if mask is not None:
+        y = y * mask[:, None, None, None].astype(y.dtype)
+      # The first side finds 0 in the block's place, or what a child that
+      # sat here before left: it is overwritten.
+      old = lax.dynamic_index_in_dim(stack, b + 2, 0, keepdims=False)
+      total = jnp.where(side == 0, y, old + y)
+      stack = lax.dynamic_update_index_in_dim(stack, total, b + 2, 0)
+      return stack, (new, moments, y if self.concat_combiner else ())
 
-  def backward(saved, cotangents):
+    stack, (new, moments, ys) = lax.scan(
+      edge,
+      stack,
+      (
+        jnp.arange(2),
+        branch,
+        genes.inputs,
+        raw_place,
+        params["edges"],
+        stats["edges"],
+        masks,
+      ),
+    )
+    new_stats = {"edges": new}
+    if self.concat_combiner:
+      y, new_stats["combine"] = self.combine_forward(
+        genes.combine, (), ys, params["combine"], stats["combine"]
+      )
+      stack = lax.dynamic_update_index_in_dim(stack, y, b + 2, 0)
+    return stack, (new_stats, (moments, ys))
+
+  def _forward(self, genes, params, stats, stack, raw, masks):
+    final, new, kept = self._run(genes, params, stats, stack, raw, masks)
+    return (final, new), (genes, params, stats, final, raw, masks, kept)
+
+  def _backward(self, saved, cotangents):
     genes, params, stats, stack, raw, masks, kept = saved
-    branch, raw_place = branch_numbers(genes, mix, raw_places)
+    edges = branch_numbers(genes, self.mix, self.raw_places)
+    xs = (*self._per_block(genes, edges), params, stats, masks, kept)
+    grads = (cotangents[0], *(jnp.zeros_like(r) for r in raw))
+    block = functools.partial(self._block_backward, stack, raw)
+    grads, dparams = lax.scan(block, grads, xs, reverse=True)
+    return None, dparams, None, grads[0], grads[1:], None
 
-    def block(grads, xs):
-      b, genes, branch, raw_place, params, stats, masks, (moments, ys) = xs
-      dparams = {}
-      if concat_combiner:
-        g = lax.dynamic_index_in_dim(grads[0], b + 2, 0, keepdims=False)
-        gs, dparams["combine"] = combine_backward(
-          genes.combine, (), ys, params["combine"], stats["combine"], g
+  def _block_backward(self, stack, raw, grads, xs):
+    b, genes, branch, raw_place, params, stats, masks, (moments, ys) = xs
+    dparams, gs = {}, None
+    if self.concat_combiner:
+      g = lax.dynamic_index_in_dim(grads[0], b + 2, 0, keepdims=False)
+      gs, dparams["combine"] = self.combine_backward(
+        genes.combine, (), ys, params["combine"], stats["combine"], g
+      )
+
+    def edge(grads, args):
+      side, i, place, raw_i, params, moments, mask = args
+      source = (gs, side) if self.concat_combiner else (grads[0], b + 2)
+      states = ((stack, place), *((r, raw_i) for r in raw), source)
+      dxs, dparams = self.mix.backward(i, states, params, moments, mask)
+      grads = tuple(
+        _add_at(grad, where, dx)
+        for grad, where, dx in zip(
+          grads, (place, raw_i)[: len(grads)], dxs, strict=True
         )
-
-      def edge(grads, args):
-        side, i, place, raw_i, params, moments, mask = args
-        source = (gs, side) if concat_combiner else (grads[0], b + 2)
-        states = ((stack, place), *((r, raw_i) for r in raw), source)
-        dxs, dparams = mix.backward(i, states, params, moments, mask)
-        grads = tuple(
-          _add_at(grad, where, dx)
-          for grad, where, dx in zip(
-            grads, (place, raw_i)[: len(grads)], dxs, strict=True
-          )
-        )
-        return grads, dparams
-
-      sides = jnp.arange(2)
-      grads, dparams["edges"] = lax.scan(
-        edge,
-        grads,
-        (
-          sides,
-          branch,
-          genes.inputs,
-          raw_place,
-          params["edges"],
-          moments,
-          masks,
-        ),
       )
       return grads, dparams
 
-    numbers = jnp.arange(genes.active.shape[0])
-    per_block = genes._replace(concat=genes.active)
-    grads = (cotangents[0], *(jnp.zeros_like(r) for r in raw))
-    grads, dparams = lax.scan(
-      block,
+    grads, dparams["edges"] = lax.scan(
+      edge,
       grads,
-      (numbers, per_block, branch, raw_place, params, stats, masks, kept),
-      reverse=True,
+      (
+        jnp.arange(2),
+        branch,
+        genes.inputs,
+        raw_place,
+        params["edges"],
+        moments,
+        masks,
+      ),
     )
-    return None, dparams, None, grads[0], grads[1:], None
+    return grads, dparams
 
-  blocks.defvjp(forward, backward)
-  return blocks
+
+def _pullback(branch):
+  """(states, ys, params, stats, g) -> gradients of a combiner's ys, params."""
+
+  def run(states, ys, params, stats, g):
+    del states
+
+    def only_y(ys, params):
+      return branch((), ys, params, stats)[0]
+
+    return jax.vjp(only_y, ys, params)[1](g)
+
+  return run
 
 
 def _add_at(stack, place, value):
@@ -334,124 +347,168 @@ def _add_at(stack, place, value):
 # --- the cell ----------------------------------------------------------------
 
 
-class AnyCell(NamedTuple):
-  """Functions of one cell of the network, for any genes.
+class AnyCell:
+  """One cell of the network, for any genes.
 
   Attributes:
-    init: (rng, genes, used of current, used of previous) -> (params, stats).
-    apply: (params, stats, genes, current, previous, masks, train) ->
-      (Output, stats).
+    shape: what is static about it.
+    mix: its mixed operation.
   """
 
-  init: Callable
-  apply: Callable
-  mix: mixed.Mixed
+  def __init__(
+    self,
+    shape: CellShape,
+    operations: tuple[str, ...],
+    num_blocks: int,
+    numerics: Numerics,
+    concat_combiner: bool,
+    concat_inputs: bool,
+  ):
+    """concat_inputs: whether genes may concatenate states 0 and 1; no sampled
+    cell does, NASNet-A does."""
+    self.shape, self.numerics = shape, numerics
+    self.num_blocks, self.concat_combiner = num_blocks, concat_combiner
+    self.raw_places, self._groups = groups_of(shape, num_blocks)
+    self.mix = mixed.make(operations, self._groups, shape.features, numerics)
+    self._blocks = Blocks(self.mix, numerics, self.raw_places, concat_combiner)
+    self._combine = mixed.switch_one(list(_combine(numerics, train=False)))
+    self._fitted = [
+      s for s in (0, 1) if self.raw_places[s] >= 0 and concat_inputs
+    ]
 
+  def init(self, rng, genes: Genes, used_current, used_previous):
+    """-> (params, stats).
 
-def make_cell(
-  shape: CellShape,
-  operations: tuple[str, ...],
-  num_blocks: int,
-  numerics: Numerics,
-  concat_combiner: bool,
-  concat_inputs: bool,
-) -> AnyCell:
-  """Builds the functions of a cell.
-
-  Args:
-    concat_inputs: whether genes may concatenate states 0 and 1; no sampled
-      cell does, NASNet-A does.
-  """
-  features, stride = shape.features, shape.stride
-  raw_places, groups = groups_of(shape, num_blocks)
-  mix = mixed.make(operations, groups, features, numerics)
-  blocks = make_blocks(mix, numerics, raw_places, concat_combiner)
-  fitted = [s for s in (0, 1) if raw_places[s] >= 0 and concat_inputs]
-
-  def init(rng, genes, used_current, used_previous):
+    Args:
+      used_current, used_previous: bool[k], states of h_i and h_{i-1} that are
+        concatenated; None for the h_{i-1} of a first cell.
+    """
     keys = iter(jax.random.split(rng, 8))
-    branch, _ = branch_numbers(genes, mix, raw_places)
-    edge_keys = jax.random.split(next(keys), branch.shape)
-    init_edge = functools.partial(mixed.init_params, mix, numerics)
-    per_edge = jax.vmap(jax.vmap(init_edge))
-    one_stats = mixed.init_stats(mix)
-    params = {"edges": per_edge(branch, edge_keys)}
-    stats = {
-      "edges": jax.tree.map(
-        lambda s: jnp.broadcast_to(s, (num_blocks, 2, *s.shape)), one_stats
+    features, params, stats = self.shape.features, {}, {}
+    params["edges"], stats["edges"] = self._init_edges(next(keys), genes)
+    made = {
+      "project": _slot_kernels(
+        next(keys),
+        self.numerics,
+        used_current,
+        self.shape.current[1],
+        features,
       )
     }
-
-    def conv_norm(name, kernels_of):
-      params[name] = {"conv": kernels_of, "norm": _norm_params(features)}
+    if self.shape.previous is not None:
+      made["fit_previous"] = self._init_fit_previous(next(keys), used_previous)
+    if self.concat_combiner:
+      params["combine"], stats["combine"] = self._init_combine(
+        next(keys), genes
+      )
+    for s in self._fitted:
+      made[f"fit_state_{s}"] = self._init_fit_state(next(keys), genes, s)
+    for name, kernel in made.items():
+      params[name] = {"conv": kernel, "norm": _norm_params(features)}
       stats[name] = {"norm": _norm_stats(features)}
-
-    conv_norm(
-      "project",
-      _slot_kernels(
-        next(keys), numerics, used_current, shape.current[1], features
-      ),
-    )
-    if shape.previous is not None:
-      _, width, side = shape.previous
-      if side != shape.side:
-        key = jax.random.split(next(keys))
-        conv_norm(
-          "fit_previous",
-          tuple(
-            _slot_kernels(k, numerics, used_previous, width, f)
-            for k, f in zip(key, _half(features), strict=True)
-          ),
-        )
-      else:
-        kernel = _slot_kernels(
-          next(keys), numerics, used_previous, width, features
-        )
-        fits = _fits(used_previous, width, features)
-        # A kernel that is not used must be 0, or weight decay would see it.
-        kernel = jax.tree.map(lambda k: jnp.where(fits, 0.0, k), kernel)
-        conv_norm("fit_previous", kernel)
-    if concat_combiner:
-      kernel = _kernel(
-        next(keys), numerics, (num_blocks, 2, features, features)
-      )
-      chosen = genes.active & (genes.combine == CONCAT)
-      kernel = kernel * chosen[:, None, None, None]  # unused: 0, as above
-
-      def spread(x):
-        return jnp.broadcast_to(x, (num_blocks, *x.shape))
-
-      params["combine"] = {
-        "conv": {"kernel": kernel * _concat_fan(numerics)},
-        "norm": jax.tree.map(spread, _norm_params(features)),
-      }
-      stats["combine"] = {"norm": jax.tree.map(spread, _norm_stats(features))}
-    for s in fitted:
-      width = groups[1][0][2]
-      if stride == 1:
-        kernels_of = {
-          "kernel": _kernel(next(keys), numerics, (width, features))
-        }
-      else:
-        kernels_of = tuple(
-          {"kernel": _kernel(k, numerics, (width, f))}
-          for k, f in zip(
-            jax.random.split(next(keys)), _half(features), strict=True
-          )
-        )
-      unused = ~genes.concat[s]
-      kernels_of = jax.tree.map(
-        lambda k, unused=unused: jnp.where(unused, 0.0, k), kernels_of
-      )
-      conv_norm(f"fit_state_{s}", kernels_of)
     return params, stats
 
-  def inputs(params, stats, current, previous, train):
+  def _init_edges(self, rng, genes):
+    branch, _ = branch_numbers(genes, self.mix, self.raw_places)
+    init = functools.partial(mixed.init_params, self.mix, self.numerics)
+    params = jax.vmap(jax.vmap(init))(
+      branch, jax.random.split(rng, branch.shape)
+    )
+    stats = jax.tree.map(
+      lambda s: jnp.broadcast_to(s, (*branch.shape, *s.shape)),
+      mixed.init_stats(self.mix),
+    )
+    return params, stats
+
+  def _init_fit_previous(self, rng, used):
+    features, (_, width, side) = self.shape.features, self.shape.previous
+    if side != self.shape.side:
+      return tuple(
+        _slot_kernels(key, self.numerics, used, width, half)
+        for key, half in zip(
+          jax.random.split(rng), _half(features), strict=True
+        )
+      )
+    kernel = _slot_kernels(rng, self.numerics, used, width, features)
+    fits = _fits(used, width, features)
+    # A kernel that is not used must be 0, or weight decay would see it.
+    return jax.tree.map(lambda k: jnp.where(fits, 0.0, k), kernel)
+
+  def _init_combine(self, rng, genes):
+    blocks, features = self.num_blocks, self.shape.features
+    kernel = _kernel(rng, self.numerics, (blocks, 2, features, features))
+    chosen = genes.active & (genes.combine == CONCAT)
+    kernel = kernel * chosen[:, None, None, None]  # unused: 0, as above
+
+    def spread(x):
+      return jnp.broadcast_to(x, (blocks, *x.shape))
+
+    params = {
+      "conv": {"kernel": kernel * _concat_fan(self.numerics)},
+      "norm": jax.tree.map(spread, _norm_params(features)),
+    }
+    return params, {"norm": jax.tree.map(spread, _norm_stats(features))}
+
+  def _init_fit_state(self, rng, genes, state: int):
+    features, width = self.shape.features, self._groups[1][0][2]
+    if self.shape.stride == 1:
+      made = {"kernel": _kernel(rng, self.numerics, (width, features))}
+    else:
+      made = tuple(
+        {"kernel": _kernel(key, self.numerics, (width, half))}
+        for key, half in zip(
+          jax.random.split(rng), _half(features), strict=True
+        )
+      )
+    unused = ~genes.concat[state]
+    return jax.tree.map(lambda k: jnp.where(unused, 0.0, k), made)
+
+  def apply(
+    self,
+    params,
+    stats,
+    genes: Genes,
+    current: Output,
+    previous: Output | None,
+    masks,
+    train: bool,
+  ) -> tuple[Output, dict]:
+    """-> (output, statistics). masks: see `Blocks`."""
+    first, second, new = self._inputs(params, stats, current, previous, train)
+    stack, raw = self._stacks(first, second)
+    banks = {k: v for k, v in params.items() if k in ("edges", "combine")}
+    bank_stats = {k: v for k, v in stats.items() if k in banks}
+    if train:
+      stack, bank_stats = self._blocks(
+        genes, banks, bank_stats, stack, raw, masks
+      )
+    else:
+      stack = self._evaluate(genes, banks, bank_stats, stack, raw)
+    for s in self._fitted:
+      name = f"fit_state_{s}"
+      y, new[name] = self._fit_state(
+        params[name], stats[name], raw[0][self.raw_places[s]], train
+      )
+      stack = stack.at[s].set(y)
+    return Output(stack, genes.concat), {**new, **bank_stats}
+
+  def _stacks(self, first, second):
+    """The stack of states, and that of inputs in another shape, if any."""
+    shape = (first.shape[0], *self.shape.out_side, self.shape.features)
+    empty = jnp.zeros(shape, first.dtype)
+    pair = list(zip((first, second), self.raw_places, strict=False))
+    made = [x if place < 0 else empty for x, place in pair]
+    raws = [x for x, place in pair if place >= 0]
+    raw = (jnp.stack(raws),) if raws else ()
+    return jnp.stack(made + [empty] * self.num_blocks), raw
+
+  def _inputs(self, params, stats, current, previous, train):
+    """-> (state 0, state 1, statistics)."""
     new = {}
 
     def fit(name, y):
       y, new[name] = _norm(
-        numerics, y, params[name]["norm"], stats[name], train
+        self.numerics, y, params[name]["norm"], stats[name], train
       )
       return kernels.materialise(y)
 
@@ -460,7 +517,7 @@ def make_cell(
     if previous is None:
       return first, current.states[0], new
     conv = params["fit_previous"]["conv"]
-    if shape.previous[2] != shape.side:
+    if self.shape.previous[2] != self.shape.side:
       pair = tuple(c["kernel"] for c in conv)
       y = reduce_sum(previous.used, previous.states, pair)
       return first, fit("fit_previous", y), new
@@ -473,58 +530,26 @@ def make_cell(
       slot = previous.used.argmax()
       return previous.states[slot], stats["fit_previous"]
 
-    if shape.previous[1] != features:
+    features = self.shape.features
+    if self.shape.previous[1] != features:
       second, new["fit_previous"] = projected()
     else:
       fits = _fits(previous.used, features, features)
       second, new["fit_previous"] = lax.cond(fits, untouched, projected)
     return first, second, new
 
-  def apply(params, stats, genes, current, previous, masks, train):
-    first, second, new = inputs(params, stats, current, previous, train)
-    batch = first.shape[0]
-    empty = jnp.zeros((batch, *shape.out_side, features), first.dtype)
-    made = [
-      x if raw_places[s] < 0 else empty for s, x in enumerate((first, second))
-    ]
-    raws = [x for s, x in enumerate((first, second)) if raw_places[s] >= 0]
-    raw = (jnp.stack(raws),) if raws else ()
-    stack = jnp.stack(made + [empty] * num_blocks)
-    banks = {k: v for k, v in params.items() if k in ("edges", "combine")}
-    bank_stats = {k: v for k, v in stats.items() if k in banks}
-    if train:
-      stack, bank_stats = blocks(genes, banks, bank_stats, stack, raw, masks)
+  def _fit_state(self, params, stats, x, train):
+    """An input in the shape of the output, for the concatenation."""
+    conv = params["conv"]
+    if self.shape.stride == 1:
+      y = kernels.pointwise_conv(x, conv["kernel"].astype(x.dtype))
     else:
-      stack = evaluate(genes, banks, bank_stats, stack, raw)
-    for s in fitted:
-      conv = params[f"fit_state_{s}"]["conv"]
-      x = raw[0][raw_places[s]]
-      if stride == 1:
-        y = kernels.pointwise_conv(x, conv["kernel"].astype(x.dtype))
-      else:
-        y = _halves(x, tuple(c["kernel"] for c in conv), relu=False)
-      y, new[f"fit_state_{s}"] = _norm(
-        numerics,
-        y,
-        params[f"fit_state_{s}"]["norm"],
-        stats[f"fit_state_{s}"],
-        train,
-      )
-      stack = stack.at[s].set(y)
-    return Output(stack, genes.concat), {**new, **bank_stats}
+      y = _halves(x, tuple(c["kernel"] for c in conv), relu=False)
+    return _norm(self.numerics, y, params["norm"], stats, train)
 
-  add, _concat = _combine(numerics)
-
-  def concat_evaluated(states, ys, params, stats):
-    del states
-    kernel = params["conv"]["kernel"]
-    y = sum(_relu_pointwise(ys[side], kernel[side]) for side in range(2))
-    return _norm(numerics, y, params["norm"], stats, False)
-
-  combine = mixed.switch_one([add, concat_evaluated])
-
-  def evaluate(genes, params, stats, stack, raw):
-    branch, raw_place = branch_numbers(genes, mix, raw_places)
+  def _evaluate(self, genes, params, stats, stack, raw):
+    """The blocks with running statistics, keeping nothing for a backward."""
+    branch, raw_place = branch_numbers(genes, self.mix, self.raw_places)
 
     def block(stack, xs):
       b, genes, branch, raw_place, params, stats = xs
@@ -532,12 +557,12 @@ def make_cell(
       def edge(args):
         i, place, raw_i, params, stats = args
         states = ((stack, place), *((r, raw_i) for r in raw))
-        return mix.evaluate(i, states, params, stats)
+        return self.mix.evaluate(i, states, params, stats)
 
       args = (branch, genes.inputs, raw_place, params["edges"], stats["edges"])
       ys = lax.map(edge, args)
-      if concat_combiner:
-        y, _ = combine(
+      if self.concat_combiner:
+        y, _ = self._combine(
           genes.combine, (), ys, params["combine"], stats["combine"]
         )
       else:
@@ -545,11 +570,9 @@ def make_cell(
       return lax.dynamic_update_index_in_dim(stack, y, b + 2, 0), None
 
     per_block = genes._replace(concat=genes.active)
-    numbers = jnp.arange(num_blocks)
+    numbers = jnp.arange(self.num_blocks)
     xs = (numbers, per_block, branch, raw_place, params, stats)
     return lax.scan(block, stack, xs)[0]
-
-  return AnyCell(init, apply, mix)
 
 
 def groups_of(shape: CellShape, num_blocks: int):

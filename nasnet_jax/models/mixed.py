@@ -182,6 +182,84 @@ def _variable_shapes(module, channels: int) -> tuple[Any, Any]:
   return shapes.get("params", {}), shapes.get("batch_stats", {})
 
 
+class _Functions:
+  """What a branch does, for `make`, which has the signatures.
+
+  Attributes:
+    groups, features, numerics: see `make`.
+    params, stats: sizes of the banks.
+  """
+
+  def __init__(self, groups, features, numerics, params, stats):
+    self.groups, self.features, self.numerics = groups, features, numerics
+    self.params, self.stats = params, stats
+
+  def forward(self, branch, states, params, stats):
+    y, new = branch.module.apply(
+      _variables(branch, params, stats),
+      _state(states, branch.group),
+      True,
+      mutable=["batch_stats", "moments"],
+    )
+    kept, moments = new.get("batch_stats", {}), new.get("moments", {})
+    return (
+      y,
+      write_view(branch.stats, kept, self.stats, stats),
+      write_view(branch.stats, moments, self.stats),
+    )
+
+  def backward(self, branch, states, params, moments, mask):
+    *states, gradients = states  # the last stack is the outputs' gradients
+    g = _state([gradients], 0)
+    if mask is not None:
+      g = g * mask[:, None, None, None].astype(g.dtype)
+    # With the batch's moments at hand the running statistics play no part.
+    known = read_view(branch.stats, moments)
+
+    def op(x, view):
+      found = {"params": view, "batch_stats": known, "moments": known}
+      return branch.module.apply(found, x, True)
+
+    view = read_view(branch.params, params)
+    dx, dview = jax.vjp(op, _state(states, branch.group), view)[1](g)
+    dxs = tuple(
+      dx
+      if group == branch.group
+      else jnp.zeros(states[group][0].shape[1:], dx.dtype)
+      for group in range(len(states))
+    )
+    return dxs, write_view(branch.params, dview, self.params)
+
+  def evaluate(self, branch, states, params, stats):
+    found = _variables(branch, params, stats)
+    return branch.module.apply(found, _state(states, branch.group), False)
+
+  def nothing(self, states, *_):
+    batch = states[0][0].shape[1]
+    (height, width, _), stride = self.groups[0]
+    side = (-(-height // stride), -(-width // stride))
+    return jnp.zeros((batch, *side, self.features), self.numerics.dtype)
+
+  def nothing_forward(self, states, _, stats):
+    return self.nothing(states), stats, jax.tree.map(jnp.zeros_like, stats)
+
+  def nothing_backward(self, states, params, *_):
+    dxs = [jnp.zeros(s.shape[1:], s.dtype) for s, _ in states[:-1]]
+    return tuple(dxs), jax.tree.map(jnp.zeros_like, params)
+
+
+def _state(states, group: int):
+  stack, place = states[group]
+  return lax.dynamic_index_in_dim(stack, place, 0, keepdims=False)
+
+
+def _variables(branch: Branch, params, stats):
+  return {
+    "params": read_view(branch.params, params),
+    "batch_stats": read_view(branch.stats, stats),
+  }
+
+
 @functools.lru_cache(maxsize=64)
 def make(
   operations: tuple[str, ...],
@@ -208,77 +286,11 @@ def make(
       )
   params_sizes = _bank_sizes([b.params for b in branches])
   stats_sizes = _bank_sizes([b.stats for b in branches])
+  do = _Functions(groups, features, numerics, params_sizes, stats_sizes)
 
-  def state(states, branch):
-    stack, place = states[branch.group]
-    return lax.dynamic_index_in_dim(stack, place, 0, keepdims=False)
-
-  def variables(branch, params, stats):
-    found = {"params": read_view(branch.params, params)}
-    if stats is not None:
-      found["batch_stats"] = read_view(branch.stats, stats)
-    return found
-
-  def forward(branch):
-    def run(states, params, stats):
-      y, new = branch.module.apply(
-        variables(branch, params, stats),
-        state(states, branch),
-        True,
-        mutable=["batch_stats", "moments"],
-      )
-      kept, moments = new.get("batch_stats", {}), new.get("moments", {})
-      return (
-        y,
-        write_view(branch.stats, kept, stats_sizes, stats),
-        write_view(branch.stats, moments, stats_sizes),
-      )
-
-    return run
-
-  def backward(branch):
-    def run(states, params, moments, mask):
-      # The last stack is that of the outputs' gradients.
-      *states, (gradients, place) = states
-      g = lax.dynamic_index_in_dim(gradients, place, 0, keepdims=False)
-      if mask is not None:
-        g = g * mask[:, None, None, None].astype(g.dtype)
-      # With the batch's moments at hand the running statistics play no part.
-      known = read_view(branch.stats, moments)
-
-      def op(x, view):
-        found = {"params": view, "batch_stats": known, "moments": known}
-        return branch.module.apply(found, x, True)
-
-      view = read_view(branch.params, params)
-      dx, dview = jax.vjp(op, state(states, branch), view)[1](g)
-      dxs = tuple(
-        dx
-        if group == branch.group
-        else jnp.zeros(states[group][0].shape[1:], dx.dtype)
-        for group in range(len(states))
-      )
-      return dxs, write_view(branch.params, dview, params_sizes)
-
-    return run
-
-  def evaluate(branch):
-    def run(states, params, stats):
-      found = variables(branch, params, stats)
-      return branch.module.apply(found, state(states, branch), False)
-
-    return run
-
-  def nothing(states):
-    batch = states[0][0].shape[1]
-    (height, width, _), stride = groups[0]
-    side = (-(-height // stride), -(-width // stride))
-    return jnp.zeros((batch, *side, features), numerics.dtype)
-
-  def no_gradient(states, params, moments, mask):
-    del moments, mask
-    dxs = [jnp.zeros(s.shape[1:], s.dtype) for s, _ in states[:-1]]
-    return tuple(dxs), jax.tree.map(jnp.zeros_like, params)
+  def switch(function, inactive):
+    ways = [functools.partial(function, branch) for branch in branches]
+    return switch_one([*ways, inactive])
 
   return Mixed(
     tuple(branches),
@@ -286,20 +298,9 @@ def make(
     len(branches),
     params_sizes,
     stats_sizes,
-    switch_one(
-      [
-        *map(forward, branches),
-        lambda states, _, stats: (
-          nothing(states),
-          stats,
-          jax.tree.map(jnp.zeros_like, stats),
-        ),
-      ]
-    ),
-    switch_one([*map(backward, branches), no_gradient]),
-    switch_one(
-      [*map(evaluate, branches), lambda states, _, __: nothing(states)]
-    ),
+    switch(do.forward, do.nothing_forward),
+    switch(do.backward, do.nothing_backward),
+    switch(do.evaluate, do.nothing),
   )
 
 
