@@ -70,9 +70,7 @@ def make_counter(
   """
   cells = stacked.plan(config)
   shapes = stacked.cell_shapes(config, num_blocks, image_shape[:2])
-  stem = count_module(
-    _StemOnly(config.stem_multiplier * config.features), image_shape
-  )
+  stem = count_module(stacked.make_stem(config), image_shape)
   tables = [_branch_table(shape, operations, num_blocks) for shape in shapes]
 
   def count(genotype: Genotype) -> tuple[int, int]:
@@ -94,16 +92,6 @@ def make_counter(
     return int(total[0] + head + config.num_classes), int(total[1] + head)
 
   return count
-
-
-class _StemOnly(nn.Module):
-  """`stacked.Stem` for counting."""
-
-  features: int
-
-  @nn.compact
-  def __call__(self, x, train):
-    return stacked.Stem(Numerics(), self.features)(x, train)
 
 
 def _branch_table(shape, operations, num_blocks):

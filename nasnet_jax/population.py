@@ -113,6 +113,8 @@ def make_network(
   """
   if config.aux or config.dropout:
     raise ValueError("a child has no auxiliary head and no dropout")
+  if config.stem != "cifar":
+    raise ValueError("children have the CIFAR stem: set network.stem to it")
   num = config.numerics
   cells = stacked.plan(config)
   shapes = stacked.cell_shapes(config, num_blocks, image_shape[:2])
@@ -122,7 +124,7 @@ def make_network(
     )
     for shape in shapes
   ]
-  stem_module = stacked.Stem(num, config.stem_multiplier * config.features)
+  stem_module = stacked.make_stem(config)
   last = shapes[-1].features
 
   def used_of(genotype, position):

@@ -62,7 +62,7 @@ def test_nasnet_a_concatenates_six_and_four_states():
 
 
 def test_every_published_cell_is_valid_in_its_space():
-  for name, (space, _) in zoo.ZOO.items():
+  for name, (space, _) in zoo.CELLS.items():
     genotype = gt.validate(zoo.genotype(name), len(space.operations))
     assert genotype.num_cells == len(space.cells)
     assert genotype.active.all()

@@ -148,67 +148,72 @@ def _sum_keeping_examples(operands: list[Array]) -> tuple[Array, ...]:
   )
 
 
-def _plain_depthwise(x, kernel, strides):
+def _plain_depthwise(x, kernel, strides, dilation):
   return lax.conv_general_dilated(
     x,
     kernel[:, :, None, :],
     strides,
     "SAME",
+    rhs_dilation=(dilation, dilation),
     dimension_numbers=_NHWC,
     feature_group_count=x.shape[-1],
   )
 
 
-def _shifted_depthwise(x, kernel, strides):
-  xp = _call_identity(_pad(x, kernel.shape[:2], strides, 1))
+def _shifted_depthwise(x, kernel, strides, dilation):
+  xp = _call_identity(_pad(x, kernel.shape[:2], strides, dilation))
   out = _out_shape(x, strides)
   return sum(
-    _window(xp, i, j, out, strides) * kernel[i, j]
-    for i, j, _, _ in _offsets(kernel.shape, 1)
+    _window(xp, di, dj, out, strides) * kernel[i, j]
+    for i, j, di, dj in _offsets(kernel.shape, dilation)
   )
 
 
-def _shifted_depthwise_backward(x, kernel, g, strides):
+def _shifted_depthwise_backward(x, kernel, g, strides, dilation):
   shape, g = kernel.shape[:2], _call_identity(g)
   dx = _transpose_windows(
-    lambda i, j, gs: gs * kernel[i, j], x.shape, shape, strides, 1, g
+    lambda i, j, gs: gs * kernel[i, j], x.shape, shape, strides, dilation, g
   )
-  xp = _call_identity(_pad(x, shape, strides, 1))
+  xp = _call_identity(_pad(x, shape, strides, dilation))
   products = [
-    _window(xp, i, j, g.shape[1:3], strides) * g
-    for i, j, _, _ in _offsets(shape, 1)
+    _window(xp, di, dj, g.shape[1:3], strides) * g
+    for _, _, di, dj in _offsets(shape, dilation)
   ]
   sums = jnp.stack(_sum_keeping_examples(products)).sum(1)
   return dx, sums.reshape(kernel.shape)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def depthwise_conv(x: Array, kernel: Array, strides=(1, 1)) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def depthwise_conv(
+  x: Array, kernel: Array, strides=(1, 1), dilation: int = 1
+) -> Array:
   """[N, H, W, C] * [kh, kw, C] -> [N, ceil(H/s), ceil(W/s), C], SAME."""
+  options = {"strides": strides, "dilation": dilation}
   return lax.platform_dependent(
     x,
     kernel,
-    cpu=functools.partial(_shifted_depthwise, strides=strides),
-    default=functools.partial(_plain_depthwise, strides=strides),
+    cpu=functools.partial(_shifted_depthwise, **options),
+    default=functools.partial(_plain_depthwise, **options),
   )
 
 
-def _depthwise_fwd(x, kernel, strides):
-  return depthwise_conv(x, kernel, strides), (x, kernel)
+def _depthwise_fwd(x, kernel, strides, dilation):
+  return depthwise_conv(x, kernel, strides, dilation), (x, kernel)
 
 
-def _depthwise_bwd(strides, saved, g):
+def _depthwise_bwd(strides, dilation, saved, g):
   x, kernel = saved
+  options = {"strides": strides, "dilation": dilation}
 
   def plain(x, kernel, g):
-    forward = functools.partial(_plain_depthwise, strides=strides)
+    forward = functools.partial(_plain_depthwise, **options)
     return jax.vjp(forward, x, kernel)[1](g)
 
   return lax.platform_dependent(
     x,
     kernel,
     g,
-    cpu=functools.partial(_shifted_depthwise_backward, strides=strides),
+    cpu=functools.partial(_shifted_depthwise_backward, **options),
     default=plain,
   )
 
@@ -324,6 +329,32 @@ def _conv_bwd(strides, dilation, saved, g):
 
 
 conv.defvjp(_conv_fwd, _conv_bwd)
+
+
+def valid_conv(x: Array, kernel: Array, strides=(1, 1)) -> Array:
+  """[N, H, W, C] * [kh, kw, C, F] -> [N, (H-kh)//s + 1, (W-kw)//s + 1, F].
+
+  Without padding, as ImageNet stems have it. It stands outside of loops, so
+  XLA's own convolution is fast on CPU too.
+  """
+  return lax.conv_general_dilated(
+    x, kernel, strides, "VALID", dimension_numbers=_NHWC
+  )
+
+
+def zero_padded_pool(x: Array, kind: str, size: int, stride: int) -> Array:
+  """Pooling as Keras's NASNet has it at stride 2: zeros stand where SAME
+  pads, they can be the maximum, and the average counts them.
+
+  Args:
+    kind: "max" or "avg".
+  """
+  xp = _pad(x, (size, size), (stride, stride), 1)
+  window, steps = (1, size, size, 1), (1, stride, stride, 1)
+  if kind == "max":
+    return lax.reduce_window(xp, -np.inf, lax.max, window, steps, "VALID")
+  total = lax.reduce_window(xp, 0.0, lax.add, window, steps, "VALID")
+  return total / (size * size)
 
 
 def _window_max(x, shape, strides):

@@ -28,6 +28,8 @@ class Numerics:
     init: "fan_out" (slim's variance scaling for all its NASNet weights) or
       "fan_in" (He et al. 2015).
     dtype: of the activations; parameters and statistics stay float32.
+    pool_padding: at stride 2, "same" (slim: padding never counts) or "zeros"
+      (Keras's NASNet: zeros stand there and count), for weights from Keras.
   """
 
   bn_decay: float = 0.9  # nasnet.py, nasnet_cifar_arg_scope
@@ -35,6 +37,11 @@ class Numerics:
   bn_axis: Any = None
   init: str = "fan_out"
   dtype: Any = jnp.float32
+  pool_padding: str = "same"
+
+
+# slim, nasnet.py, nasnet_mobile_arg_scope and nasnet_large_arg_scope.
+IMAGENET = Numerics(bn_decay=0.9997, bn_epsilon=1e-3)
 
 
 def kernel_std(numerics: Numerics, shape: tuple[int, ...], fan_in=None):
@@ -121,13 +128,15 @@ class DepthwiseConv(nn.Module):
   numerics: Numerics
   size: int
   stride: int = 1
+  dilation: int = 1
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     shape = (self.size, self.size, x.shape[-1])
     kernel = self.param("kernel", scaled_init(self.numerics), shape)
-    strides = (self.stride, self.stride)
-    return kernels.depthwise_conv(x, kernel.astype(x.dtype), strides)
+    return kernels.depthwise_conv(
+      x, kernel.astype(x.dtype), (self.stride, self.stride), self.dilation
+    )
 
 
 class PointwiseConv(nn.Module):
@@ -146,19 +155,22 @@ class PointwiseConv(nn.Module):
 
 
 class Conv(nn.Module):
-  """Dense convolution, SAME, no bias."""
+  """Dense convolution, SAME or VALID, no bias."""
 
   numerics: Numerics
   features: int
   shape: tuple[int, int]
   strides: tuple[int, int] = (1, 1)
   dilation: int = 1
+  padding: str = "SAME"
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     shape = (*self.shape, x.shape[-1], self.features)
     kernel = self.param("kernel", scaled_init(self.numerics), shape)
     kernel = kernel.astype(x.dtype)
+    if self.padding == "VALID":
+      return kernels.valid_conv(x, kernel, self.strides)
     return kernels.conv(x, kernel, self.strides, self.dilation)
 
 

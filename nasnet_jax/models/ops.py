@@ -47,13 +47,16 @@ class SeparableConv(nn.Module):
   features: int
   stride: int = 1
   size: int = 3
+  dilation: int = 1
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
     num = self.numerics
     for layer, stride in enumerate((self.stride, 1)):
       x = nn.relu(x)
-      x = DepthwiseConv(num, self.size, stride, name=f"depthwise_{layer}")(x)
+      x = DepthwiseConv(
+        num, self.size, stride, self.dilation, name=f"depthwise_{layer}"
+      )(x)
       x = PointwiseConv(num, self.features, name=f"pointwise_{layer}")(x)
       x = BatchNorm(num, name=f"norm_{layer}")(x, train)
     return x
@@ -92,8 +95,29 @@ class DenseConv(nn.Module):
     return x
 
 
+class Bottleneck(nn.Module):
+  """1x1 to a fraction of F, convolutions there, 1x1 to F; ReLU before and batch
+  norm after each. AmoebaNet's form of dense convolutions (tensorflow/tpu,
+  models/official/amoeba_net/network_utils.py)."""
+
+  numerics: Numerics
+  features: int
+  stride: int = 1
+  shapes: tuple[tuple[int, int], ...] = ((3, 3),)
+  divisor: int = 4
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool) -> Array:
+    num, narrow = self.numerics, self.features // self.divisor
+    x = PointwiseConv(num, narrow, name="reduce")(nn.relu(x))
+    x = BatchNorm(num, name="reduce_norm")(x, train)
+    x = DenseConv(num, narrow, self.stride, self.shapes, name="conv")(x, train)
+    x = PointwiseConv(num, self.features, name="expand")(nn.relu(x))
+    return BatchNorm(num, name="expand_norm")(x, train)
+
+
 class Pool(nn.Module):
-  """SAME pooling; 1x1 and batch norm after it where the width changes."""
+  """Pooling; 1x1 and batch norm after it where the width changes."""
 
   numerics: Numerics
   features: int
@@ -103,11 +127,14 @@ class Pool(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
-    pool = kernels.max_pool if self.kind == "max" else kernels.avg_pool
-    x = pool(x, self.size, self.stride)
+    num = self.numerics
+    if num.pool_padding == "zeros" and self.stride > 1:
+      x = kernels.zero_padded_pool(x, self.kind, self.size, self.stride)
+    else:
+      pool = kernels.max_pool if self.kind == "max" else kernels.avg_pool
+      x = pool(x, self.size, self.stride)
     if x.shape[-1] == self.features:
       return x
-    num = self.numerics
     x = PointwiseConv(num, self.features, name="conv")(x)
     return BatchNorm(num, name="norm")(x, train)
 
@@ -116,8 +143,12 @@ def _conv(*shapes, dilation=1):
   return functools.partial(DenseConv, shapes=shapes, dilation=dilation)
 
 
-def _sep(size):
-  return functools.partial(SeparableConv, size=size)
+def _bottleneck(*shapes):
+  return functools.partial(Bottleneck, shapes=shapes)
+
+
+def _sep(size, dilation=1):
+  return functools.partial(SeparableConv, size=size, dilation=dilation)
 
 
 def _pool(kind, size):
@@ -134,7 +165,11 @@ OPERATIONS = {
   "sep_conv_3x3": _sep(3),
   "sep_conv_5x5": _sep(5),
   "sep_conv_7x7": _sep(7),
+  "dil_sep_conv_3x3": _sep(3, dilation=2),
+  "bottleneck_3x3": _bottleneck((3, 3)),
+  "bottleneck_1x7_7x1": _bottleneck((1, 7), (7, 1)),
   "avg_pool_3x3": _pool("avg", 3),
+  "max_pool_2x2": _pool("max", 2),
   "max_pool_3x3": _pool("max", 3),
   "max_pool_5x5": _pool("max", 5),
   "max_pool_7x7": _pool("max", 7),

@@ -28,14 +28,27 @@ class NetworkConfig:
   """Sizes of a stacked network. Defaults: the CIFAR-10 search child.
 
   Attributes:
-    num_cells: normal cells per stack, N (2 in the search, 6 in NASNet-A).
+    num_cells: cells per stack, N (2 in the search, 6 in NASNet-A): the normal
+      ones in layout "nasnet", all of them in layout "pnas".
     features: F, channels of the states of the first stack's cells.
     num_classes: outputs.
-    num_reductions: 2 on CIFAR; a reduction cell stands before each further
-      stack and doubles F.
-    stem_multiplier: the stem has this times F channels (3: slim, CIFAR).
+    num_reductions: 2 in all published networks; a cell of stride 2 stands
+      before each further stack and doubles F.
+    stem_multiplier: the CIFAR stem has this times F channels (3: slim).
     aux: whether there is an auxiliary head at two thirds of the depth.
     dropout: probability of dropping a feature before the classifier.
+    layout: "nasnet": a reduction cell before each further stack, in addition
+      to its N normal ones; "pnas": the first of a further stack's N cells has
+      stride 2 (slim, pnasnet.py).
+    stem: "cifar": 3x3 at stride 1; "imagenet": 3x3 at stride 2 without
+      padding, then two cells of stride 2 at F/4 and F/2.
+    stem_features: channels of the ImageNet stem's convolution: 32 mobile, 96
+      large.
+    skip_reduction: whether the cell after a reduction takes as h_{i-1} the
+      output before the one that the reduction read (slim's
+      skip_reduction_layer_input, 1 in NASNet-A large); layout "nasnet" only.
+    remat: whether the backward pass computes each cell again, from its
+      inputs, in place of keeping its activations: equal results, less memory.
   """
 
   num_cells: int = 2
@@ -46,6 +59,27 @@ class NetworkConfig:
   aux: bool = False
   dropout: float = 0.0
   numerics: Numerics = dataclasses.field(default_factory=Numerics)
+  layout: str = "nasnet"
+  stem: str = "cifar"
+  stem_features: int = 32
+  skip_reduction: bool = False
+  remat: bool = False
+
+  def __post_init__(self):
+    for field, options in (
+      ("layout", ("nasnet", "pnas")),
+      ("stem", ("cifar", "imagenet")),
+    ):
+      if getattr(self, field) not in options:
+        raise ValueError(
+          f"network.{field} is {getattr(self, field)!r}, not one of:"
+          f" {', '.join(options)}"
+        )
+    if self.stem == "imagenet" and self.features < 4:
+      raise ValueError(
+        f"network.features is {self.features}: the ImageNet stem's cells have"
+        " a quarter of it, so give 4 or more"
+      )
 
 
 class CellPlan(NamedTuple):
@@ -56,9 +90,10 @@ class CellPlan(NamedTuple):
     kind: 0 normal, 1 reduction.
     features: F of its states.
     stride: 1 or 2.
-    current, previous: positions in the list of outputs [stem, cell 0, ...]
-      that are h_i and h_{i-1}; previous is None in the first cell.
-    index: of the cell in the network, for drop path.
+    current, previous: positions in the list of outputs [stem, first cell,
+      ...] that are h_i and h_{i-1}; previous is None in the first cell.
+    index: of the cell in the network, for drop path; its output has the
+      position index + 1.
   """
 
   name: str
@@ -70,27 +105,70 @@ class CellPlan(NamedTuple):
   index: int
 
 
-def plan(config: NetworkConfig) -> tuple[CellPlan, ...]:
-  """The cells from stem to head: N normal, then (reduction, N normal)s.
+STEM_CELLS = 2  # slim, nasnet.py, _imagenet_stem
 
-  A normal cell after a reduction reads what the reduction read (slim's
-  skip_reduction_layer_input = 0).
+
+def plan(config: NetworkConfig) -> tuple[CellPlan, ...]:
+  """The cells from stem to head.
+
+  ImageNet: two stem cells of stride 2 come first. Then each stack has its
+  cells, those after the first with one of stride 2 in front (see `layout`).
   """
   cells: list[CellPlan] = []
-  features = config.features
+
+  def add(name: str, kind: int, features: int, skip: int = 0):
+    index = len(cells)
+    previous = index - 1 - skip if index else None
+    cells.append(
+      CellPlan(name, kind, features, 1 + kind, index, previous, index)
+    )
+
+  if config.stem == "imagenet":
+    for i in range(STEM_CELLS):
+      add(f"stem_cell_{i}", 1, config.features // 2 ** (STEM_CELLS - i))
+  features, number = config.features, 0
   for stack in range(config.num_reductions + 1):
     kinds = [0] * config.num_cells
     if stack:
       features *= 2
-      kinds = [1, *kinds]
-    for kind in kinds:
-      index = len(cells)
-      name = f"reduction_{stack - 1}" if kind else f"cell_{index - stack}"
-      previous = index - 1 if index else None
-      cells.append(
-        CellPlan(name, kind, features, 1 + kind, index, previous, index)
-      )
+      if config.layout == "pnas":
+        kinds[0] = 1
+      else:
+        add(f"reduction_{stack - 1}", 1, features)
+    for i, kind in enumerate(kinds):
+      after = stack and not i and config.layout == "nasnet"
+      skip = int(bool(after and config.skip_reduction))
+      add(f"cell_{number}", kind, features, skip)
+      number += 1
   return tuple(cells)
+
+
+def stem_features(config: NetworkConfig) -> int:
+  """Channels of the stem's convolution."""
+  if config.stem == "imagenet":
+    return config.stem_features
+  return config.stem_multiplier * config.features
+
+
+def stem_side(config: NetworkConfig, side: tuple[int, int]) -> tuple[int, int]:
+  """(h, w) of the stem's convolution for images of (H, W)."""
+  if config.stem == "cifar":
+    return tuple(side)
+  return tuple((s - 3) // 2 + 1 for s in side)
+
+
+def check_side(config: NetworkConfig, side: tuple[int, int]):
+  """Raises ValueError for images too small to be halved so often."""
+  strides = [cell.stride for cell in plan(config)]
+  side = stem_side(config, side)
+  for stride in strides:
+    if stride > 1 and min(side) < 2:
+      raise ValueError(
+        "images are too small for"
+        f" {sum(s > 1 for s in strides)} reductions: lower"
+        " network.num_reductions or take larger images"
+      )
+    side = tuple(-(-s // stride) for s in side)
 
 
 class CellShape(NamedTuple):
@@ -123,16 +201,11 @@ def cell_shapes(
   Raises:
     ValueError: for images too small to be halved so often.
   """
-  cells = plan(config)
-  outputs = [(1, config.stem_multiplier * config.features, tuple(side))]
+  check_side(config, side)
+  outputs = [(1, stem_features(config), stem_side(config, side))]
   shapes = []
-  for cell in cells:
+  for cell in plan(config):
     slots, width, side = outputs[cell.current]
-    if cell.stride > 1 and min(side) < 2:
-      raise ValueError(
-        f"images are too small for {config.num_reductions} reductions: lower"
-        " network.num_reductions or take larger images"
-      )
     previous = None if cell.previous is None else outputs[cell.previous]
     shape = CellShape(
       cell.features, cell.stride, side, (slots, width), previous
@@ -145,23 +218,37 @@ def cell_shapes(
 def aux_position(config: NetworkConfig) -> int | None:
   """Index in `plan` of the cell that feeds the auxiliary head: the last one
   before the last reduction."""
-  cells = plan(config)
-  reductions = [c.index for c in cells if c.kind]
+  first = STEM_CELLS if config.stem == "imagenet" else 0
+  reductions = [c.index for c in plan(config)[first:] if c.kind]
   if not reductions or not reductions[-1]:
     return None
   return reductions[-1] - 1
 
 
 class Stem(nn.Module):
-  """3x3 convolution and batch norm."""
+  """3x3 convolution and batch norm; at stride 2 without padding."""
 
   numerics: Numerics
   features: int
+  stride: int = 1
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
-    x = Conv(self.numerics, self.features, (3, 3), name="conv")(x)
-    return BatchNorm(self.numerics, name="norm")(x, train)
+    conv = Conv(
+      self.numerics,
+      self.features,
+      (3, 3),
+      (self.stride, self.stride),
+      padding="SAME" if self.stride == 1 else "VALID",
+      name="conv",
+    )
+    return BatchNorm(self.numerics, name="norm")(conv(x), train)
+
+
+def make_stem(config: NetworkConfig, **options) -> Stem:
+  """The stem's convolution. options: Linen's, `name`."""
+  stride = 2 if config.stem == "imagenet" else 1
+  return Stem(config.numerics, stem_features(config), stride, **options)
 
 
 class Classifier(nn.Module):
@@ -217,44 +304,86 @@ class StackedNetwork(nn.Module):
 
   @nn.compact
   def __call__(
-    self, images: Array, train: bool = False, drop=None
-  ) -> tuple[Array, Array | None, dict[str, Any]]:
-    """images: [N, H, W, C], whitened.
+    self,
+    images: Any,
+    train: bool = False,
+    drop=None,
+    start: str | None = None,
+    stop: str | None = None,
+  ) -> tuple[Array | None, Array | None, dict[str, Any]]:
+    """From images to logits, or from any cell to any cell.
 
     Args:
+      images: [N, H, W, C], whitened; with `start` the pair (h_i, h_{i-1})
+        that this cell reads, [N, h, w, C] each.
       drop: `DropPath` of this step, or None.
+      start: name of the first cell to run; None: the stem comes first.
+      stop: name of the last cell to run; None: the classifier comes last.
 
     Returns:
-      logits f32[N, classes]; auxiliary logits or None (only when training);
-      endpoints, every cell's output by name.
+      logits f32[N, classes], None with `stop`; auxiliary logits or None (only
+      when training); endpoints, the output of everything that ran, by name.
+
+    Raises:
+      ValueError: for a name that is no cell, or images too small to be
+        halved so often.
     """
     config, num = self.config, self.config.numerics
-    x = images.astype(num.dtype)
-    stem = Stem(num, config.stem_multiplier * config.features, name="stem")
-    outputs = [stem(x, train)]
-    endpoints = {"stem": outputs[0]}
+    cells = plan(config)
+    first, last = _part(cells, start, stop)
+    outputs: dict[int, Array] = {}  # by position
+    endpoints = {}
+    if start is None:
+      check_side(config, images.shape[1:3])
+      stem = make_stem(config, name="stem")
+      outputs[0] = stem(images.astype(num.dtype), train)
+      endpoints["stem"] = outputs[0]
+    else:
+      outputs[cells[first].current], outputs[cells[first].previous] = images
     auxiliary = None
-    for cell in plan(config):
-      module = Cell(
-        num,
-        self.cells[cell.kind % len(self.cells)],
-        cell.features,
-        cell.stride,
-        cell.index,
-        name=cell.name,
-      )
-      previous = None if cell.previous is None else outputs[cell.previous]
-      outputs.append(module(outputs[cell.current], previous, train, drop))
-      endpoints[cell.name] = outputs[-1]
+    for cell in cells[first : last + 1]:
+      output = self._cell(cell, outputs, train, drop)
+      outputs[cell.index + 1] = endpoints[cell.name] = output
       if config.aux and train and cell.index == aux_position(config):
         head = AuxiliaryHead(num, config.num_classes, name="aux_head")
-        auxiliary = head(outputs[-1], train)
-    pooled = nn.relu(outputs[-1]).astype(jnp.float32).mean((1, 2))
+        auxiliary = head(output, train)
+    if stop is not None:
+      return None, auxiliary, endpoints
+    pooled = nn.relu(output).astype(jnp.float32).mean((1, 2))
     endpoints["pooled"] = pooled
     if config.dropout:
       pooled = nn.Dropout(config.dropout, deterministic=not train)(pooled)
     classifier = Classifier(num, config.num_classes, name="classifier")
     return classifier(pooled), auxiliary, endpoints
+
+  def _cell(self, plan: CellPlan, outputs, train, drop) -> Array:
+    # `train` is a Python bool: it decides what is traced.
+    make = nn.remat(Cell, static_argnums=(3,)) if self.config.remat else Cell
+    module = make(
+      self.config.numerics,
+      self.cells[plan.kind % len(self.cells)],
+      plan.features,
+      plan.stride,
+      plan.index,
+      name=plan.name,
+    )
+    previous = None if plan.previous is None else outputs[plan.previous]
+    return module(outputs[plan.current], previous, train, drop)
+
+
+def _part(cells, start: str | None, stop: str | None) -> tuple[int, int]:
+  """(index of the first cell to run, index of the last)."""
+  names = [cell.name for cell in cells]
+  for name in (start, stop):
+    if name is not None and name not in names:
+      raise ValueError(f"{name!r} is no cell of: {', '.join(names)}")
+  first = 0 if start is None else names.index(start)
+  last = len(names) - 1 if stop is None else names.index(stop)
+  if start is not None and not first:
+    raise ValueError(f"{start!r} reads the stem: leave out `start`")
+  if last < first:
+    raise ValueError(f"{stop!r} comes before {start!r}")
+  return first, last
 
 
 def as_cells(space, genotype) -> tuple:

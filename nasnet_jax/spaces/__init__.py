@@ -2,10 +2,14 @@
 
 import dataclasses
 
+from nasnet_jax.spaces.amoebanet import AMOEBANET, AMOEBANET_RELEASED
 from nasnet_jax.spaces.nasnet import NASNET, NASNET_CONCAT
 from nasnet_jax.spaces.pnas import PNAS
 
-SPACES = {space.name: space for space in (NASNET, NASNET_CONCAT, PNAS)}
+SPACES = {
+  space.name: space
+  for space in (NASNET, NASNET_CONCAT, PNAS, AMOEBANET, AMOEBANET_RELEASED)
+}
 
 
 def get(name: str, num_blocks: int = 0, operations: tuple[str, ...] = ()):

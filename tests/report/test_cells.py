@@ -36,7 +36,7 @@ DANGLING = {
 
 
 def _genotypes():
-  for name, (space, literal) in zoo.ZOO.items():
+  for name, (space, literal) in zoo.CELLS.items():
     yield name, space.to_json(space.from_literal(literal))
   for name, space in spaces.SPACES.items():
     for i, row in enumerate(space.sample(np.random.default_rng(1), 25)):
