@@ -167,7 +167,7 @@ class Published(NamedTuple):
       apart.
     num_classes: of the published counts.
     params: trainable parameters, without the auxiliary head; exact.
-    paper_params: millions, as printed.
+    paper_params: millions, as printed; None: not given.
     paper_macs: millions of multiply-adds, as printed; None: not given.
     accuracy: (top-1, top-5) in percent on ImageNet, or (top-1, None) on
       CIFAR-10, as printed; None: not given.
@@ -178,7 +178,7 @@ class Published(NamedTuple):
   config: dict[str, Any]
   num_classes: int
   params: int
-  paper_params: float
+  paper_params: float | None
   paper_macs: float | None = None
   accuracy: tuple[float, float | None] | None = None
 
@@ -253,6 +253,93 @@ NETWORKS = {
     25_000,
     (82.9, 96.2),
   ),
+  "amoebanet_a_cifar": Published(
+    "amoebanet_a", 32, _cifar(6, 36), 10, 3_218_266, 3.2, None, (96.66, None)
+  ),
+  "amoebanet_b_cifar": Published(
+    "amoebanet_b", 32, _cifar(6, 36), 10, 2_839_186, 2.8, None, (96.63, None)
+  ),
+  "amoebanet_a_mobile": Published(
+    "amoebanet_a",
+    224,
+    _imagenet(4, 50, 32),
+    1000,
+    5_086_930,
+    5.1,
+    555,
+    (74.5, 92.0),
+  ),
+  "amoebanet_b_mobile": Published(
+    "amoebanet_b",
+    224,
+    _imagenet(3, 62, 32),
+    1000,
+    5_258_700,
+    5.3,
+    555,
+    (74.0, 91.5),
+  ),
+  "amoebanet_c_mobile": Published(
+    "amoebanet_c",
+    224,
+    _imagenet(4, 50, 32),
+    1000,
+    6_353_815,
+    6.4,
+    570,
+    (75.7, 92.4),
+  ),
+  "amoebanet_a_large": Published(
+    "amoebanet_a",
+    331,
+    _imagenet(6, 190, 32),
+    1000,
+    86_718_797,
+    86.7,
+    23_100,
+    (82.8, 96.1),
+  ),
+  "amoebanet_b_large": Published(
+    "amoebanet_b",
+    331,
+    _imagenet(6, 190, 32),
+    1000,
+    79_008_676,
+    84.0,
+    22_300,
+    (82.3, 96.1),
+  ),
+  "amoebanet_c_large": Published(
+    "amoebanet_c",
+    331,
+    _imagenet(6, 228, 32),
+    1000,
+    155_272_667,
+    155.3,
+    41_100,
+    (83.1, 96.3),
+  ),
+  "amoebanet_b_gpipe": Published(
+    "amoebanet_b",
+    480,
+    _imagenet(6, 512, 32),
+    1000,
+    557_277_864,
+    557,
+    None,
+    (84.4, 97.0),
+  ),
+  # The default of the released code; no size was printed.
+  "amoebanet_d": Published(
+    "amoebanet_d", 299, _imagenet(6, 256, 32), 1001, 121_915_113, None
+  ),
+}
+
+# Where the released cells do not give the printed size: (ours, printed).
+# docs/networks.md says what was tried.
+DISAGREEMENTS = {
+  "amoebanet_b_large": "79.0M and 20.9B here, 84.0M and 22.3B printed",
+  "amoebanet_c_mobile": "676.9M multiply-adds here, 570M printed",
 }
 
 

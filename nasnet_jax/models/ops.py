@@ -109,6 +109,11 @@ class Bottleneck(nn.Module):
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
     num, narrow = self.numerics, self.features // self.divisor
+    if not narrow:
+      raise ValueError(
+        f"a cell of {self.features} channels is too narrow for a bottleneck:"
+        " raise network.features"
+      )
     x = PointwiseConv(num, narrow, name="reduce")(nn.relu(x))
     x = BatchNorm(num, name="reduce_norm")(x, train)
     x = DenseConv(num, narrow, self.stride, self.shapes, name="conv")(x, train)
