@@ -5,6 +5,7 @@ network: it reads a recipe, a network and arrays, and nothing of a search.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -12,9 +13,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from nasnet_jax.data import augment, batches
-from nasnet_jax.models import drop_path, stacked
+from nasnet_jax.models import drop_path, layers, stacked
 from nasnet_jax.training import (
   checkpoint,
   loop,
@@ -38,14 +40,25 @@ class Recipe:
 
   Attributes:
     epochs: passes over the training images.
-    batch_size: examples per update.
-    learning_rate: at the start.
-    schedule: key of `training.schedules.SCHEDULES`.
-    momentum, weight_decay, clip_norm: see `optimizers.momentum_sgd`.
+    batch_size: examples per update, over all devices.
+    optimizer: "momentum" or "rmsprop", see `training.optimizers`.
+    momentum, rms_decay, rms_epsilon, weight_decay, clip_norm: of it.
+    learning_rate: at the start, or after warming up.
+    schedule: "cosine", "constant" or "exponential", see `schedules.make`.
+    warmup_epochs, decay_factor, decay_epochs: of it.
     aux_weight: of the auxiliary head's loss, where the network has one.
     label_smoothing: share of the target spread over all classes.
     drop_path_keep: ScheduledDropPath's probability at the end; 1: off.
     drop_path_version: "time", "layer" or "both".
+    ema_decay: of the moving average of weights and statistics that is then
+      evaluated and kept; 0: none.
+    micro_batches: parts of a batch, one after another, for the memory of one.
+    bn_group: examples that batch norm sees together; 0: as many as go through
+      the network at once. A number of examples, never of devices.
+    dtype: of the activations in training, "float32" or "bfloat16"; weights,
+      statistics, loss and evaluation are float32.
+    freeze: whether only the classifier is trained, on the features that the
+      rest gives in evaluation.
     steps_per_call: updates per device call: 1 on CPU, an epoch on TPU.
     eval_batch_size: examples per evaluation step.
     report_epochs: epochs between lines of the curve; may be a fraction.
@@ -65,6 +78,31 @@ class Recipe:
   steps_per_call: int = 1
   eval_batch_size: int = 500
   report_epochs: float = 1.0
+  optimizer: str = "momentum"
+  rms_decay: float = 0.9  # Zoph et al. 2018, A.7
+  rms_epsilon: float = 1.0  # the same
+  warmup_epochs: float = 0.0
+  decay_factor: float = 0.97  # slim, nasnet.py, mobile and large configs
+  decay_epochs: float = 2.4  # the same
+  ema_decay: float = 0.0
+  micro_batches: int = 1
+  bn_group: int = 0
+  dtype: str = "float32"
+  freeze: bool = False
+
+  def __post_init__(self):
+    if self.dtype not in ("float32", "bfloat16"):
+      raise ValueError(f"dtype {self.dtype!r} is neither float32 nor bfloat16")
+    if self.drop_path_version not in drop_path.VERSIONS:
+      raise ValueError(
+        f"drop_path_version {self.drop_path_version!r} is not one of:"
+        f" {', '.join(drop_path.VERSIONS)}"
+      )
+    if self.micro_batches < 1 or self.batch_size % self.micro_batches:
+      raise ValueError(
+        f"a batch of {self.batch_size} does not divide into"
+        f" {self.micro_batches} micro_batches"
+      )
 
   def horizon(self, num_examples: int) -> int:
     """Updates of the whole training."""
@@ -74,6 +112,29 @@ class Recipe:
     """Updates between reports."""
     epoch = batches.steps_per_epoch(num_examples, self.batch_size)
     return max(1, round(self.report_epochs * epoch))
+
+  def make_optimizer(self):
+    """See `training.optimizers`."""
+    tx = optimizers.make(
+      self.optimizer,
+      momentum=self.momentum,
+      decay=self.rms_decay,
+      epsilon=self.rms_epsilon,
+      weight_decay=self.weight_decay,
+      clip_norm=self.clip_norm,
+    )
+    return optimizers.only(tx, "classifier") if self.freeze else tx
+
+  def make_schedule(self) -> schedules.Schedule:
+    """See `training.schedules`."""
+    return schedules.make(
+      self.schedule,
+      self.learning_rate,
+      self.epochs,
+      self.warmup_epochs,
+      self.decay_factor,
+      self.decay_epochs,
+    )
 
 
 class Images(NamedTuple):
@@ -89,10 +150,12 @@ class Score(NamedTuple):
   Attributes:
     correct: right ones.
     examples: all.
+    top_5: those with the right class among the first five.
   """
 
   correct: int
   examples: int
+  top_5: int = 0
 
   @property
   def accuracy(self) -> float:
@@ -118,12 +181,19 @@ class Point(NamedTuple):
 
 
 def variables_of(state: TrainState) -> dict[str, Any]:
-  """What `network.apply` reads."""
-  return {"params": state.params, "batch_stats": state.batch_stats}
+  """What `network.apply` reads in evaluation: the moving averages, where the
+  training keeps any."""
+  params, batch_stats = state.ema or (state.params, state.batch_stats)
+  return {"params": params, "batch_stats": batch_stats}
 
 
 def init_state(
-  network: nn.Module, recipe: Recipe, image_shape, horizon: int, seed: int
+  network: nn.Module,
+  recipe: Recipe,
+  image_shape,
+  horizon: int,
+  seed: int,
+  start: Callable[[dict], dict] | None = None,
 ) -> TrainState:
   """A network before its first update.
 
@@ -131,6 +201,7 @@ def init_state(
     image_shape: (H, W, C).
     horizon: updates to come.
     seed: of initial weights, order, augmentation and drop path.
+    start: (variables) -> variables to start from, for fine-tuning.
   """
   rng = jax.random.key(seed)
   # Only the initialisers run, one after another: compiling all of them into
@@ -141,38 +212,91 @@ def init_state(
     jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
     True,
   )
-  params = variables["params"]
+  if start is not None:
+    variables = start(variables)
+  params, batch_stats = variables["params"], variables.get("batch_stats", {})
+  ema = ()
+  if recipe.ema_decay:  # buffers of its own: the step takes both
+    ema = jax.tree.map(jnp.copy, (params, batch_stats))
   return TrainState(
     params=params,
-    batch_stats=variables.get("batch_stats", {}),
-    opt_state=_optimizer(recipe).init(params),
+    batch_stats=batch_stats,
+    opt_state=recipe.make_optimizer().init(params),
     step=jnp.int32(0),
     horizon=jnp.int32(horizon),
     seed=jnp.uint32(seed),
+    ema=ema,
   )
 
 
 def make_step(
-  network: stacked.StackedNetwork, recipe: Recipe, aug: augment.Augmentation
+  network: stacked.StackedNetwork,
+  recipe: Recipe,
+  aug: augment.Augmentation,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> loop.StepFn:
-  """(state, Images) -> (state, metrics): pick the batch, update."""
-  loss_fn = _make_loss(network, recipe, aug)
-  tx = _optimizer(recipe)
-  schedule = schedules.SCHEDULES[recipe.schedule](recipe.learning_rate)
+  """(state, Images) -> (state, metrics): pick the batch, update.
+
+  Args:
+    mesh: whose axis `data` shares each batch; None: one device.
+
+  Raises:
+    ValueError: for a batch that does not divide as the recipe says.
+  """
+  devices = 1 if mesh is None else mesh.shape["data"]
+  parts = recipe.batch_size // recipe.micro_batches
+  if parts % devices:
+    raise ValueError(
+      f"a batch of {recipe.batch_size} in {recipe.micro_batches} micro_batches"
+      f" does not divide over {devices} devices: change batch_size,"
+      " micro_batches or mesh.data"
+    )
+  groups = layers.batch_norm_groups(recipe.bn_group, parts, devices, "data")
+  numerics = dataclasses.replace(
+    network.config.numerics, dtype=jnp.dtype(recipe.dtype), **groups
+  )
+  config = dataclasses.replace(network.config, numerics=numerics)
+  update = functools.partial(
+    train_step,
+    loss_fn=_make_loss(network.clone(config=config), recipe, aug),
+    tx=recipe.make_optimizer(),
+    schedule=recipe.make_schedule(),
+    axis_name="data" if devices > 1 else None,
+    micro_batches=recipe.micro_batches,
+    ema_decay=recipe.ema_decay,
+  )
 
   def step(state: TrainState, data: Images):
     index = batches.batch_indices(
       state.seed, state.step, data.labels.shape[0], recipe.batch_size
     )
-    batch = data.images[index], data.labels[index]
-    return train_step(state, batch, loss_fn=loss_fn, tx=tx, schedule=schedule)
+    positions = jnp.arange(recipe.batch_size)
+    if devices > 1:
+      index, positions = _share((index, positions), devices)
+    return update(state, (data.images[index], data.labels[index], positions))
 
-  return step
+  return step if devices == 1 else _over_data(step, mesh, 2)
 
 
-def _optimizer(recipe: Recipe):
-  return optimizers.momentum_sgd(
-    recipe.momentum, recipe.weight_decay, recipe.clip_norm
+def _share(rows, devices: int):
+  """This device's part of arrays that all devices hold."""
+  size = rows[0].shape[0] // devices
+  start = jax.lax.axis_index("data") * size
+  return tuple(
+    jax.lax.dynamic_slice_in_dim(row, start, size, 0) for row in rows
+  )
+
+
+def _over_data(function, mesh, num_arguments: int):
+  """Runs on every device of `data`; what goes in and comes out is the same on
+  all. Sums over devices are the function's own, see `train_step`."""
+  same = PartitionSpec()
+  return jax.shard_map(
+    function,
+    mesh=mesh,
+    in_specs=(same,) * num_arguments,
+    out_specs=same,
+    check_vma=False,
   )
 
 
@@ -180,23 +304,32 @@ def _make_loss(network, recipe: Recipe, aug: augment.Augmentation):
   num_cells = len(stacked.plan(network.config))
 
   def loss_fn(params, batch_stats, batch, rng, progress):
-    images, labels = batch
+    images, labels, positions = batch
     keys = [jax.random.fold_in(rng, use) for use in range(3)]
-    images = augment.augment(keys[_AUGMENT], images, aug)
+    images = augment.augment(keys[_AUGMENT], images, aug, positions)
+    variables = {"params": params, "batch_stats": batch_stats}
+    if recipe.freeze:
+      logits, _, _ = network.apply(variables, images, train=False)
+      loss = losses.cross_entropy(logits, labels, recipe.label_smoothing)
+      told = {"accuracy": losses.accuracy(logits, labels)}
+      return loss, (batch_stats, told)
     drop = drop_path.make(
       keys[_DROP_PATH],
       recipe.drop_path_keep,
       progress,
       num_cells,
       recipe.drop_path_version,
+      positions,
     )
+    # Parts of a batch draw masks of their own.
+    dropout = jax.random.fold_in(keys[_DROPOUT], positions[0])
     (logits, auxiliary, _), updates = network.apply(
-      {"params": params, "batch_stats": batch_stats},
+      variables,
       images,
       train=True,
       drop=drop,
       mutable=["batch_stats"],
-      rngs={"dropout": keys[_DROPOUT]},
+      rngs={"dropout": dropout},
     )
     smoothing = recipe.label_smoothing
     loss = losses.cross_entropy(logits, labels, smoothing)
@@ -210,22 +343,40 @@ def _make_loss(network, recipe: Recipe, aug: augment.Augmentation):
 
 
 def make_evaluate(
-  network: nn.Module, aug: augment.Augmentation, batch_size: int
+  network: nn.Module,
+  aug: augment.Augmentation,
+  batch_size: int,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> Callable[[Any, Images], Score]:
-  """(variables, Images) -> Score over the whole set, each image once."""
+  """(variables, Images) -> Score over the whole set, each image once.
 
-  @jax.jit
+  Args:
+    batch_size: over all devices of the mesh's axis `data`; what it exceeds a
+      multiple of them by is left out of it.
+  """
+  devices = 1 if mesh is None else mesh.shape["data"]
+
   def count(variables, data: Images, index, counts):
+    if devices > 1:
+      index, counts = _share((index, counts), devices)
     images = augment.normalise(data.images[index], aug)
     logits, _, _ = network.apply(variables, images, train=False)
-    right = (logits.argmax(-1) == data.labels[index]) & counts
-    return right.sum(dtype=jnp.int32)
+    labels = data.labels[index]
+    right = jnp.stack(
+      [logits.argmax(-1) == labels, losses.in_top(logits, labels, 5)]
+    )
+    right = (right & counts).sum(1, dtype=jnp.int32)
+    return jax.lax.psum(right, "data") if devices > 1 else right
+
+  count = jax.jit(count if devices == 1 else _over_data(count, mesh, 4))
 
   def evaluate(variables, data: Images) -> Score:
     n = len(data.labels)
-    order = zip(*batches.evaluation_order(n, min(batch_size, n)))
-    correct = [count(variables, data, *batch) for batch in order]
-    return Score(sum(map(int, correct)), n)
+    size = -(-min(batch_size, n) // devices) * devices
+    order = zip(*batches.evaluation_order(n, size))
+    found = [count(variables, data, *batch) for batch in order]
+    correct, top_5 = np.sum(jax.device_get(found), 0).tolist()
+    return Score(correct, n, top_5)
 
   return evaluate
 
@@ -240,6 +391,8 @@ def fit(
   folder=None,
   should_save: Callable[[], bool] = lambda: True,
   tick: Callable[[int], None] = lambda step: None,
+  mesh: jax.sharding.Mesh | None = None,
+  start_from: Callable[[dict], dict] | None = None,
 ) -> Iterator[Point]:
   """Trains a network; goes on from the newest checkpoint in `folder`.
 
@@ -254,21 +407,27 @@ def fit(
     folder: of checkpoints; None: none are written.
     should_save: asked at every point but the last, which is always saved.
     tick: see `training.loop.run`.
+    mesh: see `make_step`.
+    start_from: see `init_state`.
 
   Raises:
     DataError: if there are fewer images than a batch.
+    ValueError: for a batch that does not divide.
     CheckpointError: if the folder's checkpoints are of another network.
   """
   n = len(data.labels)
   steps = batches.steps_per_epoch(n, recipe.batch_size)
   horizon = recipe.horizon(n)
-  state = init_state(network, recipe, data.images.shape[1:], horizon, seed)
+  step_fn = make_step(network, recipe, aug, mesh)
+  state = init_state(
+    network, recipe, data.images.shape[1:], horizon, seed, start_from
+  )
   restored = checkpoint.restore(folder, state) if folder else None
   first, start = restored or (0, state)
   yield Point(first, first / steps, None, None, start)
   for state, totals in loop.run(
     start,
-    loop.compile_steps(make_step(network, recipe, aug)),
+    loop.compile_steps(step_fn),
     data,
     steps_per_call=recipe.steps_per_call,
     report_every=recipe.report_every(n),

@@ -1,5 +1,6 @@
 """Training of one static network."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -10,7 +11,7 @@ from nasnet_jax import fit, spaces
 from nasnet_jax.data import augment
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.models import stacked
-from nasnet_jax.training import checkpoint, stop
+from nasnet_jax.training import checkpoint, mesh, stop
 
 SPACE = spaces.get("nasnet", 1, ("identity", "avg_pool_3x3"))
 AUGMENTATION = augment.Augmentation(pad=1, mean=(0.5,), std=(0.5,))
@@ -114,7 +115,7 @@ def test_every_image_counts_once_whatever_the_batch_size(images, batch_size):
   score = fit.make_evaluate(network, AUGMENTATION, batch_size)(
     variables, fit.on_device(images.images, labels)
   )
-  assert score == fit.Score(int((answers == labels).sum()), 30)
+  assert score == fit.Score(int((answers == labels).sum()), 30, 30)
 
 
 def test_the_auxiliary_head_adds_its_share_to_the_loss(images):
@@ -139,3 +140,134 @@ def test_a_checkpoint_of_another_network_is_refused(images, tmp_path):
 def test_fewer_images_than_a_batch_are_refused(images):
   with pytest.raises(DataError, match="fewer than one batch of 64"):
     _train(images, fit.Recipe(batch_size=64))
+
+
+# --- on a mesh, in parts, in half precision ----------------------------------
+
+
+def _close(a, b, tolerance):
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    x, y = np.asarray(x), np.asarray(y)
+    np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
+
+
+def _mesh(devices):
+  return mesh.make_mesh(1, devices)
+
+
+# All over all devices; pairs of devices; parts of a device; of one device.
+@pytest.mark.parametrize(
+  ("examples", "devices"), [(0, 2), (4, 4), (2, 2), (2, 4)]
+)
+def test_devices_share_a_batch_and_change_nothing(images, examples, devices):
+  """Batch norm sees groups of `examples`, on any number of devices."""
+  recipe = dataclasses.replace(RECIPE, epochs=1, bn_group=examples)
+  _, alone = _train(images, recipe)
+  _, shared = _train(images, recipe, mesh=_mesh(devices))
+  _close(alone.params, shared.params, 1e-4)
+  _close(alone.batch_stats, shared.batch_stats, 1e-4)
+
+
+def test_groups_of_batch_norm_change_the_training(images):
+  recipe = dataclasses.replace(RECIPE, epochs=1)
+  _, whole = _train(images, recipe)
+  _, parts = _train(images, dataclasses.replace(recipe, bn_group=2))
+  kernels = [s.params["stem"]["conv"]["kernel"] for s in (whole, parts)]
+  assert np.abs(kernels[0] - kernels[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"batch_size": 6}, "does not divide over 4 devices"),
+    ({"bn_group": 3}, "does not divide into groups of 3"),
+    ({"micro_batches": 4}, "does not divide over 4 devices"),
+  ],
+)
+def test_a_batch_that_does_not_divide_gets_one_clear_line(
+  images, changes, words
+):
+  recipe = dataclasses.replace(RECIPE, **changes)
+  with pytest.raises(ValueError, match=words) as error:
+    _train(images, recipe, mesh=_mesh(4))
+  assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+@pytest.mark.parametrize("batch_size", [7, 8])
+def test_both_scores_count_every_image_once_on_any_mesh(devices, batch_size):
+  network = stacked.StackedNetwork(
+    dataclasses.replace(_network().config, num_classes=9), _network().cells
+  )
+  rng = np.random.default_rng(1)
+  labels = rng.integers(0, 9, 30).astype(np.int32)
+  pixels = rng.integers(0, 256, (30, 6, 6, 1)).astype(np.uint8)
+  data = fit.on_device(pixels, labels)
+  state = fit.init_state(network, RECIPE, (6, 6, 1), 9, 1)
+  variables = fit.variables_of(state)
+  logits, _, _ = network.apply(
+    variables, augment.normalise(data.images, AUGMENTATION)
+  )
+  order = np.argsort(-np.asarray(logits), 1)
+  evaluate = fit.make_evaluate(
+    network, AUGMENTATION, batch_size, _mesh(devices)
+  )
+  assert evaluate(variables, data) == fit.Score(
+    int((order[:, 0] == labels).sum()),
+    30,
+    int((order[:, :5] == labels[:, None]).any(1).sum()),
+  )
+
+
+def test_bfloat16_keeps_weights_statistics_and_loss_in_float32(images):
+  recipe = dataclasses.replace(RECIPE, dtype="bfloat16", epochs=1)
+  curve, state = _train(images, recipe)
+  kinds = {x.dtype.name for x in jax.tree.leaves((state.params, state.ema))}
+  assert kinds == {"float32"}
+  assert {x.dtype.name for x in jax.tree.leaves(state.batch_stats)} == {
+    "float32"
+  }
+  exact, _ = _train(images, dataclasses.replace(recipe, dtype="float32"))
+  assert curve[-1][2] != exact[-1][2]
+  assert curve[-1][2] == pytest.approx(exact[-1][2], rel=0.1)
+  text = jax.make_jaxpr(fit.make_step(_network(), recipe, AUGMENTATION))(
+    state, images
+  )
+  assert "bf16[8,6,6,4]" in str(text)
+
+
+def test_the_moving_average_is_what_is_evaluated(images, tmp_path):
+  recipe = dataclasses.replace(RECIPE, ema_decay=0.5)
+  _, state = _train(images, recipe, folder=tmp_path)
+  _, plain = _train(images)
+  _assert_equal(state.params, plain.params)  # it only watches
+  params, batch_stats = state.ema
+  found = fit.variables_of(state)
+  _assert_equal(found, {"params": params, "batch_stats": batch_stats})
+  kernels = [p["stem"]["conv"]["kernel"] for p in (params, state.params)]
+  assert np.abs(kernels[0] - kernels[1]).max() > 1e-4
+
+
+def test_freezing_trains_the_classifier_alone(images):
+  start = fit.init_state(_network(), RECIPE, (6, 6, 1), 9, 7)
+  recipe = dataclasses.replace(RECIPE, freeze=True)
+  before = jax.tree.map(np.asarray, start)
+  _, state = _train(images, recipe)
+  _assert_equal(before.batch_stats, state.batch_stats)
+  head = state.params.pop("classifier"), before.params.pop("classifier")
+  _assert_equal(before.params, state.params)
+  assert np.abs(head[0]["kernel"] - head[1]["kernel"]).max() > 1e-3
+
+
+def test_an_unknown_setting_of_a_recipe_gets_one_clear_line():
+  for changes, words in (
+    ({"dtype": "float16"}, "neither float32 nor bfloat16"),
+    ({"drop_path_version": "v3"}, "not one of: time, layer, both"),
+    ({"micro_batches": 3}, "does not divide into 3 micro_batches"),
+  ):
+    with pytest.raises(ValueError, match=words):
+      fit.Recipe(**changes)
+  with pytest.raises(ValueError, match="not one of: momentum, rmsprop"):
+    fit.Recipe(optimizer="adam").make_optimizer()
+  with pytest.raises(ValueError, match="not one of: cosine, constant, exp"):
+    fit.Recipe(schedule="step").make_schedule()

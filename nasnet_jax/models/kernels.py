@@ -506,11 +506,19 @@ def _avg_bwd(size, stride, empty, g):
 avg_pool.defvjp(_avg_fwd, _avg_bwd)
 
 
+def _mean_over_devices(x, axis_name):
+  """axis_name: a mesh axis, or (axis, groups of its members)."""
+  if isinstance(axis_name, tuple):
+    axis, groups = axis_name
+    return lax.pmean(x, axis, axis_index_groups=groups)
+  return lax.pmean(x, axis_name)
+
+
 def _mean_over_batch(operands: list[Array], axis_name) -> list[Array]:
   """Means over [N, H, W] of each operand, over all members of axis_name."""
   n, h, w, _ = operands[0].shape
   sums = [s.sum(0) / (n * h * w) for s in _sum_keeping_examples(operands)]
-  return [lax.pmean(s, axis_name) for s in sums] if axis_name else sums
+  return [_mean_over_devices(s, axis_name) for s in sums] if axis_name else sums
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -522,7 +530,8 @@ def batch_norm(
   Args:
     x: [N, H, W, C].
     scale, bias: [C].
-    axis_name: mesh axis over which statistics are shared, or None.
+    axis_name: mesh axis over which statistics are shared, or (axis, groups of
+      its members), or None.
 
   Returns:
     y [N, H, W, C], mean [C], biased variance [C]. No gradient flows through
@@ -555,7 +564,7 @@ def _batch_norm_bwd(epsilon, axis_name, saved, cotangents):
   local_g, local_gx = _mean_over_batch([g, g * xhat], None)
   mean_g, mean_gx = local_g, local_gx
   if axis_name:
-    mean_g, mean_gx = lax.pmean((local_g, local_gx), axis_name)
+    mean_g, mean_gx = _mean_over_devices((local_g, local_gx), axis_name)
   dx = (scale * inverse) * (g - mean_g - xhat * mean_gx)
   count = x.shape[0] * x.shape[1] * x.shape[2]
   return dx.astype(x.dtype), local_gx * count, local_g * count

@@ -23,8 +23,10 @@ class Numerics:
   Attributes:
     bn_decay: kept share of the running statistics per step.
     bn_epsilon: added to the variance.
-    bn_axis: mesh axis over which batch statistics are shared, None for the
-      examples of one device only.
+    bn_axis: mesh axis over which batch statistics are shared, or (axis,
+      groups of its members), as `jax.lax.pmean` takes them; None for the
+      examples of one device only. See `batch_norm_groups`.
+    bn_parts: groups into which one device's examples fall.
     init: "fan_out" (slim's variance scaling for all its NASNet weights) or
       "fan_in" (He et al. 2015).
     dtype: of the activations; parameters and statistics stay float32.
@@ -35,6 +37,7 @@ class Numerics:
   bn_decay: float = 0.9  # nasnet.py, nasnet_cifar_arg_scope
   bn_epsilon: float = 1e-5  # the same
   bn_axis: Any = None
+  bn_parts: int = 1
   init: str = "fan_out"
   dtype: Any = jnp.float32
   pool_padding: str = "same"
@@ -42,6 +45,49 @@ class Numerics:
 
 # slim, nasnet.py, nasnet_mobile_arg_scope and nasnet_large_arg_scope.
 IMAGENET = Numerics(bn_decay=0.9997, bn_epsilon=1e-3)
+
+
+def batch_norm_groups(examples: int, batch: int, devices: int, axis: str):
+  """Fields of Numerics that normalise groups of so many examples.
+
+  Args:
+    examples: per group; 0: the whole batch. A number of examples, so that the
+      same config means the same network on any number of devices.
+    batch: examples that go through the network at once, on all devices.
+    devices: along `axis`, which share the batch.
+
+  Returns:
+    {"bn_axis", "bn_parts"}.
+
+  Raises:
+    ValueError: if batch, groups and devices do not divide.
+  """
+  examples = examples or batch
+  if batch % devices or batch % examples:
+    raise ValueError(
+      f"a batch of {batch} does not divide into groups of {examples} for batch"
+      f" norm on {devices} device(s)"
+    )
+  local = batch // devices
+  if examples <= local:
+    if local % examples:
+      raise ValueError(
+        f"{local} examples per device do not divide into batch norm groups of"
+        f" {examples}"
+      )
+    return {"bn_axis": None, "bn_parts": local // examples}
+  if examples % local:
+    raise ValueError(
+      f"a batch norm group of {examples} is no multiple of the {local}"
+      " examples of a device"
+    )
+  members = examples // local
+  if members == devices:
+    return {"bn_axis": axis, "bn_parts": 1}
+  groups = tuple(
+    tuple(range(first, first + members)) for first in range(0, devices, members)
+  )
+  return {"bn_axis": (axis, groups), "bn_parts": 1}
 
 
 def kernel_std(numerics: Numerics, shape: tuple[int, ...], fan_in=None):
@@ -109,9 +155,17 @@ class BatchNorm(nn.Module):
       return kernels.batch_norm_again(
         x, scale, bias, *known, num.bn_epsilon, axis
       )
-    y, batch_mean, batch_var = kernels.batch_norm(
-      x, scale, bias, num.bn_epsilon, axis
-    )
+    if num.bn_parts > 1 and not self.is_initializing():
+      parts = x.reshape(num.bn_parts, -1, *x.shape[1:])
+      y, means, variances = jax.vmap(
+        lambda part: kernels.batch_norm(part, scale, bias, num.bn_epsilon, axis)
+      )(parts)
+      y = y.reshape(x.shape)
+      batch_mean, batch_var = means.mean(0), variances.mean(0)
+    else:
+      y, batch_mean, batch_var = kernels.batch_norm(
+        x, scale, bias, num.bn_epsilon, axis
+      )
     if not self.is_initializing():
       if self.is_mutable_collection("moments"):
         self.put_variable("moments", "mean", batch_mean)

@@ -153,7 +153,7 @@ def final_settings(config, num_classes: int, aug) -> final.Settings:
   shared = {
     f.name: fields[f.name]
     for f in dataclasses.fields(fit.Recipe)
-    if f.name != "epochs"
+    if f.name != "epochs" and f.name in fields
   }
   network = fields.network.to_dict()
   numerics = Numerics(

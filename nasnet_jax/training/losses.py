@@ -21,3 +21,12 @@ def cross_entropy(logits: Array, labels: Array, smoothing: float = 0.0):
 def accuracy(logits: Array, labels: Array) -> Array:
   """Share of examples whose largest logit is the label's, float32."""
   return jnp.mean((logits.argmax(-1) == labels).astype(jnp.float32))
+
+
+def in_top(logits: Array, labels: Array, k: int) -> Array:
+  """bool[N]: fewer than k other logits are larger than the label's, or equal
+  to it and before it: `argmax` for k = 1."""
+  own = jnp.take_along_axis(logits, labels[:, None], -1)
+  before = jnp.arange(logits.shape[-1]) < labels[:, None]
+  ahead = (logits > own) | ((logits == own) & before)
+  return ahead.sum(-1) < k

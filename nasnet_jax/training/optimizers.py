@@ -1,6 +1,14 @@
-"""Gradient transformations, without the learning rate (see `step.py`)."""
+"""Optimisers whose learning rate comes with each update (see `step.py`).
+
+Each is an optax transformation whose `update` takes `learning_rate=` and
+returns what is to be added to the parameters.
+"""
+
+import inspect
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 
@@ -11,17 +19,110 @@ def decayed(params) -> object:
   )
 
 
-def momentum_sgd(
-  momentum: float = 0.9,  # Zoph et al. 2018, A.3
-  weight_decay: float = 5e-4,  # slim, nasnet_cifar_arg_scope
-  clip_norm: float = 5.0,  # slim, CIFAR recipe; 0 = no clipping
-  nesterov: bool = False,
-) -> optax.GradientTransformation:
+def _before(weight_decay: float, clip_norm: float) -> list:
   """L2 joins the gradient before clipping, as it does inside slim's loss."""
   parts = []
   if weight_decay:
     parts.append(optax.add_decayed_weights(weight_decay, mask=decayed))
   if clip_norm:
     parts.append(optax.clip_by_global_norm(clip_norm))
-  parts.append(optax.trace(momentum, nesterov))
-  return optax.chain(*parts)
+  return parts
+
+
+def momentum_sgd(
+  momentum: float = 0.9,  # Zoph et al. 2018, A.3
+  weight_decay: float = 5e-4,  # slim, nasnet_cifar_arg_scope
+  clip_norm: float = 5.0,  # slim, CIFAR recipe; 0 = no clipping
+  nesterov: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+  """tf.train.MomentumOptimizer: a = momentum a + g; w -= rate a."""
+
+  def scale(updates, state, params=None, *, learning_rate, **_):
+    del params
+    return jax.tree.map(lambda u: -learning_rate * u, updates), state
+
+  return optax.chain(
+    *_before(weight_decay, clip_norm),
+    optax.trace(momentum, nesterov),
+    optax.GradientTransformationExtraArgs(
+      lambda params: optax.EmptyState(), scale
+    ),
+  )
+
+
+class RMSPropState(NamedTuple):
+  """mean_square: of gradients; momentum: of updates, rate included."""
+
+  mean_square: optax.Updates
+  momentum: optax.Updates
+
+
+def rmsprop(
+  decay: float = 0.9,  # Zoph et al. 2018, A.7
+  momentum: float = 0.9,  # slim, train_image_classifier.py
+  epsilon: float = 1.0,  # Zoph et al. 2018, A.7
+  weight_decay: float = 4e-5,  # slim, nasnet_mobile_arg_scope
+  clip_norm: float = 10.0,  # slim, nasnet.py, mobile and large configs
+) -> optax.GradientTransformationExtraArgs:
+  """tf.train.RMSPropOptimizer, which differs from optax's own.
+
+  epsilon stands inside the root, mean squares start at 1, and momentum
+  gathers updates that have the learning rate in them:
+  s = decay s + (1 - decay) g^2; m = momentum m + rate g / sqrt(s + epsilon);
+  w -= m.
+  """
+
+  def init(params):
+    return RMSPropState(
+      jax.tree.map(jnp.ones_like, params), jax.tree.map(jnp.zeros_like, params)
+    )
+
+  def update(updates, state, params=None, *, learning_rate, **_):
+    del params
+    square = jax.tree.map(
+      lambda s, g: decay * s + (1 - decay) * g * g, state.mean_square, updates
+    )
+    moved = jax.tree.map(
+      lambda m, s, g: momentum * m + learning_rate * g / jnp.sqrt(s + epsilon),
+      state.momentum,
+      square,
+      updates,
+    )
+    return jax.tree.map(jnp.negative, moved), RMSPropState(square, moved)
+
+  return optax.chain(
+    *_before(weight_decay, clip_norm),
+    optax.GradientTransformationExtraArgs(init, update),
+  )
+
+
+def only(
+  tx: optax.GradientTransformationExtraArgs, name: str
+) -> optax.GradientTransformationExtraArgs:
+  """The optimiser for params[name] alone; everything else stands still."""
+
+  def labels(params):
+    return {
+      key: jax.tree.map(lambda _, k=key: k == name, tree)
+      for key, tree in params.items()
+    }
+
+  return optax.partition({True: tx, False: optax.set_to_zero()}, labels)
+
+
+OPTIMIZERS = {"momentum": momentum_sgd, "rmsprop": rmsprop}
+
+
+def make(name: str, **options) -> optax.GradientTransformationExtraArgs:
+  """The optimiser of that name; options that it does not have are left out.
+
+  Raises:
+    ValueError: for an unknown name.
+  """
+  if name not in OPTIMIZERS:
+    raise ValueError(
+      f"optimizer {name!r} is not one of: {', '.join(OPTIMIZERS)}"
+    )
+  function = OPTIMIZERS[name]
+  known = inspect.signature(function).parameters
+  return function(**{k: v for k, v in options.items() if k in known})

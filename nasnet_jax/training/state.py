@@ -17,6 +17,8 @@ class TrainState(NamedTuple):
     horizon: int32, updates after which training ends; schedules read
       step / horizon, so a slot can be refilled with another budget.
     seed: uint32, from which every key of this network is derived.
+    ema: (params, batch_stats), moving averages of both, or () without: what
+      slim's model_variables are, so statistics are averaged too.
   """
 
   params: Any
@@ -25,6 +27,7 @@ class TrainState(NamedTuple):
   step: Array
   horizon: Array
   seed: Array
+  ema: Any = ()
 
   @property
   def progress(self) -> Array:
