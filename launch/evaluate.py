@@ -1,4 +1,4 @@
-"""Tests the winner of a finished search again, in a process of its own:
+"""Tests the network of a finished run again, in a process of its own:
 
   python launch/evaluate.py --workdir=runs/digits
 
@@ -22,12 +22,12 @@ def main(argv: list[str]) -> int:
   if not _WORKDIR.value:
     raise cli.UsageError("give --workdir=runs/...")
   mesh.prepare_host()
-  from nasnet_jax.search import winner as w  # only now may JAX start
+  from nasnet_jax import trained  # only now may JAX start
 
-  winner = w.load_winner(_WORKDIR.value)
-  images = w.test_images(winner.result, _DATA_DIR.value)
-  score = w.evaluate(winner, images)
-  said = winner.result["test_correct"]
+  found = trained.load(_WORKDIR.value)
+  images = trained.test_images(found.result, _DATA_DIR.value)
+  score = trained.evaluate(found, images)
+  said = found.result["test_correct"]
   print(
     f"test accuracy {score.accuracy:.6f}: {score.correct} of {score.examples};"
     f" result.json says {said}"

@@ -17,6 +17,8 @@ _SEARCH = _NETWORKS | {
   "training",
   "data",
 }
+# What jobs are made of.
+_JOBS = {"fit", "curves", "inputs", "running", "trained"}
 ALLOWED = {
   "spaces": set(),
   "zoo": {"spaces"},
@@ -32,7 +34,12 @@ ALLOWED = {
   "export": _NETWORKS | {"training"},
   "evaluators": _SEARCH,
   "fit": {"spaces", "models", "data", "training"},
-  "search": _SEARCH | {"evaluators", "fit", "report"},
+  "curves": {"fit", "models", "data", "training"},
+  "running": {"training"},
+  "inputs": {"fit", "models", "data", "training"},
+  "trained": _NETWORKS | {"fit", "data", "training"},
+  "search": _SEARCH | {"evaluators", "report"} | _JOBS,
+  "train": _SEARCH | {"report"} | _JOBS,
   "cli": {"training"},
 }
 NUMPY_ONLY = {"spaces", "zoo", "scaling"}

@@ -4,6 +4,6 @@
 """
 
 from nasnet_jax.search.job import run
-from nasnet_jax.search.winner import Winner, load_winner
+from nasnet_jax.trained import load as load_winner
 
-__all__ = ["Winner", "load_winner", "run"]
+__all__ = ["load_winner", "run"]

@@ -1,22 +1,18 @@
 """What a search says of itself while it runs: a few lines per round."""
 
 import logging
-import time
 from typing import Any
 
+from nasnet_jax import running
 from nasnet_jax.training import stop
 from nasnet_jax.training.scalars import Scalars, duration
 
 _log = logging.getLogger(__name__)
 Row = dict[str, Any]
-_FIRST_CALLS = 3  # of a compiled step: they compile, and wait for nothing yet
 
 
-class Console:
-  """Says lines, writes numbers, and stops the job where it was asked to.
-
-  Its methods are the callbacks of the other modules.
-  """
+class Console(running.Console):
+  """Of a search: the rounds too."""
 
   def __init__(
     self,
@@ -27,24 +23,9 @@ class Console:
   ):
     """children: of the whole search; every: seconds between lines on work
     that is under way."""
-    self._request = request
-    self._scalars = scalars
+    super().__init__(request, scalars, every)
     self._children = children
-    self._every = every
-    self._said = time.monotonic()
     self._rounds = []  # (children, seconds) of this process
-    self._fit = None  # (stage, child), calls, a step and when it was
-
-  def _quiet_for_long(self) -> bool:
-    now = time.monotonic()
-    if now - self._said < self._every:
-      return False
-    self._said = now
-    return True
-
-  def say(self, line: str):
-    self._said = time.monotonic()
-    _log.info("%s", line)
 
   def in_round(self, share: float, text: str):
     """A round under way: `evaluators.Progress`."""
@@ -84,23 +65,3 @@ class Console:
     }
     self._scalars.write(len(rows), values, "search")
     self._request.check()
-
-  def in_fit(self, stage: str, child: int, step: int, horizon: int):
-    """A training of the final stage under way."""
-    self._request.check()
-    now = time.monotonic()
-    if self._fit is None or self._fit[0] != (stage, child):
-      self._fit = (stage, child), 0, step, now
-    key, calls, first, start = self._fit
-    if calls < _FIRST_CALLS:
-      self._fit, first = (key, calls + 1, step, now), step
-    if self._quiet_for_long():
-      to_go = ""
-      if step > first:
-        left = (horizon - step) * (now - start) / (step - first)
-        to_go = f", {duration(left)} to go"
-      _log.info("  child %d, step %d/%d%s", child, step, horizon, to_go)
-
-  def after_point(self, row: Row):
-    """A point of a curve of the final stage."""
-    self._scalars.plot(row["step"], row, f"{row['stage']}_{row['id']}")

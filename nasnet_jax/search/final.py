@@ -7,14 +7,12 @@ goes on from there.
 """
 
 import logging
-import math
 import pathlib
 import shutil
-import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from nasnet_jax import counting, fit
+from nasnet_jax import counting, curves, fit
+from nasnet_jax.curves import Watch
 from nasnet_jax.data import augment
 from nasnet_jax.models import stacked
 from nasnet_jax.search.rounds import child_seed
@@ -22,7 +20,7 @@ from nasnet_jax.training import workdir
 
 _log = logging.getLogger(__name__)
 
-RANKING, CURVES = "ranking.jsonl", "retrain.jsonl"
+RANKING = "ranking.jsonl"
 Row = dict[str, Any]
 
 
@@ -46,18 +44,6 @@ class Settings(NamedTuple):
   augmentation: augment.Augmentation
   seed: int
   checkpoint_seconds: float = 60.0
-
-
-class Watch(NamedTuple):
-  """Who is told how a training goes.
-
-  Attributes:
-    tick: (stage, child, step, horizon), after each device call; may raise.
-    point: (row of retrain.jsonl), for every point of a curve.
-  """
-
-  tick: Callable[[str, int, int, int], None] = lambda *_: None
-  point: Callable[[Row], None] = lambda row: None
 
 
 def top_children(rows: list[Row], space, k: int) -> list[Row]:
@@ -161,76 +147,19 @@ def _train(
   valid: fit.Images | None = None,
 ) -> tuple[Any, fit.Score | None]:
   """(state at the end, its score on `valid`), going on where it stood."""
-  recipe = settings.rank if stage == "rank" else settings.final
-  evaluate = fit.make_evaluate(
-    network, settings.augmentation, recipe.eval_batch_size
-  )
-  horizon = recipe.horizon(len(train.labels))
-  mark = time.monotonic()
-  score = None
-  for point in fit.fit(
+  return curves.train(
+    folder,
+    {"id": child["id"], "stage": stage},
     network,
-    recipe,
+    settings.rank if stage == "rank" else settings.final,
     settings.augmentation,
     train,
     child_seed(settings.seed, child["id"]),
-    folder=_checkpoints(folder, stage, child),
-    should_save=_every(settings.checkpoint_seconds),
-    tick=lambda step: watch.tick(stage, child["id"], step, horizon),
-  ):
-    done = point.step == horizon
-    if valid is not None and (done or point.loss is not None):
-      score = evaluate(fit.variables_of(point.state), valid)
-    if point.loss is None:
-      _take_back(folder, stage, child, point.step)
-      continue
-    row = _curve_row(stage, child, point, score, time.monotonic() - mark)
-    mark = time.monotonic()
-    workdir.append_lines(folder / CURVES, [row])
-    watch.point(row)
-  return point.state, score
+    valid=valid,
+    checkpoint_seconds=settings.checkpoint_seconds,
+    watch=watch,
+  )
 
 
 def _checkpoints(folder, stage: str, child: Row) -> pathlib.Path:
-  return folder / "checkpoints" / f"{stage}_{child['id']}"
-
-
-def _every(seconds: float) -> Callable[[], bool]:
-  """True when that much time has passed since it last was."""
-  last = time.monotonic()
-
-  def is_time() -> bool:
-    nonlocal last
-    now = time.monotonic()
-    if now - last < seconds:
-      return False
-    last = now
-    return True
-
-  return is_time
-
-
-def _take_back(folder, stage: str, child: Row, step: int):
-  """Lines of the curve that this process is going to write again."""
-
-  def counts(row: Row) -> bool:
-    this = row.get("stage") == stage and row.get("id") == child["id"]
-    return not this or row["step"] <= step
-
-  workdir.keep_lines(folder / CURVES, counts, "to be written again")
-
-
-def _curve_row(stage, child: Row, point: fit.Point, score, seconds) -> Row:
-  def number(value: float) -> float | None:
-    return value if math.isfinite(value) else None  # JSON has no NaN
-
-  return {
-    "id": child["id"],
-    "stage": stage,
-    "step": point.step,
-    "epoch": round(point.epoch, 4),
-    "loss": number(point.loss),
-    "accuracy": number(point.accuracy),
-    "valid_accuracy": score.accuracy if score else None,
-    "seconds": round(seconds, 3),
-  }
+  return curves.checkpoints(folder, {"id": child["id"], "stage": stage})

@@ -1,24 +1,28 @@
 """The search job, from a config to a tested network and its report."""
 
-import contextlib
 import dataclasses
 import logging
 import pathlib
-import platform as machine
 import shutil
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax
 import jax
-import jaxlib
 import numpy as np
 from clu import parameter_overview, platform
 
-from nasnet_jax import __version__, fit, report
+from nasnet_jax import (
+  __version__,
+  curves,
+  fit,
+  inputs,
+  report,
+  running,
+  trained,
+)
 from nasnet_jax.controllers import base
 from nasnet_jax.evaluators import Evaluator
-from nasnet_jax.search import final, rounds, setup, winner
+from nasnet_jax.search import final, rounds, setup
 from nasnet_jax.search.console import Console
 from nasnet_jax.training import checkpoint, stop, workdir
 from nasnet_jax.training.scalars import Scalars
@@ -32,7 +36,7 @@ class Parts(NamedTuple):
 
   space: Any
   controller: base.Controller
-  images: setup.Splits
+  images: inputs.Splits
   evaluator: Evaluator
   rounds: rounds.Settings
   final: final.Settings
@@ -69,8 +73,8 @@ def run(
       {**config.to_dict(), "data_fingerprint": fingerprint},
       setup.MAY_CHANGE,
     )
-    with _log_file(folder), Scalars(folder) as scalars:
-      if not (folder / winner.RESULT).exists():
+    with running.log_file(folder), Scalars(folder) as scalars:
+      if not (folder / trained.RESULT).exists():
         console = Console(
           request, scalars, parts.rounds.children, config.log.seconds
         )
@@ -78,13 +82,13 @@ def run(
         rows = _search(folder, parts, console)
         found = _final_stage(folder, parts, rows, console)
         result = _result(folder, config, parts, rows, found, scalars, command)
-        workdir.write_json(folder / winner.RESULT, result)
+        workdir.write_json(folder / trained.RESULT, result)
         _tidy(folder)
     if not (folder / "report.html").exists():
       report.write_report(folder)
     _log.info("%s", report.summary_text(folder))
     _log.info("report: %s", folder / "report.html")
-  return winner.read_result(folder)
+  return trained.read_result(folder)
 
 
 def _prepare(config, make_evaluator) -> Parts:
@@ -92,27 +96,13 @@ def _prepare(config, make_evaluator) -> Parts:
   controller = setup.get_controller(config, space)
   settings = setup.round_settings(config)
   images = setup.load_images(config)
-  aug = setup.get_augmentation(config, images)
+  aug = inputs.get_augmentation(config.data, images)
   final_settings = setup.final_settings(config, images.all.num_classes, aug)
   shown = images
   if config.search.shuffle_labels:
-    shown = setup.shuffled_labels(images, settings.seed)
+    shown = inputs.shuffled_labels(images, settings.seed)
   evaluator = make_evaluator(config, space, shown, aug)
   return Parts(space, controller, shown, evaluator, settings, final_settings)
-
-
-@contextlib.contextmanager
-def _log_file(folder: pathlib.Path):
-  """Everything that is said, and more, also goes to log.txt."""
-  handler = logging.FileHandler(folder / "log.txt")
-  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-  ours = logging.getLogger("nasnet_jax")
-  ours.addHandler(handler)
-  try:
-    yield
-  finally:
-    ours.removeHandler(handler)
-    handler.close()
 
 
 def _describe(parts: Parts):
@@ -204,7 +194,7 @@ def _final_stage(folder, parts: Parts, rows, console: Console) -> Found:
   )
   test = fit.on_device(images.all.test_images, images.all.test_labels)
   score = evaluate(weights, test)
-  checkpoint.write(folder / winner.WEIGHTS, weights)
+  checkpoint.write(folder / trained.WEIGHTS, weights)
   return Found(ranking, best, score)
 
 
@@ -242,20 +232,11 @@ def _result(
     "test_correct": found.score.correct,
     "test_examples": found.score.examples,
     "eval_batch_size": parts.final.final.eval_batch_size,
-    "network": winner.describe_network(parts.final.network),
+    "network": trained.describe_network(parts.final.network),
     "augmentation": dataclasses.asdict(parts.final.augmentation),
-    "data": {
-      "name": images.all.name,
-      "note": images.all.note,
-      "classes": list(images.all.class_names),
-      "image_shape": list(images.all.image_shape),
-      "train": len(images.train.labels),
-      "valid": len(images.valid.labels),
-      "fingerprint": images.all.fingerprint,
-      "load": images.load,
-    },
+    "data": inputs.describe(images),
     "cost": _cost(folder, rows, scalars),
-    "environment": _environment(),
+    "environment": running.environment(),
     "command": command,
     "how_to_load": (
       "from nasnet_jax import search\n"
@@ -267,24 +248,13 @@ def _result(
 
 
 def _cost(folder, rows: list[Row], scalars: Scalars) -> dict[str, float]:
-  curves = workdir.keep_lines(folder / final.CURVES, lambda _: True, "")
-  retraining = sum(row["seconds"] for row in curves)
+  points = workdir.keep_lines(folder / curves.CURVES, lambda _: True, "")
+  retraining = sum(row["seconds"] for row in points)
   searching = sum(r["seconds"] for r in scalars.rows if r["group"] == "search")
   return {
     "children": len(rows),
     "child_seconds": round(sum(row["seconds"] for row in rows), 3),
     "total_seconds": round(searching + retraining, 3),
-  }
-
-
-def _environment() -> dict[str, str]:
-  return {
-    "python": machine.python_version(),
-    "jax": jax.__version__,
-    "jaxlib": jaxlib.__version__,
-    "flax": flax.__version__,
-    "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-    "machine": machine.platform(),
   }
 
 

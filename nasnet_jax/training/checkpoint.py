@@ -150,6 +150,15 @@ def _checksum(flat: dict[str, Any]) -> int:
   return result
 
 
+def compare(source: str, have: Any, wanted: Any):
+  """Raises CheckpointError unless two trees have the same names and shapes.
+
+  Args:
+    source: where the first comes from, for the message.
+  """
+  _compare(source, _flatten(have), _flatten(wanted))
+
+
 def _compare(path, saved, wanted):
   missing = sorted(set(wanted) - set(saved))
   unexpected = sorted(set(saved) - set(wanted))

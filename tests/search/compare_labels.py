@@ -7,6 +7,7 @@ search has compiled.
 import harness
 import numpy as np
 
+from nasnet_jax import inputs
 from nasnet_jax.search import setup
 
 
@@ -15,9 +16,9 @@ def main():
   config.child.epochs = 6
   space = setup.get_space(config)
   images = setup.load_images(config)
-  aug = setup.get_augmentation(config, images)
+  aug = inputs.get_augmentation(config.data, images)
   decisions = space.sample(np.random.default_rng(0), 4)
-  for shown in (images, setup.shuffled_labels(images, 0)):
+  for shown in (images, inputs.shuffled_labels(images, 0)):
     evaluator = setup.get_evaluator(config, space, shown, aug)
     outcomes = evaluator.evaluate(
       decisions, np.arange(4, dtype=np.uint32), np.ones(4, np.float32)

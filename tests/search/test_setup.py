@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from nasnet_jax import inputs
 from nasnet_jax.search import setup
 
 
@@ -36,10 +37,10 @@ def test_the_cifar_config_is_the_papers(harness):
 def test_what_a_config_leaves_open_is_the_sources_augmentation(harness):
   config = harness.tiny_config()
   images = setup.load_images(config)
-  assert setup.get_augmentation(config, images).pad == 1
+  assert inputs.get_augmentation(config.data, images).pad == 1
   config.data.augmentation.pad = 2
   config.data.augmentation.cutout = 4
-  aug = setup.get_augmentation(config, images)
+  aug = inputs.get_augmentation(config.data, images)
   assert (aug.pad, aug.cutout, aug.flip) == (2, 4, False)
 
 

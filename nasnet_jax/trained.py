@@ -1,4 +1,7 @@
-"""The winner of a finished search, from `result.json` and its checkpoint."""
+"""A trained network again, from a run's `result.json` and its weights.
+
+Searches and trainings write the same files, so both are read here.
+"""
 
 import dataclasses
 import json
@@ -10,16 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasnet_jax import data as image_sources
-from nasnet_jax import fit, spaces
+from nasnet_jax import fit, spaces, zoo
 from nasnet_jax.data import augment
 from nasnet_jax.models import stacked
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.training import checkpoint, workdir
 
 RESULT, WEIGHTS = "result.json", "final/weights"
+HEADS = ("classifier", "aux_head")  # modules that know the classes
 
 
-class Winner(NamedTuple):
+class Trained(NamedTuple):
   """A trained network.
 
   Attributes:
@@ -40,11 +44,11 @@ class Winner(NamedTuple):
     return self.network.apply(self.variables, whitened, train=False)[0]
 
 
-def load_winner(run_dir) -> Winner:
-  """Rebuilds the winner of a run, wherever its folder lies now.
+def load(run_dir) -> Trained:
+  """Rebuilds the network of a finished run, wherever its folder lies now.
 
   Raises:
-    WorkdirError: if the search is not finished.
+    WorkdirError: if the run is not finished.
     CheckpointError: if the weights are damaged or of another network.
   """
   folder = pathlib.Path(run_dir)
@@ -56,7 +60,7 @@ def load_winner(run_dir) -> Winner:
   )
   template = _template(network, result["data"]["image_shape"])
   variables = checkpoint.read(folder / WEIGHTS, template)
-  return Winner(network, variables, aug, result)
+  return Trained(network, variables, aug, result)
 
 
 def read_result(folder) -> dict[str, Any]:
@@ -64,7 +68,7 @@ def read_result(folder) -> dict[str, Any]:
   path = pathlib.Path(folder) / RESULT
   if not path.exists():
     raise workdir.WorkdirError(
-      f"{path} is not there: the search has not finished; the command that"
+      f"{path} is not there: the run has not finished; the command that"
       " started it goes on with it"
     )
   return json.loads(path.read_text())
@@ -72,12 +76,42 @@ def read_result(folder) -> dict[str, Any]:
 
 def build(result: dict[str, Any]) -> stacked.StackedNetwork:
   """The network that a result describes, without weights."""
+  space, genotype = _cells_in(result)
+  cells = stacked.as_cells(space, genotype)
+  return stacked.StackedNetwork(network_config(result["network"]), cells)
+
+
+def _cells_in(result: dict[str, Any]):
   options = result["space_options"]
   space = spaces.get(
     result["space"], options["num_blocks"], tuple(options["operations"])
   )
-  cells = stacked.as_cells(space, space.from_json(result["winner"]["genotype"]))
-  return stacked.StackedNetwork(network_config(result["network"]), cells)
+  return space, space.from_json(result["winner"]["genotype"])
+
+
+def find_cells(name: str):
+  """(space, genotype) of published cells, or of what a run found.
+
+  Args:
+    name: a key of `zoo.CELLS`, or the path of a result.json or of the folder
+      that has one.
+
+  Raises:
+    ValueError: if it is neither, in one line.
+  """
+  if name in zoo.CELLS:
+    return zoo.CELLS[name][0], zoo.genotype(name)
+  path = pathlib.Path(name).expanduser()
+  path = path / RESULT if path.is_dir() else path
+  try:
+    return _cells_in(json.loads(path.read_text()))
+  except OSError:
+    raise ValueError(
+      f"{name!r} is neither a published cell ({', '.join(zoo.CELLS)}) nor the"
+      " path of a result.json"
+    ) from None
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(f"{path} has no cells of ours: {error}") from None
 
 
 def network_config(fields: dict[str, Any]) -> stacked.NetworkConfig:
@@ -90,7 +124,8 @@ def describe_network(config: stacked.NetworkConfig) -> dict[str, Any]:
   """A NetworkConfig as JSON can hold it."""
   fields = dataclasses.asdict(config)
   fields["numerics"].pop("dtype")  # evaluation and weights are float32
-  fields["numerics"].pop("bn_axis")  # of training only
+  for name in ("bn_axis", "bn_parts"):  # of training only
+    fields["numerics"].pop(name)
   return fields
 
 
@@ -119,14 +154,44 @@ def test_images(result: dict[str, Any], data_dir=None) -> fit.Images:
   images = image_sources.load(**arguments)
   if images.fingerprint != result["data"]["fingerprint"]:
     raise image_sources.DataError(
-      f"{images.name} is not what the search saw (its fingerprint is"
+      f"{images.name} is not what the run saw (its fingerprint is"
       f" {images.fingerprint}, not {result['data']['fingerprint']})"
     )
   return fit.on_device(images.test_images, images.test_labels)
 
 
-def evaluate(winner: Winner, images: fit.Images) -> fit.Score:
+def evaluate(found: Trained, images: fit.Images) -> fit.Score:
   """Answers on a test set, by the program that wrote the result."""
-  size = winner.result["eval_batch_size"]
-  count = fit.make_evaluate(winner.network, winner.augmentation, size)
-  return count(winner.variables, images)
+  size = found.result["eval_batch_size"]
+  count = fit.make_evaluate(found.network, found.augmentation, size)
+  return count(found.variables, images)
+
+
+def transfer(found: Trained, *, keep_head: bool):
+  """(variables) -> variables that start from the trained ones.
+
+  Args:
+    keep_head: whether the classifier is taken too; without, it and the
+      auxiliary head keep their initial values.
+
+  Raises (the function returned):
+    CheckpointError: naming what is missing, unexpected or of another shape.
+  """
+  new = () if keep_head else HEADS
+  source = found.result["data"]["name"]
+
+  def start(variables):
+    result = {}
+    for collection, wanted in variables.items():
+      have = dict(found.variables[collection])
+      # Trained nets may lack an auxiliary head, or have one of no use here.
+      for name in HEADS:
+        if name in new or name not in wanted:
+          have.pop(name, None)
+      fresh = {k: v for k, v in wanted.items() if k in new}
+      rest = {k: v for k, v in wanted.items() if k not in new}
+      checkpoint.compare(f"{source} ({collection})", have, rest)
+      result[collection] = {**jax.tree.map(jnp.asarray, have), **fresh}
+    return result
+
+  return start

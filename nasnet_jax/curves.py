@@ -1,0 +1,134 @@
+"""A training whose curve is written down as it goes, in a run's folder.
+
+`retrain.jsonl` has a line per point, `checkpoints/<stage>_<id>` the state
+behind them. A process that comes later goes on from there, and writes again
+what the checkpoint does not stand behind.
+"""
+
+import math
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from nasnet_jax import fit
+from nasnet_jax.data import augment
+from nasnet_jax.models import stacked
+from nasnet_jax.training import workdir
+
+CURVES = "retrain.jsonl"
+Row = dict[str, Any]
+
+
+class Watch(NamedTuple):
+  """Who is told how a training goes.
+
+  Attributes:
+    tick: (stage, id, step, horizon), after each device call; may raise.
+    point: (row of retrain.jsonl), for every point of a curve.
+  """
+
+  tick: Callable[[str, int, int, int], None] = lambda *_: None
+  point: Callable[[Row], None] = lambda row: None
+
+
+def checkpoints(folder, key: Row) -> pathlib.Path:
+  """Where the states of one training lie."""
+  return pathlib.Path(folder) / "checkpoints" / f"{key['stage']}_{key['id']}"
+
+
+def train(
+  folder,
+  key: Row,
+  network: stacked.StackedNetwork,
+  recipe: fit.Recipe,
+  aug: augment.Augmentation,
+  images: fit.Images,
+  seed: int,
+  *,
+  valid: fit.Images | None = None,
+  checkpoint_seconds: float = 60.0,
+  watch: Watch = Watch(),  # noqa: B008 (a tuple of functions, never changed)
+  **options,
+) -> tuple[Any, fit.Score | None]:
+  """Trains one network, going on where an earlier process stood.
+
+  Args:
+    folder: of the run.
+    key: {"id", "stage"} of this training in the run.
+    images: on the device.
+    valid: images that each point of the curve is scored on, if any.
+    checkpoint_seconds: the state is saved this often, at most.
+    **options: of `fit.fit`: mesh, start_from.
+
+  Returns:
+    (state at the end, its score on `valid`).
+  """
+  mesh = options.get("mesh")
+  evaluate = fit.make_evaluate(network, aug, recipe.eval_batch_size, mesh)
+  horizon = recipe.horizon(len(images.labels))
+  mark = time.monotonic()
+  score = None
+  for point in fit.fit(
+    network,
+    recipe,
+    aug,
+    images,
+    seed,
+    folder=checkpoints(folder, key),
+    should_save=_every(checkpoint_seconds),
+    tick=lambda step: watch.tick(key["stage"], key["id"], step, horizon),
+    **options,
+  ):
+    done = point.step == horizon
+    if valid is not None and (done or point.loss is not None):
+      score = evaluate(fit.variables_of(point.state), valid)
+    if point.loss is None:
+      _take_back(folder, key, point.step)
+      continue
+    row = _row(key, point, score, time.monotonic() - mark)
+    mark = time.monotonic()
+    workdir.append_lines(pathlib.Path(folder) / CURVES, [row])
+    watch.point(row)
+  return point.state, score
+
+
+def _every(seconds: float) -> Callable[[], bool]:
+  """True when that much time has passed since it last was."""
+  last = time.monotonic()
+
+  def is_time() -> bool:
+    nonlocal last
+    now = time.monotonic()
+    if now - last < seconds:
+      return False
+    last = now
+    return True
+
+  return is_time
+
+
+def _take_back(folder, key: Row, step: int):
+  """Lines of the curve that this process is going to write again."""
+
+  def counts(row: Row) -> bool:
+    this = all(row.get(name) == value for name, value in key.items())
+    return not this or row["step"] <= step
+
+  path = pathlib.Path(folder) / CURVES
+  workdir.keep_lines(path, counts, "to be written again")
+
+
+def _row(key: Row, point: fit.Point, score, seconds) -> Row:
+  def number(value: float) -> float | None:
+    return value if math.isfinite(value) else None  # JSON has no NaN
+
+  return {
+    **key,
+    "step": point.step,
+    "epoch": round(point.epoch, 4),
+    "loss": number(point.loss),
+    "accuracy": number(point.accuracy),
+    "valid_accuracy": score.accuracy if score else None,
+    "seconds": round(seconds, 3),
+  }

@@ -1,0 +1,122 @@
+"""From a config's fields to what every job needs: images, networks, recipes."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nasnet_jax import data as image_sources
+from nasnet_jax import fit
+from nasnet_jax.data import augment, batches
+from nasnet_jax.models import stacked
+from nasnet_jax.models.layers import Numerics
+
+
+class Splits(NamedTuple):
+  """One source's images, on the host.
+
+  Attributes:
+    all: `data.ImageData`.
+    train, valid: fit.Images of its training images, divided.
+    load: the arguments of `data.load`.
+  """
+
+  all: image_sources.ImageData
+  train: fit.Images
+  valid: fit.Images
+  load: dict[str, Any]
+
+
+def load_images(fields, batch_sizes) -> Splits:
+  """The images, divided, with enough of them for every batch.
+
+  Args:
+    fields: config.data. With num_valid 0 there is no validation set.
+    batch_sizes: of the trainings to come.
+
+  Raises:
+    DataError: in one line that names the fix.
+  """
+  load = _load_arguments(fields)
+  images = image_sources.load(**load)
+  train_index = np.arange(len(images.train_labels))
+  valid_index = train_index[:0]
+  if fields.num_valid:
+    train_index, valid_index = image_sources.split(
+      images.train_labels, fields.num_valid, fields.seed
+    )
+  for size in batch_sizes:
+    batches.steps_per_epoch(len(train_index), size)
+  labels = images.train_labels
+  return Splits(
+    images,
+    fit.Images(images.train_images[train_index], labels[train_index]),
+    fit.Images(images.train_images[valid_index], labels[valid_index]),
+    load,
+  )
+
+
+def _load_arguments(fields) -> dict[str, Any]:
+  options = {k: v for k, v in fields.options.items() if v is not None}
+  return {
+    "source": fields.source,
+    "data_dir": fields.data_dir,
+    "fraction": fields.fraction,
+    "max_per_class": fields.max_per_class,
+    "seed": fields.seed,
+    **options,
+  }
+
+
+def get_augmentation(fields, images: Splits) -> augment.Augmentation:
+  """The source's own, with what config.data says differently."""
+  aug = augment.DEFAULTS[fields.source]
+  changes = {k: v for k, v in fields.augmentation.items() if v is not None}
+  aug = dataclasses.replace(aug, **changes)
+  if aug.mean == (0.0,) and aug.std == (1.0,):  # nothing is known of it
+    aug = augment.with_statistics(aug, images.train.images)
+  return aug
+
+
+def shuffled_labels(images: Splits, seed: int) -> Splits:
+  """The same images with the training labels dealt out at random: whatever a
+  search then finds beyond chance is a leak."""
+  order = np.random.default_rng(seed).permutation(len(images.train.labels))
+  train = images.train._replace(labels=images.train.labels[order])
+  return images._replace(train=train)
+
+
+def describe(images: Splits) -> dict[str, Any]:
+  """The images, as result.json has them: enough to read them again."""
+  return {
+    "name": images.all.name,
+    "note": images.all.note,
+    "classes": list(images.all.class_names),
+    "image_shape": list(images.all.image_shape),
+    "train": len(images.train.labels),
+    "valid": len(images.valid.labels),
+    "fingerprint": images.all.fingerprint,
+    "load": images.load,
+  }
+
+
+def get_network(fields, num_classes: int) -> stacked.NetworkConfig:
+  """Sizes of a static network; numerics stand among the fields."""
+  network = fields.to_dict()
+  numerics = Numerics(
+    bn_decay=network.pop("bn_decay"),
+    bn_epsilon=network.pop("bn_epsilon"),
+    init=network.pop("init"),
+  )
+  return stacked.NetworkConfig(
+    num_classes=num_classes, numerics=numerics, **network
+  )
+
+
+def recipe_fields(fields) -> dict[str, Any]:
+  """What a config says of `fit.Recipe`, epochs apart."""
+  return {
+    f.name: fields[f.name]
+    for f in dataclasses.fields(fit.Recipe)
+    if f.name != "epochs" and f.name in fields
+  }

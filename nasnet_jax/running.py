@@ -1,0 +1,92 @@
+"""What every job does while it runs: a log file, lines on the console."""
+
+import contextlib
+import logging
+import pathlib
+import platform as machine
+import time
+from typing import Any
+
+import flax
+import jax
+import jaxlib
+
+from nasnet_jax.training import stop
+from nasnet_jax.training.scalars import Scalars, duration
+
+_log = logging.getLogger(__name__)
+Row = dict[str, Any]
+_FIRST_CALLS = 3  # of a compiled step: they compile, and wait for nothing yet
+
+
+@contextlib.contextmanager
+def log_file(folder: pathlib.Path):
+  """Everything that is said, and more, also goes to log.txt."""
+  handler = logging.FileHandler(folder / "log.txt")
+  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+  ours = logging.getLogger("nasnet_jax")
+  ours.addHandler(handler)
+  try:
+    yield
+  finally:
+    ours.removeHandler(handler)
+    handler.close()
+
+
+def environment() -> dict[str, str]:
+  """What a result was made with."""
+  return {
+    "python": machine.python_version(),
+    "jax": jax.__version__,
+    "jaxlib": jaxlib.__version__,
+    "flax": flax.__version__,
+    "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    "machine": machine.platform(),
+  }
+
+
+class Console:
+  """Says lines, writes numbers, and stops the job where it was asked to.
+
+  Its methods are the callbacks of the other modules.
+  """
+
+  def __init__(self, request: stop.StopRequest, scalars: Scalars, every: float):
+    """every: seconds between lines on work that is under way."""
+    self._request = request
+    self._scalars = scalars
+    self._every = every
+    self._said = time.monotonic()
+    self._fit = None  # (stage, child), calls, a step and when it was
+
+  def _quiet_for_long(self) -> bool:
+    now = time.monotonic()
+    if now - self._said < self._every:
+      return False
+    self._said = now
+    return True
+
+  def say(self, line: str):
+    self._said = time.monotonic()
+    _log.info("%s", line)
+
+  def in_fit(self, stage: str, child: int, step: int, horizon: int):
+    """A training of the final stage under way."""
+    self._request.check()
+    now = time.monotonic()
+    if self._fit is None or self._fit[0] != (stage, child):
+      self._fit = (stage, child), 0, step, now
+    key, calls, first, start = self._fit
+    if calls < _FIRST_CALLS:
+      self._fit, first = (key, calls + 1, step, now), step
+    if self._quiet_for_long():
+      to_go = ""
+      if step > first:
+        left = (horizon - step) * (now - start) / (step - first)
+        to_go = f", {duration(left)} to go"
+      what = "step" if stage == "train" else f"child {child}, step"
+      _log.info("  %s %d/%d%s", what, step, horizon, to_go)
+
+  def after_point(self, row: Row):
+    """A point of a curve of the final stage."""
+    self._scalars.plot(row["step"], row, f"{row['stage']}_{row['id']}")
