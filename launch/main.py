@@ -22,7 +22,7 @@ _WORKDIR = flags.DEFINE_string(
 )
 
 # config.job -> module with run(config, workdir, command=...)
-JOBS = {"search": "nasnet_jax.search"}
+JOBS = {"search": "nasnet_jax.search", "train": "nasnet_jax.train"}
 
 
 def main(argv: list[str]):

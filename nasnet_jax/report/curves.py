@@ -1,6 +1,8 @@
 """The charts of a run. Each function returns a matplotlib figure."""
 
 import math
+import pathlib
+from typing import Any
 
 import matplotlib.ticker
 import numpy as np
@@ -262,6 +264,72 @@ def retrain_figure(curves: list[runs.Curve]) -> Figure | None:
     )
     figure.align_ylabels()
   return figure
+
+
+# One per training, strongest first; beyond these they repeat.
+_TRAININGS = ("accent", "second", "good", "previous", "line", "bad")
+
+
+def training_figure(curves: list[tuple[str, runs.Curve]]) -> Figure:
+  """Loss and accuracy of trainings side by side, against epochs.
+
+  Args:
+    curves: (label, curve); equal labels share a colour, such as seeds of one
+      setting.
+  """
+  labels = list(dict.fromkeys(label for label, _ in curves))
+  colors = {
+    label: LIGHT[_TRAININGS[i % len(_TRAININGS)]]
+    for i, label in enumerate(labels)
+  }
+  with style.style():
+    figure, (loss, accuracy) = _axes(2, 4.2)
+    for label, curve in curves:
+      for axes, values, what, dashes in (
+        (loss, curve.loss, "training", "-"),
+        (accuracy, curve.accuracy * 100, "training", "-"),
+        (accuracy, curve.valid_accuracy * 100, "validation", "--"),
+      ):
+        known = np.isfinite(values)
+        if known.any():
+          axes.plot(
+            curve.epoch[known],
+            values[known],
+            color=colors[label],
+            linestyle=dashes,
+            marker="o" if known.sum() == 1 else None,
+            label=f"{label}, {what}" if len(labels) > 1 else what,
+          )
+    loss.set_ylabel("training loss")
+    accuracy.set_ylabel("accuracy, %")
+    accuracy.set_xlabel("epoch")
+    kinds = dict(zip(*accuracy.get_legend_handles_labels()[::-1]))
+    figure.legend(
+      kinds.values(),
+      kinds.keys(),
+      loc="outside upper left",
+      ncols=2,
+      borderpad=0,
+      handlelength=1.6,
+    )
+    figure.align_ylabels()
+  return figure
+
+
+def draw_trainings(folders: dict[str, Any], path) -> None:
+  """Writes the curves of training runs as .svg and .png.
+
+  Args:
+    folders: label -> folder of a run, or several of them.
+    path: of the picture, with either ending or none.
+  """
+  found = []
+  for label, many in folders.items():
+    many = many if isinstance(many, list | tuple) else [many]
+    for folder in many:
+      read = runs.read_retrain(pathlib.Path(folder) / "retrain.jsonl")
+      found += [(label, curve) for curve in read]
+  style.save(training_figure(found), path)
 
 
 def _in_epochs(curves: list[runs.Curve]) -> bool:

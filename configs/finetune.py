@@ -1,0 +1,110 @@
+"""Fine-tunes a trained network on other images: new head, old features.
+
+Paper:    the transfer of Zoph et al. 2018 and of its successors: weights of
+          one data set, a new classifier, all weights trained on at a lower
+          rate. --config.train.freeze=True trains the classifier alone.
+Data:     any source: cifar100, --config.data.source=tfds
+          --config.data.options.name=oxford_flowers102, or a folder of your own.
+Command:  python launch/main.py --config=configs/finetune.py \\
+            --config.model.checkpoint=runs/train_cifar \\
+            --workdir=runs/finetune
+          The checkpoint is the folder of a finished training or search; its
+          cells and sizes are taken from there. `:tiny` takes digits.
+Hardware: that of training the network, for fewer epochs.
+Result:   see docs/results/train_cifar_small; nothing else is claimed here.
+"""
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+  """The config; variant "tiny" is for tests."""
+  if variant not in ("", "tiny"):
+    raise ValueError(f"finetune has no variant {variant!r}, only 'tiny'")
+  config = ml_collections.ConfigDict()
+  config.job = "train"
+  config.model = ml_collections.ConfigDict()
+  config.model.genotype = ""  # "": the checkpoint's own
+  config.model.checkpoint = ""  # folder of a finished run: say which
+  config.model.keep_head = False  # True: the same classes again
+  config.network = _network()
+  config.train = _train()
+  config.data = _data("cifar100")
+  config.mesh = ml_collections.ConfigDict()
+  config.mesh.arch = 1
+  config.mesh.data = 1  # devices that share a batch
+  config.log = ml_collections.ConfigDict()
+  config.log.seconds = 60.0  # between lines on work that is under way
+  if variant == "tiny":
+    config.train.epochs = 2
+    config.train.checkpoint_seconds = 0.0
+    config.data.source = "digits"
+    config.data.max_per_class = 20
+    config.data.num_valid = 50
+  return config
+
+
+def _network() -> ml_collections.ConfigDict:
+  """What may differ from the checkpoint's network; all else is its own."""
+  network = ml_collections.ConfigDict()
+  network.aux = False
+  network.dropout = 0.0
+  network.remat = False  # True: less memory, more time
+  return network
+
+
+def _data(source: str) -> ml_collections.ConfigDict:
+  """Images: which, how many of them, how they are varied."""
+  data = ml_collections.ConfigDict()
+  data.source = source
+  data.data_dir = placeholder(str)
+  data.fraction = 1.0
+  data.max_per_class = placeholder(int)
+  data.seed = 0
+  data.num_valid = 0  # set aside; scored at every point of the curve
+  # Of the source; what is None is left to it.
+  data.options = ml_collections.ConfigDict()
+  data.options.path = placeholder(str)
+  data.options.name = placeholder(str)
+  data.options.image_size = placeholder(int)
+  data.options.channels = placeholder(int)
+  data.options.note = placeholder(str)
+  data.augmentation = ml_collections.ConfigDict()
+  data.augmentation.pad = placeholder(int)
+  data.augmentation.flip = placeholder(bool)
+  data.augmentation.cutout = placeholder(int)
+  return data
+
+
+def _train() -> ml_collections.ConfigDict:
+  """The recipe; no paper of this line gives one, so these are ours."""
+  train = ml_collections.ConfigDict()
+  train.seed = 0
+  train.epochs = 20
+  train.batch_size = 64
+  train.optimizer = "momentum"
+  train.momentum = 0.9
+  train.rms_decay = 0.9  # of rmsprop only
+  train.rms_epsilon = 1.0  # of rmsprop only
+  train.learning_rate = 0.01
+  train.schedule = "cosine"
+  train.warmup_epochs = 0.0
+  train.decay_factor = 0.97  # of the exponential schedule only
+  train.decay_epochs = 2.4  # of the exponential schedule only
+  train.weight_decay = 5e-4
+  train.clip_norm = 5.0
+  train.aux_weight = 0.4
+  train.label_smoothing = 0.0
+  train.drop_path_keep = 1.0
+  train.drop_path_version = "both"
+  train.ema_decay = 0.0
+  train.micro_batches = 1
+  train.bn_group = 0  # examples; 0: the whole batch
+  train.dtype = "float32"  # "bfloat16" on TPU: activations only
+  train.freeze = False  # True: the classifier alone
+  train.steps_per_call = 1  # 1 on CPU; an epoch on TPU
+  train.eval_batch_size = 500
+  train.report_epochs = 1.0
+  train.checkpoint_seconds = 600.0
+  return train

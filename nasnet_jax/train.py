@@ -1,0 +1,276 @@
+"""The training job: one network, from a config to a tested, saved network.
+
+Published cells or a search's, from nothing or from another run's weights
+(fine-tuning). `trained.load` gives back what it wrote.
+"""
+
+import dataclasses
+import logging
+import pathlib
+import shutil
+from typing import Any, NamedTuple
+
+import jax
+from clu import parameter_overview, platform
+
+from nasnet_jax import (
+  __version__,
+  counting,
+  curves,
+  fit,
+  inputs,
+  report,
+  running,
+  trained,
+)
+from nasnet_jax.data import augment
+from nasnet_jax.models import stacked
+from nasnet_jax.training import checkpoint, mesh, stop, workdir
+from nasnet_jax.training.scalars import Scalars
+
+_log = logging.getLogger(__name__)
+Row = dict[str, Any]
+_KEY = {"id": 0, "stage": "train"}  # of its lines in `curves.CURVES`
+
+# May differ between two processes of one run: neither changes what comes out.
+MAY_CHANGE = ("log", "data.data_dir", "train.checkpoint_seconds")
+
+
+class Parts(NamedTuple):
+  """All that a config stands for, checked, before anything is written."""
+
+  space: Any
+  genotype: Any
+  network: stacked.StackedNetwork
+  recipe: fit.Recipe
+  images: inputs.Splits
+  augmentation: augment.Augmentation
+  mesh: jax.sharding.Mesh
+  start: Any
+
+
+def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
+  """Trains, or goes on with a training, until `result.json` is there.
+
+  Args:
+    config: a ConfigDict as in `configs/train_cifar.py`.
+    run_dir: the run's folder; made if it is not there.
+    command: how to start this again.
+
+  Returns:
+    the content of result.json.
+
+  Raises:
+    Stopped: after Ctrl-C or SIGTERM; the same call goes on.
+    ValueError: one line: a config, a folder or data that cannot be used.
+    OSError: the folder cannot be written, or the disk is full.
+  """
+  with workdir.locked(run_dir) as folder, stop.on_signals() as request:
+    parts = _prepare(config)
+    workdir.claim(
+      folder / "config.json",
+      {
+        **config.to_dict(),
+        "data_fingerprint": parts.images.all.fingerprint,
+        "cells": parts.space.to_json(parts.genotype),
+      },
+      MAY_CHANGE,
+    )
+    with running.log_file(folder), Scalars(folder) as scalars:
+      if not (folder / trained.RESULT).exists():
+        console = _Console(request, scalars, config.log.seconds)
+        _describe(parts)
+        result = _train(folder, config, parts, console, command)
+        workdir.write_json(folder / trained.RESULT, result)
+        # The weights are all that a finished training is good for.
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    result = trained.read_result(folder)
+    _draw(folder, parts)
+    _log.info("%s", summary(result))
+  return result
+
+
+def summary(result: Row) -> str:
+  """What came out, in a line or two."""
+  n = result["test_examples"]
+  return (
+    f"test accuracy {result['test_accuracy']:.4f}"
+    f" ({result['test_correct']:,} of {n:,}; top five {result['test_top_5'] / n:.4f}),"
+    f" {result['winner']['params']:,} parameters,"
+    f" {result['winner']['macs']:,} multiply-adds"
+  )
+
+
+def _prepare(config) -> Parts:
+  found = None
+  if config.model.checkpoint:
+    found = trained.load(config.model.checkpoint)
+  images = inputs.load_images(config.data, (config.train.batch_size,))
+  aug = inputs.get_augmentation(config.data, images)
+  space, genotype, sizes = _architecture(config, found, images)
+  network = stacked.StackedNetwork(sizes, stacked.as_cells(space, genotype))
+  stacked.check_side(sizes, images.all.image_shape[:2])
+  recipe = fit.Recipe(
+    epochs=config.train.epochs, **inputs.recipe_fields(config.train)
+  )
+  recipe.make_schedule()
+  devices = mesh.make_mesh(1, config.mesh.data)
+  fit.make_step(network, recipe, aug, devices)  # checks how batches divide
+  start = None
+  if found is not None:
+    start = trained.transfer(found, keep_head=config.model.keep_head)
+    _shapes(network, recipe, images, start)  # checks that the weights fit
+  return Parts(space, genotype, network, recipe, images, aug, devices, start)
+
+
+def _architecture(config, found: trained.Trained | None, images):
+  """(space, genotype, sizes): the config's, or those of the checkpoint where
+  the config leaves them open."""
+  classes = images.all.num_classes
+  if found is not None and config.model.keep_head:
+    old, new = found.result["data"]["classes"], images.all.class_names
+    if old != list(new):
+      raise ValueError(
+        f"{config.model.checkpoint} tells {len(old)} classes apart, not the"
+        f" {len(new)} of {images.all.name}: set config.model.keep_head to False"
+      )
+  if config.model.genotype:
+    sizes = inputs.get_network(config.network, classes)
+    return *trained.find_cells(config.model.genotype), sizes
+  if found is None:
+    raise ValueError(
+      "there is nothing to train: give config.model.checkpoint, the folder of"
+      " a finished run, or config.model.genotype"
+    )
+  sizes = dataclasses.replace(
+    found.network.config, num_classes=classes, **config.network.to_dict()
+  )
+  return *trained.find_cells(config.model.checkpoint), sizes
+
+
+def _shapes(network, recipe, images: inputs.Splits, start=None):
+  """The state before the first update, as shapes."""
+  shape = images.all.image_shape
+  return jax.eval_shape(
+    lambda: fit.init_state(network, recipe, shape, 1, 0, start)
+  )
+
+
+class _Console(running.Console):
+  """Of a training: a line for every point of the curve."""
+
+  def __init__(self, *args):
+    super().__init__(*args)
+    self._best = None
+
+  def after_point(self, row: Row):
+    score = row["valid_accuracy"]
+    words = [f"epoch {row['epoch']:g}"]
+    for name, value in (("loss", row["loss"]), ("accuracy", row["accuracy"])):
+      words.append(f"{name} {value:.4f}" if value is not None else "")
+    if score is not None:
+      self._best = max(score, self._best or 0.0)
+      words.append(f"validation {score:.4f} (best {self._best:.4f})")
+    words.append(f"{row['seconds']:.1f} s")
+    self.say(", ".join(filter(None, words)))
+    super().after_point(row)
+
+
+def _describe(parts: Parts):
+  images, config = parts.images, parts.network.config
+  params, macs = counting.count_module(parts.network, images.all.image_shape)
+  words = (
+    f"{params:,} parameters, {macs:,} multiply-adds (N={config.num_cells},"
+    f" F={config.features}); {images.all.name}:"
+    f" {len(images.train.labels):,} images to train on,"
+    f" {len(images.valid.labels):,} to validate,"
+    f" {len(images.all.test_labels):,} to test; {parts.mesh.size}"
+    f" {jax.default_backend()} device(s)"
+  )
+  _log.info("%s", words)
+  platform.work_unit().set_notes(words)
+  state = _shapes(parts.network, parts.recipe, images)
+  _log.debug(
+    "%s",
+    parameter_overview.get_parameter_overview(
+      state.params, include_stats=False
+    ),
+  )
+
+
+def _train(folder, config, parts: Parts, console, command: str) -> Row:
+  """Trains to the end, tests once, and says everything of it."""
+  images = parts.images
+  valid = fit.on_device(*images.valid) if len(images.valid.labels) else None
+  state, score = curves.train(
+    folder,
+    _KEY,
+    parts.network,
+    parts.recipe,
+    parts.augmentation,
+    fit.on_device(*images.train),
+    config.train.seed,
+    valid=valid,
+    checkpoint_seconds=config.train.checkpoint_seconds,
+    watch=curves.Watch(console.in_fit, console.after_point),
+    mesh=parts.mesh,
+    start_from=parts.start,
+  )
+  weights = jax.device_get(fit.variables_of(state))
+  size = parts.recipe.eval_batch_size
+  # On one device, as whoever loads the weights will do it.
+  evaluate = fit.make_evaluate(parts.network, parts.augmentation, size)
+  test = fit.on_device(images.all.test_images, images.all.test_labels)
+  tested = evaluate(weights, test)
+  checkpoint.write(folder / trained.WEIGHTS, weights)
+  return _result(folder, config, parts, score, tested, command)
+
+
+def _result(folder, config, parts: Parts, score, tested, command: str) -> Row:
+  """result.json, from which alone the network can be rebuilt."""
+  shape = parts.images.all.image_shape
+  params, macs = counting.count_module(parts.network, shape)
+  points = workdir.keep_lines(folder / curves.CURVES, lambda _: True, "")
+  return {
+    "version": __version__,
+    "job": "train",
+    "space": parts.space.name,
+    "space_options": {
+      "num_blocks": parts.space.num_blocks,
+      "operations": list(parts.space.operations),
+    },
+    "seed": config.train.seed,
+    "winner": {
+      "genotype": parts.space.to_json(parts.genotype),
+      "params": params,
+      "macs": macs,
+    },
+    "valid_accuracy": score.accuracy if score else None,
+    "test_accuracy": tested.accuracy,
+    "test_correct": tested.correct,
+    "test_top_5": tested.top_5,
+    "test_examples": tested.examples,
+    "eval_batch_size": parts.recipe.eval_batch_size,
+    "network": trained.describe_network(parts.network.config),
+    "recipe": dataclasses.asdict(parts.recipe),
+    "augmentation": dataclasses.asdict(parts.augmentation),
+    "data": inputs.describe(parts.images),
+    "cost": {"total_seconds": round(sum(r["seconds"] for r in points), 3)},
+    "environment": running.environment(),
+    "command": command,
+    "how_to_load": (
+      "from nasnet_jax import trained\n"
+      f"network = trained.load({str(folder)!r})\n"
+      "logits = network.predict(images)  # uint8"
+      f"[N, {', '.join(map(str, shape))}]"
+    ),
+  }
+
+
+def _draw(folder: pathlib.Path, parts: Parts):
+  """figures/: the curve and the cells, as PNG and SVG."""
+  figures = folder / "figures"
+  if not (figures / "cells.svg").exists():
+    figures.mkdir(exist_ok=True)
+    report.draw_trainings({"training": folder}, figures / "training")
+    report.draw_genotype(parts.space.to_json(parts.genotype), figures / "cells")
