@@ -93,9 +93,10 @@ def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
 def summary(result: Row) -> str:
   """What came out, in a line or two."""
   n = result["test_examples"]
+  top_5 = result["test_top_5"] / n
   return (
     f"test accuracy {result['test_accuracy']:.4f}"
-    f" ({result['test_correct']:,} of {n:,}; top five {result['test_top_5'] / n:.4f}),"
+    f" ({result['test_correct']:,} of {n:,}; top five {top_5:.4f}),"
     f" {result['winner']['params']:,} parameters,"
     f" {result['winner']['macs']:,} multiply-adds"
   )

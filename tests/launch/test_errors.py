@@ -27,7 +27,7 @@ def _error(done) -> str:
     (["--config=configs/search_digits.py:huge"], "no variant 'huge'", 2),
     (["--config=configs/none.py"], "No such file", 2),
     ([DIGITS, "--wrkdir=x"], "Did you mean: workdir", 2),
-    ([DIGITS, "--config.job=serch"], "not one of ['search']", 2),
+    ([DIGITS, "--config.job=serch"], "not one of ['search', 'train']", 2),
     ([], "give both --config", 2),
   ],
 )

@@ -1,0 +1,213 @@
+"""Whole trainings, as a user starts them."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from nasnet_jax import counting, fit, inputs, train, trained
+from nasnet_jax.models import stacked
+from nasnet_jax.training import checkpoint
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+TINY = "--config=configs/train_cifar.py:tiny"
+
+
+@pytest.fixture(scope="module")
+def run(launch, tmp_path_factory):
+  """(folder of a finished tiny training, what it printed)."""
+  folder = tmp_path_factory.mktemp("train") / "run"
+  done = launch("main.py", TINY, f"--workdir={folder}")
+  assert done.returncode == 0, done.stderr
+  return folder, done.stdout
+
+
+def _result(folder):
+  return json.loads((folder / "result.json").read_text())
+
+
+def _curve(folder):
+  """Lines of the curve, times apart."""
+  lines = (folder / "retrain.jsonl").read_text().splitlines()
+  return [{**json.loads(line), "seconds": 0} for line in lines]
+
+
+def _weights(folder):
+  return jax.tree.leaves(trained.load(folder).variables)
+
+
+def test_a_training_writes_a_network_that_loads_again(run):
+  folder, text = run
+  result = _result(folder)
+  assert "epoch 2, loss" in text
+  assert "test accuracy" in text
+  assert len(_curve(folder)) == 2
+  assert result["winner"]["params"] == 8_342
+  assert result["test_top_5"] >= result["test_correct"]
+  found = trained.load(folder)
+  images = trained.test_images(result)
+  logits = np.asarray(found.predict(images.images))
+  right = (logits.argmax(-1) == np.asarray(images.labels)).sum()
+  assert right == result["test_correct"]
+  for name in ("training", "cells"):
+    for ending in ("png", "svg"):
+      assert (folder / "figures" / f"{name}.{ending}").stat().st_size > 1000
+
+
+def test_the_network_is_tested_again_in_another_process(run, launch):
+  done = launch("evaluate.py", f"--workdir={run[0]}")
+  assert done.returncode == 0, done.stderr
+  assert "of 200" in done.stdout
+
+
+def test_a_finished_training_is_not_repeated(run, launch):
+  done = launch("main.py", TINY, f"--workdir={run[0]}")
+  assert done.returncode == 0
+  assert "epoch" not in done.stdout
+  assert "test accuracy" in done.stdout
+
+
+def test_a_killed_training_ends_like_one_that_was_not(
+  run, launch, tmp_path, launch_environment
+):
+  folder = tmp_path / "killed"
+  command = [sys.executable, "launch/main.py", TINY, f"--workdir={folder}"]
+  process = subprocess.Popen(
+    command, env=launch_environment, stdout=subprocess.DEVNULL
+  )
+  curve, limit = folder / "retrain.jsonl", time.monotonic() + 200
+  while not (curve.exists() and curve.stat().st_size):
+    assert process.poll() is None, "it ended before it could be killed"
+    assert time.monotonic() < limit
+    time.sleep(0.02)
+  os.kill(process.pid, signal.SIGKILL)
+  process.wait()
+  done = launch("main.py", TINY, f"--workdir={folder}")
+  assert done.returncode == 0, done.stderr
+  assert _curve(folder) == _curve(run[0])
+  for one, other in zip(_weights(folder), _weights(run[0]), strict=True):
+    np.testing.assert_array_equal(one, other)
+  assert _result(folder)["test_correct"] == _result(run[0])["test_correct"]
+
+
+def test_trained_weights_are_fine_tuned_under_a_new_head(run, launch, tmp_path):
+  done = launch(
+    "main.py",
+    "--config=configs/finetune.py:tiny",
+    f"--config.model.checkpoint={run[0]}",
+    "--config.train.freeze=True",
+    f"--workdir={tmp_path / 'tuned'}",
+  )
+  assert done.returncode == 0, done.stderr
+  old, new = (
+    trained.load(folder).variables["params"]
+    for folder in (run[0], tmp_path / "tuned")
+  )
+  heads = [params["classifier"]["kernel"] for params in (old, new)]
+  assert np.abs(heads[0] - heads[1]).max() > 1e-3
+  for name in old:
+    if name != "classifier":
+      for one, other in zip(
+        jax.tree.leaves(old[name]), jax.tree.leaves(new[name]), strict=True
+      ):
+        np.testing.assert_array_equal(one, other)
+
+
+def _config(name, variant, **changes):
+  path = ROOT / "configs" / f"{name}.py"
+  spec = importlib.util.spec_from_file_location(name, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config(variant)
+  config.update_from_flattened_dict(
+    {key.replace("__", "."): value for key, value in changes.items()}
+  )
+  return config
+
+
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"model__genotype": "nasnet_b"}, "neither a published cell"),
+    ({"train__batch_size": 1000}, "fewer than one batch of 1000"),
+    ({"train__micro_batches": 3}, "does not divide into 3"),
+    ({"train__bn_group": 5}, "does not divide into groups of 5"),
+    ({"network__num_reductions": 4}, "too small for 4 reductions"),
+    ({"train__schedule": "cosin"}, "not one of: cosine"),
+    ({"train__optimizer": "adam"}, "not one of: momentum"),
+    ({"model__checkpoint": "nowhere"}, "nowhere/result.json is not there"),
+    ({"network__stem": "none"}, "not one of: cifar, imagenet"),
+    ({"mesh__data": 3}, "must divide"),
+  ],
+)
+def test_what_cannot_be_trained_gets_one_clear_line(tmp_path, changes, words):
+  config = _config("train_cifar", "tiny", **changes)
+  with pytest.raises(ValueError, match=words) as error:
+    train.run(config, tmp_path / "run")
+  assert "\n" not in str(error.value)
+  assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_kept_head_must_know_the_same_classes(run, tmp_path):
+  config = _config(
+    "finetune",
+    "tiny",
+    model__checkpoint=str(run[0]),
+    model__keep_head=True,
+    data__source="folder",
+  )
+  path = tmp_path / "two.npz"
+  images = np.zeros((40, 8, 8, 1), np.uint8)
+  labels = np.arange(40) % 2
+  np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
+  config.data.options.path = str(path)
+  config.data.num_valid = 5
+  config.train.batch_size = 8
+  with pytest.raises(ValueError, match="tells 10 classes apart, not the 2"):
+    train.run(config, tmp_path / "run")
+
+
+def test_nothing_to_start_from_gets_one_clear_line(tmp_path):
+  with pytest.raises(ValueError, match=r"give config\.model\.checkpoint"):
+    train.run(_config("finetune", "tiny"), tmp_path / "run")
+
+
+@pytest.mark.parametrize("variant", ["", "pnasnet_5", "amoebanet_a", "small"])
+def test_every_variant_is_the_network_it_says(variant):
+  config = _config("train_cifar", variant)
+  space, genotype = trained.find_cells(config.model.genotype)
+  sizes = inputs.get_network(config.network, 10)
+  network = stacked.StackedNetwork(sizes, stacked.as_cells(space, genotype))
+  params = {
+    "": 3_346_538,
+    "pnasnet_5": 3_189_082,
+    "amoebanet_a": 3_218_266,
+    "small": 110_562,
+  }
+  assert counting.count_module(network, (32, 32, 3))[0] == params[variant]
+  recipe = fit.Recipe(
+    epochs=config.train.epochs, **inputs.recipe_fields(config.train)
+  )
+  if not variant:
+    assert recipe == fit.Recipe()  # the defaults are the paper's
+
+
+def test_weights_of_another_network_are_listed(run):
+  found = trained.load(run[0])
+  variables = jax.tree.map(np.asarray, found.variables)
+  params = dict(variables["params"])
+  params["cell_9"] = params.pop("cell_0")
+  start = trained.transfer(found, keep_head=True)
+  with pytest.raises(checkpoint.CheckpointError) as error:
+    start({**variables, "params": params})
+  assert "missing: cell_9" in str(error.value)
+  assert "unexpected: cell_0" in str(error.value)
