@@ -1,0 +1,159 @@
+"""NASNet-A to and from `keras.applications.NASNetMobile` and `NASNetLarge`.
+
+Keras pads with zeros before it pools at stride 2, so that zeros count: a
+network with its weights needs `Numerics.pool_padding="zeros"`. slim, whose
+weights Keras's are, pads as TensorFlow's SAME; ours does so by default.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from nasnet_jax import zoo
+from nasnet_jax.export import tables
+from nasnet_jax.models import stacked
+from nasnet_jax.models.layers import IMAGENET
+from nasnet_jax.training import checkpoint
+
+# The separable convolutions of a cell: (block, side) -> name in Keras's
+# keras/src/applications/nasnet.py, _normal_a_cell and _reduction_a_cell.
+_NORMAL = {
+  (0, 0): "normal_left1",
+  (0, 1): "normal_right1",
+  (1, 0): "normal_left2",
+  (1, 1): "normal_right2",
+  (4, 0): "normal_left5",
+}
+_REDUCTION = {
+  (0, 0): "reduction_left1",
+  (0, 1): "reduction_right1",
+  (1, 1): "reduction_right2",
+  (2, 1): "reduction_right3",
+  (4, 0): "reduction_left4",
+}
+_NORM = {
+  "scale": "gamma",
+  "bias": "beta",
+  "mean": "moving_mean",
+  "var": "moving_variance",
+}
+
+
+def network(name: str, **changes) -> stacked.StackedNetwork:
+  """Our network for weights of Keras's, with its padding and epsilon.
+
+  Args:
+    name: "nasnet_a_mobile" (NASNetMobile) or "nasnet_a_large" (NASNetLarge).
+    **changes: fields of NetworkConfig that differ.
+  """
+  entry = zoo.network(name)
+  fields = {
+    "num_classes": 1000,
+    "numerics": dataclasses.replace(IMAGENET, pool_padding="zeros"),
+    **entry.config,
+    **changes,
+  }
+  space, _ = zoo.CELLS["nasnet_a"]
+  cells = stacked.as_cells(space, zoo.genotype("nasnet_a"))
+  return stacked.StackedNetwork(stacked.NetworkConfig(**fields), cells)
+
+
+def from_keras(model: Any, network: stacked.StackedNetwork) -> dict[str, Any]:
+  """Our variables with a Keras model's weights.
+
+  Raises:
+    CheckpointError: one line, listing layers that do not fit.
+  """
+  arrays = {name: np.asarray(w) for name, w in _weights(model).items()}
+  return tables.read(table(network), arrays, f"the Keras model {model.name}")
+
+
+def _weights(model) -> dict[str, Any]:
+  return {
+    f"{layer.name}/{weight.name}": weight
+    for layer in model.layers
+    for weight in layer.weights
+  }
+
+
+def to_keras(
+  variables: dict[str, Any], model: Any, network: stacked.StackedNetwork
+):
+  """Puts our variables into a Keras model.
+
+  Raises:
+    CheckpointError: one line, listing what does not fit, before anything is
+      changed.
+  """
+  arrays = tables.write(table(network), variables, "the network")
+  weights = _weights(model)
+  checkpoint.compare(f"the Keras model {model.name}", weights, arrays)
+  for name, weight in weights.items():
+    weight.assign(arrays[name])
+
+
+def table(network: stacked.StackedNetwork) -> list[tables.Entry]:
+  """Every array of a NASNet-A for ImageNet, with its name in Keras.
+
+  Raises:
+    ValueError: for another network.
+  """
+  config = network.config
+  if config.stem != "imagenet" or config.layout != "nasnet" or config.aux:
+    raise ValueError(
+      "Keras has NASNet-A for ImageNet only, without an auxiliary head"
+    )
+  rows = []
+  for path, shape in tables.shapes_of(network).items():
+    layer, weight = _name(path[1:], config.num_cells)
+    rows.append(
+      tables.Entry(
+        path, shape, f"{layer}/{weight}", tables.four_axes(path, shape)
+      )
+    )
+  return rows
+
+
+def _name(path: tuple[str, ...], num_cells: int) -> tuple[str, str]:
+  """(layer, weight) in Keras of one of our arrays."""
+  module, *inner, leaf = path
+  weight = _NORM.get(leaf, leaf)
+  if module == "classifier":
+    return "predictions", leaf
+  if module == "stem":
+    return ("stem_conv1" if inner == ["conv"] else "stem_bn1"), weight
+  kind, block = _block_id(module, num_cells)
+  if inner[0] == "project":
+    layer = "conv" if inner[1] == "conv" else "bn"
+    return f"{kind}_{layer}_1_{block}", weight
+  if inner[0] == "fit_previous":
+    layer = {
+      "conv": "adjust_conv_projection",
+      "conv_0": "adjust_conv_1",
+      "conv_1": "adjust_conv_2",
+      "norm": "adjust_bn",
+    }[inner[2]]
+    return f"{layer}_{block}", weight
+  _, b, side = inner[0].split("_")
+  part = (_NORMAL if kind == "normal" else _REDUCTION)[int(b), int(side)]
+  what, _, layer = inner[1].rpartition("_")
+  number = int(layer) + 1
+  if what == "norm":
+    return f"separable_conv_{number}_bn_{part}_{block}", weight
+  return f"separable_conv_{number}_{part}_{block}", f"{what}_kernel"
+
+
+def _block_id(module: str, num_cells: int) -> tuple[str, str]:
+  """(kind, Keras's id) of one of our cells.
+
+  Normal cells are numbered on after a reduction as if it were one; the second
+  reduction is not counted.
+  """
+  name, _, number = module.rpartition("_")
+  if name == "stem_cell":
+    return "reduction", f"stem_{int(number) + 1}"
+  if name == "reduction":
+    return "reduction", f"reduce_{num_cells * (int(number) + 1)}"
+  after = int(number) >= num_cells
+  return "normal", str(int(number) + after)

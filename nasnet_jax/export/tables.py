@@ -1,0 +1,92 @@
+"""One network's weights under two naming schemes.
+
+A table has a row per array: the path in our variables, the name in the other
+scheme, and the shape there. Reading and writing are strict: what is missing,
+unexpected or of another shape is listed.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasnet_jax.training import checkpoint
+
+
+class Entry(NamedTuple):
+  """One array in both schemes; the values stand in the same order.
+
+  Attributes:
+    path: in our variables, from the collection on.
+    ours: its shape there.
+    name: in the other scheme.
+    shape: its shape there.
+  """
+
+  path: tuple[str, ...]
+  ours: tuple[int, ...]
+  name: str
+  shape: tuple[int, ...]
+
+
+def shapes_of(network, side: int = 64) -> dict[tuple[str, ...], tuple]:
+  """{path: shape} of a network's variables in evaluation, for RGB images."""
+  images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+  variables = jax.eval_shape(network.init, jax.random.key(0), images)
+  return {
+    tuple(key.key for key in path): leaf.shape
+    for path, leaf in jax.tree_util.tree_flatten_with_path(variables)[0]
+  }
+
+
+def four_axes(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+  """A kernel's shape where 1x1 kernels are [1, 1, C, F] and depthwise ones
+  [k, k, C, 1]; the classifier's stays [C, F]."""
+  if path[-1] != "kernel" or path[-2] == "classifier":
+    return shape
+  return (1, 1, *shape) if len(shape) == 2 else (*shape, 1)[:4]
+
+
+def read(table: list[Entry], found: dict[str, Any], source: str) -> dict:
+  """Our variables from another scheme's arrays.
+
+  Args:
+    found: name -> array.
+    source: where they come from, for messages.
+
+  Raises:
+    CheckpointError: one line, listing names that do not fit.
+  """
+  wanted = {e.name: jax.ShapeDtypeStruct(e.shape, jnp.float32) for e in table}
+  checkpoint.compare(source, found, wanted)
+  variables: dict = {}
+  for entry in table:
+    node = variables
+    for key in entry.path[:-1]:
+      node = node.setdefault(key, {})
+    array = np.asarray(found[entry.name], np.float32)
+    node[entry.path[-1]] = array.reshape(entry.ours)
+  return variables
+
+
+def write(
+  table: list[Entry], variables: dict, source: str
+) -> dict[str, np.ndarray]:
+  """Another scheme's arrays from our variables.
+
+  Raises:
+    CheckpointError: one line, listing names that do not fit.
+  """
+  have = {
+    "/".join(key.key for key in path): leaf
+    for path, leaf in jax.tree_util.tree_flatten_with_path(variables)[0]
+  }
+  wanted = {
+    "/".join(e.path): jax.ShapeDtypeStruct(e.ours, jnp.float32) for e in table
+  }
+  checkpoint.compare(source, have, wanted)
+  return {
+    e.name: np.asarray(have["/".join(e.path)], np.float32).reshape(e.shape)
+    for e in table
+  }

@@ -1,0 +1,162 @@
+"""Keras's NASNet with random weights gives our logits, and ours its."""
+
+import dataclasses
+import os
+
+import jax
+import numpy as np
+import pytest
+
+from nasnet_jax.export import keras as ours
+from nasnet_jax.training import checkpoint
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+keras = pytest.importorskip("keras", reason="needs the extra keras")
+
+
+def _randomise(model):
+  """Every weight at random, gamma, beta and statistics too."""
+  rng = np.random.default_rng(0)
+  for layer in model.layers:
+    for weight in layer.weights:
+      shape = weight.shape
+      if weight.name in ("gamma", "moving_variance"):
+        weight.assign(rng.uniform(0.5, 1.5, shape))
+      elif weight.name in ("beta", "bias", "moving_mean"):
+        weight.assign(rng.normal(0, 0.3, shape))
+      else:
+        depthwise = weight.name == "depthwise_kernel"
+        fan = np.prod(shape[:2] if depthwise else shape[:-1])
+        weight.assign(rng.normal(0, fan**-0.5, shape))
+
+
+def _small(skip_reduction):
+  """(Keras's model, our network): two cells per stack, F = 4, side 33."""
+  from keras.src.applications import nasnet  # the public names are two sizes
+
+  model = nasnet.NASNet(
+    input_shape=(33, 33, 3),
+    penultimate_filters=96,
+    num_blocks=2,
+    stem_block_filters=6,
+    skip_reduction=skip_reduction,
+    filter_multiplier=2,
+    weights=None,
+    classes=5,
+    classifier_activation=None,
+  )
+  network = ours.network(
+    "nasnet_a_mobile",
+    num_cells=2,
+    features=4,
+    num_classes=5,
+    stem_features=6,
+    skip_reduction=skip_reduction,
+  )
+  return model, network
+
+
+@pytest.fixture(scope="module")
+def small():
+  model, network = _small(True)
+  _randomise(model)
+  return model, network
+
+
+def _close(found, wanted):
+  wanted = np.asarray(wanted)
+  np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def _compare(model, network, side):
+  images = np.random.default_rng(1).uniform(-1, 1, (2, side, side, 3))
+  images = images.astype(np.float32)
+  variables = ours.from_keras(model, network)
+  logits = jax.jit(lambda v, x: network.apply(v, x)[0])(variables, images)
+  _close(logits, model(images, training=False))
+  return variables, images
+
+
+@pytest.mark.parametrize("skip_reduction", [False, True])
+def test_keras_weights_give_keras_logits(skip_reduction):
+  model, network = _small(skip_reduction)
+  _randomise(model)
+  _compare(model, network, 33)
+
+
+def test_our_weights_give_our_logits_in_keras(small, random_variables):
+  _, network = small
+  model, _ = _small(True)
+  variables = random_variables(network, 33)
+  ours.to_keras(variables, model, network)
+  images = np.random.default_rng(1).uniform(-1, 1, (2, 33, 33, 3))
+  images = images.astype(np.float32)
+  logits = jax.jit(lambda v, x: network.apply(v, x)[0])(variables, images)
+  _close(model(images, training=False), logits)
+
+
+def test_there_and_back_changes_nothing(small):
+  model, network = small
+  variables = ours.from_keras(model, network)
+  other, _ = _small(True)
+  ours.to_keras(variables, other, network)
+  for one, two in zip(model.weights, other.weights, strict=True):
+    np.testing.assert_array_equal(one, two)
+
+
+def test_slims_padding_is_not_keras(small):
+  """What the option is for: without it logits differ."""
+  model, network = small
+  numerics = dataclasses.replace(network.config.numerics, pool_padding="same")
+  same = network.clone(
+    config=dataclasses.replace(network.config, numerics=numerics)
+  )
+  images = np.random.default_rng(1).uniform(-1, 1, (2, 33, 33, 3))
+  variables = ours.from_keras(model, network)
+  logits = jax.jit(lambda v, x: same.apply(v, x)[0])(
+    variables, np.float32(images)
+  )
+  assert np.abs(logits - model(images, training=False)).max() > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("name", "make", "count"),
+  [
+    ("nasnet_a_mobile", "NASNetMobile", 5_326_716),
+    ("nasnet_a_large", "NASNetLarge", 88_949_818),
+  ],
+)
+def test_the_whole_network_has_keras_logits(name, make, count):
+  model = getattr(keras.applications, make)(
+    weights=None, classifier_activation=None
+  )
+  assert model.count_params() == count
+  _randomise(model)
+  _compare(model, ours.network(name), model.input_shape[1])
+
+
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"num_classes": 7}, "of another shape: predictions/bias"),
+    ({"num_cells": 1}, "unexpected: "),
+    ({"num_cells": 3}, "missing: "),
+    ({"features": 8}, "of another shape: "),
+  ],
+)
+def test_weights_that_do_not_fit_are_listed(small, changes, words):
+  model, network = small
+  config = dataclasses.replace(network.config, **changes)
+  other = network.clone(config=config)
+  with pytest.raises(checkpoint.CheckpointError, match=words) as error:
+    ours.from_keras(model, other)
+  assert "\n" not in str(error.value)
+  assert len(str(error.value)) < 1500
+
+
+def test_a_network_that_keras_has_not_gets_one_clear_line(small):
+  _, network = small
+  config = dataclasses.replace(network.config, stem="cifar")
+  with pytest.raises(ValueError, match="NASNet-A for ImageNet only"):
+    ours.table(network.clone(config=config))
