@@ -43,10 +43,10 @@ def train(
   network: stacked.StackedNetwork,
   recipe: fit.Recipe,
   aug: augment.Augmentation,
-  images: fit.Images,
+  images: fit.Data,
   seed: int,
   *,
-  valid: fit.Images | None = None,
+  valid: fit.Data | None = None,
   checkpoint_seconds: float = 60.0,
   watch: Watch = Watch(),  # noqa: B008 (a tuple of functions, never changed)
   **options,
@@ -66,7 +66,7 @@ def train(
   """
   mesh = options.get("mesh")
   evaluate = fit.make_evaluate(network, aug, recipe.eval_batch_size, mesh)
-  horizon = recipe.horizon(len(images.labels))
+  horizon = recipe.horizon(images.num_images)
   mark = time.monotonic()
   score = None
   for point in fit.fit(

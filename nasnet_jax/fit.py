@@ -1,11 +1,14 @@
-"""Training of one static network on images that lie on the device.
+"""Training of one static network, on images that lie on the device or come
+from a stream.
 
 The final stage of a search uses it, and so can any job that trains one
 network: it reads a recipe, a network and arrays, and nothing of a search.
 """
 
+import contextlib
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from nasnet_jax.data import augment, batches
+from nasnet_jax.data import augment, batches, stream
 from nasnet_jax.models import drop_path, layers, stacked
 from nasnet_jax.training import (
   checkpoint,
@@ -32,6 +35,9 @@ Array = jax.Array
 
 # What a step's random numbers are for; each use has a key of its own.
 _AUGMENT, _DROP_PATH, _DROPOUT = range(3)
+
+# How arrays lie on the mesh.
+_SAME, _DIVIDED = PartitionSpec(), PartitionSpec("data")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +149,18 @@ class Images(NamedTuple):
   images: Any
   labels: Any
 
+  @property
+  def num_images(self) -> int:
+    return len(self.labels)
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """(H, W, C)."""
+    return tuple(self.images.shape[1:])
+
+
+Data = Images | stream.Stream
+
 
 class Score(NamedTuple):
   """Answers of a network on a set.
@@ -234,11 +252,15 @@ def make_step(
   recipe: Recipe,
   aug: augment.Augmentation,
   mesh: jax.sharding.Mesh | None = None,
+  *,
+  streamed: bool = False,
 ) -> loop.StepFn:
   """(state, Images) -> (state, metrics): pick the batch, update.
 
   Args:
     mesh: whose axis `data` shares each batch; None: one device.
+    streamed: whether the Images given are the step's batch, over the mesh's
+      axis `data`, and not the whole set.
 
   Raises:
     ValueError: for a batch that does not divide as the recipe says.
@@ -275,7 +297,15 @@ def make_step(
       index, positions = _share((index, positions), devices)
     return update(state, (data.images[index], data.labels[index], positions))
 
-  return step if devices == 1 else _over_data(step, mesh, 2)
+  def step_on_batch(state: TrainState, batch: Images):
+    positions = jnp.arange(recipe.batch_size)
+    if devices > 1:
+      (positions,) = _share((positions,), devices)
+    return update(state, (*batch, positions))
+
+  step = step_on_batch if streamed else step
+  data_spec = _DIVIDED if streamed else _SAME
+  return step if devices == 1 else _over_data(step, mesh, (_SAME, data_spec))
 
 
 def _share(rows, devices: int):
@@ -287,15 +317,14 @@ def _share(rows, devices: int):
   )
 
 
-def _over_data(function, mesh, num_arguments: int):
-  """Runs on every device of `data`; what goes in and comes out is the same on
-  all. Sums over devices are the function's own, see `train_step`."""
-  same = PartitionSpec()
+def _over_data(function, mesh, in_specs):
+  """Runs on every device of `data`; what comes out is the same on all. Sums
+  over devices are the function's own, see `train_step`."""
   return jax.shard_map(
     function,
     mesh=mesh,
-    in_specs=(same,) * num_arguments,
-    out_specs=same,
+    in_specs=in_specs,
+    out_specs=_SAME,
     check_vma=False,
   )
 
@@ -347,8 +376,10 @@ def make_evaluate(
   aug: augment.Augmentation,
   batch_size: int,
   mesh: jax.sharding.Mesh | None = None,
-) -> Callable[[Any, Images], Score]:
-  """(variables, Images) -> Score over the whole set, each image once.
+) -> Callable[[Any, Data], Score]:
+  """(variables, Data) -> Score over the whole set, each image once.
+
+  A broken image of a stream counts as a wrong answer.
 
   Args:
     batch_size: over all devices of the mesh's axis `data`; what it exceeds a
@@ -356,36 +387,71 @@ def make_evaluate(
   """
   devices = 1 if mesh is None else mesh.shape["data"]
 
-  def count(variables, data: Images, index, counts):
-    if devices > 1:
-      index, counts = _share((index, counts), devices)
-    images = augment.normalise(data.images[index], aug)
+  def count(variables, images, labels, counts):
+    images = augment.normalise(images, aug)
     logits, _, _ = network.apply(variables, images, train=False)
-    labels = data.labels[index]
     right = jnp.stack(
       [logits.argmax(-1) == labels, losses.in_top(logits, labels, 5)]
     )
     right = (right & counts).sum(1, dtype=jnp.int32)
     return jax.lax.psum(right, "data") if devices > 1 else right
 
-  count = jax.jit(count if devices == 1 else _over_data(count, mesh, 4))
+  def count_of(variables, data: Images, index, counts):
+    if devices > 1:
+      index, counts = _share((index, counts), devices)
+    return count(variables, data.images[index], data.labels[index], counts)
 
-  def evaluate(variables, data: Images) -> Score:
-    n = len(data.labels)
+  if devices > 1:
+    program = _over_data(count, mesh, (_SAME, *[_DIVIDED] * 3))
+    program_of = _over_data(count_of, mesh, (_SAME,) * 4)
+  else:
+    program, program_of = count, count_of
+  program, program_of = jax.jit(program), jax.jit(program_of)
+
+  def evaluate(variables, data: Data) -> Score:
+    n = data.num_images
     size = -(-min(batch_size, n) // devices) * devices
-    order = zip(*batches.evaluation_order(n, size))
-    found = [count(variables, data, *batch) for batch in order]
+    if isinstance(data, Images):
+      order = zip(*batches.evaluation_order(n, size))
+      found = [program_of(variables, data, *batch) for batch in order]
+    else:
+      put = _to_mesh(mesh)
+      found = []
+      for batch in data.evaluation_batches(size):
+        found.append(program(variables, *map(put, batch[:3])))
+        if len(found) > 1:  # the host may run one batch ahead, not hundreds
+          jax.block_until_ready(found[-2])
     correct, top_5 = np.sum(jax.device_get(found), 0).tolist()
     return Score(correct, n, top_5)
 
   return evaluate
 
 
+def _to_mesh(mesh: jax.sharding.Mesh | None) -> Callable[[np.ndarray], Array]:
+  """Puts a host's rows of a batch on its devices."""
+  if mesh is None:
+    return jnp.asarray
+  sharding = jax.sharding.NamedSharding(mesh, _DIVIDED)
+  return functools.partial(jax.make_array_from_process_local_data, sharding)
+
+
+def _feed(data: Data, recipe: Recipe, seed: int, steps: range, mesh):
+  """What each device call reads: the set, or a stream's next batch."""
+  if isinstance(data, Images):
+    yield from itertools.repeat(data)
+  put = _to_mesh(mesh)
+  with contextlib.closing(
+    data.training_batches(recipe.batch_size, seed, steps.start, steps.stop)
+  ) as stream_batches:
+    for batch in stream_batches:
+      yield Images(put(batch.images), put(batch.labels))
+
+
 def fit(
   network: stacked.StackedNetwork,
   recipe: Recipe,
   aug: augment.Augmentation,
-  data: Images,
+  data: Data,
   seed: int,
   *,
   folder=None,
@@ -402,7 +468,7 @@ def fit(
   one, the state is saved.
 
   Args:
-    data: on the device.
+    data: on the device, or a stream, which takes steps_per_call 1.
     seed: of everything random.
     folder: of checkpoints; None: none are written.
     should_save: asked at every point but the last, which is always saved.
@@ -415,31 +481,42 @@ def fit(
     ValueError: for a batch that does not divide.
     CheckpointError: if the folder's checkpoints are of another network.
   """
-  n = len(data.labels)
+  n = data.num_images
   steps = batches.steps_per_epoch(n, recipe.batch_size)
   horizon = recipe.horizon(n)
-  step_fn = make_step(network, recipe, aug, mesh)
+  streamed = not isinstance(data, Images)
+  if streamed and recipe.steps_per_call != 1:
+    raise ValueError(
+      f"steps_per_call is {recipe.steps_per_call}, and a stream gives one"
+      " batch per call: set it to 1"
+    )
+  step_fn = make_step(network, recipe, aug, mesh, streamed=streamed)
   state = init_state(
-    network, recipe, data.images.shape[1:], horizon, seed, start_from
+    network, recipe, data.image_shape, horizon, seed, start_from
   )
   restored = checkpoint.restore(folder, state) if folder else None
   first, start = restored or (0, state)
   yield Point(first, first / steps, None, None, start)
-  for state, totals in loop.run(
-    start,
-    loop.compile_steps(step_fn),
-    data,
-    steps_per_call=recipe.steps_per_call,
-    report_every=recipe.report_every(n),
-    tick=tick,
-  ):
-    step = int(state.step)
-    means = metrics.read(totals)
-    yield Point(step, step / steps, means["loss"], means["accuracy"], state)
-    if folder and (step >= horizon or should_save()):
-      checkpoint.save(folder, step, state)
+  feed = _feed(data, recipe, seed, range(first, horizon), mesh)
+  with contextlib.closing(feed):
+    for state, totals in loop.run(
+      start,
+      loop.compile_steps(step_fn),
+      feed,
+      steps_per_call=recipe.steps_per_call,
+      report_every=recipe.report_every(n),
+      tick=tick,
+    ):
+      step = int(state.step)
+      means = metrics.read(totals)
+      yield Point(step, step / steps, means["loss"], means["accuracy"], state)
+      if folder and (step >= horizon or should_save()):
+        checkpoint.save(folder, step, state)
 
 
-def on_device(images: np.ndarray, labels: np.ndarray) -> Images:
-  """The arrays as the device holds them: uint8[N, H, W, C], int32[N]."""
-  return Images(jnp.asarray(images), jnp.asarray(labels, jnp.int32))
+def on_device(data: Data) -> Data:
+  """The arrays as the device holds them: uint8[N, H, W, C], int32[N]. A
+  stream is left as it is."""
+  if not isinstance(data, Images):
+    return data
+  return Images(jnp.asarray(data.images), jnp.asarray(data.labels, jnp.int32))

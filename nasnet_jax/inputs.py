@@ -1,30 +1,47 @@
 """From a config's fields to what every job needs: images, networks, recipes."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from nasnet_jax import data as image_sources
 from nasnet_jax import fit
-from nasnet_jax.data import augment, batches
+from nasnet_jax.data import augment, batches, photographs
+from nasnet_jax.data import stream as streams
 from nasnet_jax.models import stacked
 from nasnet_jax.models.layers import Numerics
 
 
 class Splits(NamedTuple):
-  """One source's images, on the host.
+  """One source's images: in the host's memory, or streams from its disk.
 
   Attributes:
-    all: `data.ImageData`.
-    train, valid: fit.Images of its training images, divided.
-    load: the arguments of `data.load`.
+    name, note, class_names, fingerprint: see `data.ImageData`.
+    train, valid: `fit.Images` or `stream.Stream` of its training images,
+      divided; valid may be empty.
+    test: the same of its test images.
+    load: the arguments of `data.load`, or of `load_streams` for streams.
   """
 
-  all: image_sources.ImageData
-  train: fit.Images
-  valid: fit.Images
+  name: str
+  note: str
+  class_names: tuple[str, ...]
+  fingerprint: str
+  train: fit.Data
+  valid: fit.Data
+  test: fit.Data
   load: dict[str, Any]
+
+  @property
+  def num_classes(self) -> int:
+    return len(self.class_names)
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    return self.train.image_shape
 
 
 def load_images(fields, batch_sizes) -> Splits:
@@ -37,6 +54,8 @@ def load_images(fields, batch_sizes) -> Splits:
   Raises:
     DataError: in one line that names the fix.
   """
+  if "stream" in fields:
+    return _open_streams(fields, batch_sizes)
   load = _load_arguments(fields)
   images = image_sources.load(**load)
   train_index = np.arange(len(images.train_labels))
@@ -49,10 +68,69 @@ def load_images(fields, batch_sizes) -> Splits:
     batches.steps_per_epoch(len(train_index), size)
   labels = images.train_labels
   return Splits(
-    images,
+    images.name,
+    images.note,
+    images.class_names,
+    images.fingerprint,
     fit.Images(images.train_images[train_index], labels[train_index]),
     fit.Images(images.train_images[valid_index], labels[valid_index]),
+    fit.Images(images.test_images, images.test_labels),
     load,
+  )
+
+
+def _open_streams(fields, batch_sizes) -> Splits:
+  """Photographs on disk, for sets that fit no memory."""
+  options = {k: v for k, v in fields.options.items() if v is not None}
+  load = {
+    "source": fields.source,
+    "data_dir": fields.data_dir,
+    "seed": fields.seed,
+    **options,
+    "stream": fields.stream.to_dict(),
+  }
+  found, make = load_streams(**load)
+  index = np.arange(len(found.train))
+  valid_index = index[:0]
+  if fields.num_valid:
+    index, valid_index = image_sources.split(
+      index, fields.num_valid, fields.seed
+    )
+  for size in batch_sizes:
+    batches.steps_per_epoch(len(index), size)
+  return Splits(
+    found.name,
+    found.note,
+    found.class_names,
+    found.fingerprint,
+    make(photographs.Subset(found.train, index)),
+    make(photographs.Subset(found.train, valid_index)),
+    make(found.test),
+    load,
+  )
+
+
+def load_streams(*, stream: dict[str, Any], **load):
+  """(Photographs, (Records) -> Stream).
+
+  Args:
+    stream: fields of config.data.stream: how images are cut, and by whom.
+    **load: of `photographs.load`.
+  """
+  found = photographs.load(**load)
+  options = dict(stream)
+  crops = {
+    f.name: options.pop(f.name)
+    for f in dataclasses.fields(streams.Crops)
+    if f.name in options
+  }
+  return found, functools.partial(
+    streams.Stream,
+    crops=streams.Crops(**crops),
+    num_classes=len(found.class_names),
+    host=jax.process_index(),
+    num_hosts=jax.process_count(),
+    **options,
   )
 
 
@@ -70,7 +148,9 @@ def _load_arguments(fields) -> dict[str, Any]:
 
 def get_augmentation(fields, images: Splits) -> augment.Augmentation:
   """The source's own, with what config.data says differently."""
-  aug = augment.DEFAULTS[fields.source]
+  aug = augment.DEFAULTS.get(fields.source)
+  if "stream" in fields:
+    aug = augment.PHOTOGRAPHS
   changes = {k: v for k, v in fields.augmentation.items() if v is not None}
   aug = dataclasses.replace(aug, **changes)
   if aug.mean == (0.0,) and aug.std == (1.0,):  # nothing is known of it
@@ -89,13 +169,13 @@ def shuffled_labels(images: Splits, seed: int) -> Splits:
 def describe(images: Splits) -> dict[str, Any]:
   """The images, as result.json has them: enough to read them again."""
   return {
-    "name": images.all.name,
-    "note": images.all.note,
-    "classes": list(images.all.class_names),
-    "image_shape": list(images.all.image_shape),
-    "train": len(images.train.labels),
-    "valid": len(images.valid.labels),
-    "fingerprint": images.all.fingerprint,
+    "name": images.name,
+    "note": images.note,
+    "classes": list(images.class_names),
+    "image_shape": list(images.image_shape),
+    "train": images.train.num_images,
+    "valid": images.valid.num_images,
+    "fingerprint": images.fingerprint,
     "load": images.load,
   }
 

@@ -71,7 +71,7 @@ def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
       folder / "config.json",
       {
         **config.to_dict(),
-        "data_fingerprint": parts.images.all.fingerprint,
+        "data_fingerprint": parts.images.fingerprint,
         "cells": parts.space.to_json(parts.genotype),
       },
       MAY_CHANGE,
@@ -110,7 +110,7 @@ def _prepare(config) -> Parts:
   aug = inputs.get_augmentation(config.data, images)
   space, genotype, sizes = _architecture(config, found, images)
   network = stacked.StackedNetwork(sizes, stacked.as_cells(space, genotype))
-  stacked.check_side(sizes, images.all.image_shape[:2])
+  stacked.check_side(sizes, images.image_shape[:2])
   recipe = fit.Recipe(
     epochs=config.train.epochs, **inputs.recipe_fields(config.train)
   )
@@ -127,13 +127,13 @@ def _prepare(config) -> Parts:
 def _architecture(config, found: trained.Trained | None, images):
   """(space, genotype, sizes): the config's, or those of the checkpoint where
   the config leaves them open."""
-  classes = images.all.num_classes
+  classes = images.num_classes
   if found is not None and config.model.keep_head:
-    old, new = found.result["data"]["classes"], images.all.class_names
+    old, new = found.result["data"]["classes"], images.class_names
     if old != list(new):
       raise ValueError(
         f"{config.model.checkpoint} tells {len(old)} classes apart, not the"
-        f" {len(new)} of {images.all.name}: set config.model.keep_head to False"
+        f" {len(new)} of {images.name}: set config.model.keep_head to False"
       )
   if config.model.genotype:
     sizes = inputs.get_network(config.network, classes)
@@ -151,7 +151,7 @@ def _architecture(config, found: trained.Trained | None, images):
 
 def _shapes(network, recipe, images: inputs.Splits, start=None):
   """The state before the first update, as shapes."""
-  shape = images.all.image_shape
+  shape = images.image_shape
   return jax.eval_shape(
     lambda: fit.init_state(network, recipe, shape, 1, 0, start)
   )
@@ -179,13 +179,13 @@ class _Console(running.Console):
 
 def _describe(parts: Parts):
   images, config = parts.images, parts.network.config
-  params, macs = counting.count_module(parts.network, images.all.image_shape)
+  params, macs = counting.count_module(parts.network, images.image_shape)
   words = (
     f"{params:,} parameters, {macs:,} multiply-adds (N={config.num_cells},"
-    f" F={config.features}); {images.all.name}:"
-    f" {len(images.train.labels):,} images to train on,"
-    f" {len(images.valid.labels):,} to validate,"
-    f" {len(images.all.test_labels):,} to test; {parts.mesh.size}"
+    f" F={config.features}); {images.name}:"
+    f" {images.train.num_images:,} images to train on,"
+    f" {images.valid.num_images:,} to validate,"
+    f" {images.test.num_images:,} to test; {parts.mesh.size}"
     f" {jax.default_backend()} device(s)"
   )
   _log.info("%s", words)
@@ -202,14 +202,14 @@ def _describe(parts: Parts):
 def _train(folder, config, parts: Parts, console, command: str) -> Row:
   """Trains to the end, tests once, and says everything of it."""
   images = parts.images
-  valid = fit.on_device(*images.valid) if len(images.valid.labels) else None
+  valid = fit.on_device(images.valid) if images.valid.num_images else None
   state, score = curves.train(
     folder,
     _KEY,
     parts.network,
     parts.recipe,
     parts.augmentation,
-    fit.on_device(*images.train),
+    fit.on_device(images.train),
     config.train.seed,
     valid=valid,
     checkpoint_seconds=config.train.checkpoint_seconds,
@@ -221,7 +221,7 @@ def _train(folder, config, parts: Parts, console, command: str) -> Row:
   size = parts.recipe.eval_batch_size
   # On one device, as whoever loads the weights will do it.
   evaluate = fit.make_evaluate(parts.network, parts.augmentation, size)
-  test = fit.on_device(images.all.test_images, images.all.test_labels)
+  test = fit.on_device(images.test)
   tested = evaluate(weights, test)
   checkpoint.write(folder / trained.WEIGHTS, weights)
   return _result(folder, config, parts, score, tested, command)
@@ -229,7 +229,7 @@ def _train(folder, config, parts: Parts, console, command: str) -> Row:
 
 def _result(folder, config, parts: Parts, score, tested, command: str) -> Row:
   """result.json, from which alone the network can be rebuilt."""
-  shape = parts.images.all.image_shape
+  shape = parts.images.image_shape
   params, macs = counting.count_module(parts.network, shape)
   points = workdir.keep_lines(folder / curves.CURVES, lambda _: True, "")
   return {

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasnet_jax import data as image_sources
-from nasnet_jax import fit, spaces, zoo
+from nasnet_jax import fit, inputs, spaces, zoo
 from nasnet_jax.data import augment
 from nasnet_jax.models import stacked
 from nasnet_jax.models.layers import Numerics
@@ -139,7 +139,7 @@ def _template(network, image_shape) -> dict[str, Any]:
   )
 
 
-def test_images(result: dict[str, Any], data_dir=None) -> fit.Images:
+def test_images(result: dict[str, Any], data_dir=None) -> fit.Data:
   """The test split that a result is about, read again from its source.
 
   Args:
@@ -151,16 +151,21 @@ def test_images(result: dict[str, Any], data_dir=None) -> fit.Images:
   arguments = dict(result["data"]["load"])
   if data_dir is not None:
     arguments["data_dir"] = str(data_dir)
-  images = image_sources.load(**arguments)
+  if "stream" in arguments:
+    images, make = inputs.load_streams(**arguments)
+  else:
+    images = image_sources.load(**arguments)
   if images.fingerprint != result["data"]["fingerprint"]:
     raise image_sources.DataError(
       f"{images.name} is not what the run saw (its fingerprint is"
       f" {images.fingerprint}, not {result['data']['fingerprint']})"
     )
-  return fit.on_device(images.test_images, images.test_labels)
+  if "stream" in arguments:
+    return make(images.test)
+  return fit.on_device(fit.Images(images.test_images, images.test_labels))
 
 
-def evaluate(found: Trained, images: fit.Images) -> fit.Score:
+def evaluate(found: Trained, images: fit.Data) -> fit.Score:
   """Answers on a test set, by the program that wrote the result."""
   size = found.result["eval_batch_size"]
   count = fit.make_evaluate(found.network, found.augmentation, size)

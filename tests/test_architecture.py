@@ -37,7 +37,7 @@ ALLOWED = {
   "curves": {"fit", "models", "data", "training"},
   "running": {"training"},
   "inputs": {"fit", "models", "data", "training"},
-  "trained": _NETWORKS | {"fit", "data", "training"},
+  "trained": _NETWORKS | {"fit", "inputs", "data", "training"},
   "search": _SEARCH | {"evaluators", "report"} | _JOBS,
   "train": _SEARCH | {"report"} | _JOBS,
   "cli": {"training"},

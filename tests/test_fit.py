@@ -31,7 +31,7 @@ def images():
   pixels = (
     rng.integers(0, 100, (30, 6, 6, 1)) + 50 * labels[:, None, None, None]
   )
-  return fit.on_device(pixels.astype(np.uint8), labels)
+  return fit.on_device(fit.Images(pixels.astype(np.uint8), labels))
 
 
 def _train(images, recipe=RECIPE, network=None, **options):
@@ -113,7 +113,7 @@ def test_every_image_counts_once_whatever_the_batch_size(images, batch_size):
   labels = np.asarray(images.labels).copy()
   labels[0] = answers[0]
   score = fit.make_evaluate(network, AUGMENTATION, batch_size)(
-    variables, fit.on_device(images.images, labels)
+    variables, fit.on_device(fit.Images(images.images, labels))
   )
   assert score == fit.Score(int((answers == labels).sum()), 30, 30)
 
@@ -202,7 +202,7 @@ def test_both_scores_count_every_image_once_on_any_mesh(devices, batch_size):
   rng = np.random.default_rng(1)
   labels = rng.integers(0, 9, 30).astype(np.int32)
   pixels = rng.integers(0, 256, (30, 6, 6, 1)).astype(np.uint8)
-  data = fit.on_device(pixels, labels)
+  data = fit.on_device(fit.Images(pixels, labels))
   state = fit.init_state(network, RECIPE, (6, 6, 1), 9, 1)
   variables = fit.variables_of(state)
   logits, _, _ = network.apply(

@@ -63,7 +63,7 @@ def content_key(path: Path) -> str:
   digest = hashlib.sha256()
   if path.is_dir():
     digest.update(str(path.resolve()).encode())
-    for name, file in _walk(path):
+    for name, file in walk(path):
       stat = file.stat()
       row = (str(name), file.is_dir(), stat.st_size, stat.st_mtime_ns)
       digest.update(repr(row).encode())
@@ -92,7 +92,7 @@ def _explained(path: Path, items):
     ) from error
 
 
-def _safe_name(name: str, path: Path) -> PurePosixPath:
+def safe_name(name: str, path: Path) -> PurePosixPath:
   """The name as a relative path. Nothing is written, so a name that leads
   outside could do no harm; it still means that nobody sane made the file."""
   pure = PurePosixPath(name.replace("\\", "/"))
@@ -126,7 +126,7 @@ def _tar_entries(path: Path):
     tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as tar,
   ):
     for member in tar:
-      name = _safe_name(member.name, path)
+      name = safe_name(member.name, path)
       if member.isdir():
         yield name, None
       elif member.isfile():
@@ -143,21 +143,21 @@ def _tar_entries(path: Path):
 def _zip_entries(path: Path):
   with zipfile.ZipFile(path) as archive:
     for info in archive.infolist():
-      name = _safe_name(info.filename, path)
+      name = safe_name(info.filename, path)
       if info.flag_bits & 1:
         raise DataError(f"{path} is encrypted: pack it again without password")
       yield name, None if info.is_dir() else archive.read(info)
 
 
 def _directory_entries(path: Path):
-  for name, file in _walk(path):
+  for name, file in walk(path):
     try:
       yield name, None if file.is_dir() else file.read_bytes()
     except OSError as error:
       raise DataError(f"cannot read {file}: {error.strerror}") from error
 
 
-def _walk(top: Path):
+def walk(top: Path):
   """Yields (relative name, path) in name order; links are followed, once."""
   seen = set()
   for folder, folders, files in os.walk(top, followlinks=True):

@@ -5,6 +5,8 @@ in the batch), and `jax.vmap` over children with a key each is fine.
 """
 
 import dataclasses
+import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,8 @@ class Augmentation:
     flip: whether half of the images are mirrored left to right.
     cutout: side in pixels of the square that is blanked around a random pixel
       and clipped at the border (DeVries & Taylor 2017); 0: none. Even.
+    color: whether brightness, contrast, saturation and hue are changed at
+      random, see `distort_color`. For images of three channels.
     mean: per channel, of pixels scaled to 0..1; one number serves all.
     std: the same.
   """
@@ -33,6 +37,7 @@ class Augmentation:
   pad: int = 0
   flip: bool = False
   cutout: int = 0
+  color: bool = False
   mean: tuple[float, ...] = (0.0,)
   std: tuple[float, ...] = (1.0,)
 
@@ -56,6 +61,9 @@ _CIFAR10 = Augmentation(
 _CIFAR100 = dataclasses.replace(
   _CIFAR10, mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762)
 )
+# Of `data.photographs`, whose crops come from the host: slim's Inception
+# preprocessing.
+PHOTOGRAPHS = Augmentation(flip=True, color=True, mean=(0.5,), std=(0.5,))
 # A mirrored digit is another shape, and a shift by more leaves the picture.
 _DIGITS = Augmentation(pad=1, mean=(0.3054,), std=(0.3758,))
 
@@ -132,7 +140,11 @@ def augment(rng, images, aug: Augmentation, positions=None):
   Returns:
     float32[N, H, W, C].
   """
-  return transform(images, *draws(rng, images.shape, aug, positions), aug)
+  color = None
+  if aug.color:
+    color = color_draws(rng, images.shape, positions)
+  numbers = draws(rng, images.shape, aug, positions)
+  return transform(images, *numbers, aug, color)
 
 
 def draws(rng, shape, aug: Augmentation, positions=None):
@@ -155,8 +167,120 @@ def draws(rng, shape, aug: Augmentation, positions=None):
   return numbers[:, 0:2], flip, numbers[:, 3:5]
 
 
-def transform(images, offset, flip, centre, aug: Augmentation):
-  """Pad, crop, mirror, whiten and cut out, with the numbers of `draws`."""
+# How far colours go: slim, inception_preprocessing.distort_color (from memory).
+_BRIGHTNESS, _HUE, _CONTRAST, _SATURATION = 32 / 255, 0.2, 0.5, 0.5
+# The orders that slim deals out to its threads; here to steps.
+_ORDERS = (
+  ("brightness", "saturation", "hue", "contrast"),
+  ("saturation", "brightness", "contrast", "hue"),
+  ("contrast", "hue", "brightness", "saturation"),
+  ("hue", "saturation", "contrast", "brightness"),
+)
+
+
+class ColorDraws(NamedTuple):
+  """The random numbers of `distort_color`.
+
+  Attributes:
+    order: int32, which of four orders; one for the batch.
+    brightness: f32[N], to be added.
+    hue: f32[N], turns to be added.
+    contrast, saturation: f32[N], factors.
+  """
+
+  order: jax.Array
+  brightness: jax.Array
+  hue: jax.Array
+  contrast: jax.Array
+  saturation: jax.Array
+
+
+def color_draws(rng, shape, positions=None) -> ColorDraws:
+  """Arguments as `draws`."""
+  if positions is None:
+    positions = jnp.arange(shape[0])
+  # Apart from every use of `draws`, whose positions are smaller.
+  rng = jax.random.fold_in(rng, 2**31 - 1)
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(rng, positions)
+  numbers = jax.vmap(lambda k: jax.random.uniform(k, (4,), minval=-1))(keys)
+  return ColorDraws(
+    jax.random.randint(rng, (), 0, len(_ORDERS)),
+    numbers[:, 0] * _BRIGHTNESS,
+    numbers[:, 1] * _HUE,
+    1 + numbers[:, 2] * _CONTRAST,
+    1 + numbers[:, 3] * _SATURATION,
+  )
+
+
+def distort_color(images, color: ColorDraws):
+  """Brightness, saturation, hue and contrast changed, in one of four orders.
+
+  Args:
+    images: f32[N, H, W, 3], 0..1.
+
+  Returns:
+    The same, clipped to 0..1 at the end.
+  """
+
+  def in_order(names, images):
+    for name in names:
+      amount = getattr(color, name)[:, None, None, None]
+      images = _CHANGES[name](images, amount)
+    return images
+
+  branches = [functools.partial(in_order, names) for names in _ORDERS]
+  return jnp.clip(jax.lax.switch(color.order, branches, images), 0, 1)
+
+
+def _change_contrast(images, factor):
+  mean = images.mean((1, 2), keepdims=True)
+  return (images - mean) * factor + mean
+
+
+def _change_saturation(images, factor):
+  """S of HSV times a factor, at most 1: a stretch away from the value V."""
+  value = images.max(-1, keepdims=True)
+  chroma = value - images.min(-1, keepdims=True)
+  most = value / jnp.where(chroma > 0, chroma, 1)
+  factor = jnp.where(chroma > 0, jnp.minimum(factor, most), 1)
+  return value - (value - images) * factor
+
+
+def _change_hue(images, turns):
+  """H of HSV plus `turns`, S and V as they were."""
+  red, green, blue = jnp.moveaxis(images, -1, 0)
+  value, low = images.max(-1), images.min(-1)
+  chroma = value - low
+  safe = jnp.where(chroma > 0, chroma, 1)
+  # In sixths of a turn from red, through yellow.
+  hue = jnp.where(
+    value == red,
+    (green - blue) / safe,
+    jnp.where(
+      value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe
+    ),
+  )
+  hue = hue + 6 * turns[..., 0]
+
+  def channel(start):  # 1 within a sixth of its colour, 0 opposite to it
+    distance = jnp.mod(hue - start, 6)
+    weight = jnp.clip(jnp.abs(distance - 3) - 1, 0, 1)
+    return low + chroma * weight
+
+  return jnp.stack([channel(0), channel(2), channel(4)], -1)
+
+
+_CHANGES = {
+  "brightness": jnp.add,
+  "contrast": _change_contrast,
+  "saturation": _change_saturation,
+  "hue": _change_hue,
+}
+
+
+def transform(images, offset, flip, centre, aug: Augmentation, color=None):
+  """Pad, crop, mirror, change colours, whiten and cut out, with the numbers
+  of `draws` and, if wanted, of `color_draws`."""
   _, height, width, _ = images.shape
   rows, columns = jnp.arange(height), jnp.arange(width)
   # Where each pixel of the result lies in the image that was given.
@@ -166,7 +290,10 @@ def transform(images, offset, flip, centre, aug: Augmentation):
   moved = (
     _take(images, from_row, from_column) if aug.pad or aug.flip else images
   )
-  result = normalise(moved, aug)
+  if color is None:
+    result = normalise(moved, aug)
+  else:
+    result = normalise(distort_color(moved / 255, color) * 255, aug)
   keep = True
   if aug.pad:
     keep = _outer(_inside(from_row, height), _inside(from_column, width))

@@ -60,7 +60,7 @@ def load_folder(
     DataError: for missing files, a broken image, images of several sizes, one
       class only, an empty class folder, an unknown format.
   """
-  path = _resolved(data_dir, path)
+  path = resolve(data_dir, path)
   if channels not in (None, 1, 3):
     raise DataError(f"channels is {channels}: give 1, 3 or None")
   if path.suffix.lower() == ".npz":
@@ -79,7 +79,7 @@ def load_folder(
   return _with_test_split(path.name, arrays, test_fraction, note, seed)
 
 
-def _resolved(data_dir, path) -> Path:
+def resolve(data_dir, path) -> Path:
   if path is None and data_dir is None:
     raise DataError(
       "source 'folder' needs a path: a directory of class folders, a .tar or"
@@ -192,8 +192,8 @@ def _decode(path: Path, image_size, channels) -> cache.Arrays:
   pixels.check_alike([f.image.shape for f in files], [f.name for f in files])
   # The same images give the same arrays, however they were packed.
   files.sort(key=lambda file: file.name.parts)
-  top = _common_top([file.name for file in files])
-  parts, class_names = _sort_out(path, [f.name.parts[top:] for f in files])
+  top = common_top([file.name for file in files])
+  parts, class_names = sort_out(path, [f.name.parts[top:] for f in files])
   _check_empty(path, folders, {file.name for file in files}, parts, top)
   return _stacked(files, parts, class_names)
 
@@ -222,7 +222,7 @@ def _is_split(part: str) -> bool:
   return part.lower() in TRAIN_NAMES + TEST_NAMES + VALID_NAMES
 
 
-def _common_top(names: list[PurePosixPath]) -> int:
+def common_top(names: list[PurePosixPath]) -> int:
   """How many leading folders all names share above the class folders."""
   top = 0
   while True:
@@ -233,7 +233,7 @@ def _common_top(names: list[PurePosixPath]) -> int:
     top += 1
 
 
-def _sort_out(path: Path, names) -> tuple[list[tuple[str, str]], list[str]]:
+def sort_out(path: Path, names) -> tuple[list[tuple[str, str]], list[str]]:
   """([(split "train" or "test", class)] per image, sorted class names)."""
   tops = {name[0].lower() for name in names}
   has_splits = all(_is_split(top) for top in tops)

@@ -54,7 +54,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
   return f"{hint}known: {', '.join(known)}"
 
 
-def seeded_order(n: int, seed: int) -> np.ndarray:
+def seeded_order(n: int, seed) -> np.ndarray:
   """int64[n], a random permutation that no version of NumPy changes.
 
   NumPy promises the raw numbers of a bit generator, not the way in which

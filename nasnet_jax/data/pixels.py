@@ -26,7 +26,7 @@ def decode(
   try:
     with Image.open(io.BytesIO(content)) as image:
       # Cameras store a turned picture upright and say so in a tag.
-      image = _to_mode(name, ImageOps.exif_transpose(image), channels)
+      image = to_mode(name, ImageOps.exif_transpose(image), channels)
   except DataError:
     raise
   except Exception as error:  # Pillow raises a dozen kinds for broken files
@@ -57,8 +57,8 @@ def fit(image: np.ndarray, image_size: int) -> np.ndarray:
   return array[..., None] if grey else array
 
 
-def _to_mode(name, image, channels):
-  """An image of mode L or RGB."""
+def to_mode(name, image, channels):
+  """A Pillow image of mode L or RGB; arguments as `decode`."""
   from PIL import Image
 
   grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")

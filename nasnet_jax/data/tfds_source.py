@@ -1,5 +1,7 @@
 """Any image classification set of TensorFlow Datasets, once prepared."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from nasnet_jax.data import pixels
@@ -36,9 +38,48 @@ def load_tfds(
   keys = _keys(name, builder.info)
   train = _read(builder, name, train_split, keys, image_size)
   test = _read(builder, name, test_split, keys, image_size)
-  label = builder.info.features[keys[1]]
-  class_names = tuple(label.int2str(i) for i in range(label.num_classes))
+  class_names = _class_names(builder.info, keys)
   return ImageData(*train, *test, class_names, name=f"tfds {name}")
+
+
+class Description(NamedTuple):
+  """A prepared set: its name with the version, and its K class names."""
+
+  full_name: str
+  class_names: tuple[str, ...]
+
+
+def describe(name: str, data_dir=None) -> Description:
+  """What a prepared set says of itself. DataError: as `load_tfds`."""
+  if not name:
+    raise DataError("source 'tfds' needs a name, such as name='imagenet2012'")
+  info = _builder(_import_tfds(), name, data_dir).info
+  return Description(info.full_name, _class_names(info, _keys(name, info)))
+
+
+def open_encoded(name: str, split: str, data_dir=None):
+  """(random access to rows of a split, (key of image, key of label)).
+
+  The images stay encoded, bytes as the set has them.
+
+  Raises:
+    DataError: as `load_tfds`.
+  """
+  tfds = _import_tfds()
+  builder = _builder(tfds, name, data_dir)
+  keys = _keys(name, builder.info)
+  _check_split(builder, name, split)
+  rows = builder.as_data_source(
+    split, decoders={keys[0]: tfds.decode.SkipDecoding()}
+  )
+  if not len(rows):
+    raise DataError(f"tfds set {name!r}: split {split!r} is empty")
+  return rows, keys
+
+
+def _class_names(info, keys) -> tuple[str, ...]:
+  label = info.features[keys[1]]
+  return tuple(label.int2str(i) for i in range(label.num_classes))
 
 
 def _import_tfds():
@@ -106,13 +147,7 @@ def _keys(name: str, info) -> tuple[str, str]:
 
 def _read(builder, name: str, split: str, keys, image_size):
   """(uint8[N, H, W, C], int32[N]) of a split."""
-  base = split.partition("[")[0]
-  if base not in builder.info.splits and base != "all":
-    raise DataError(
-      f"tfds set {name!r} has no split {base!r}, only"
-      f" {', '.join(builder.info.splits)}: set train_split='train[:80%]' and"
-      " test_split='train[80%:]', say"
-    )
+  _check_split(builder, name, split)
   images, labels = [], []
   for row in builder.as_data_source(split):
     image = row[keys[0]]
@@ -123,3 +158,13 @@ def _read(builder, name: str, split: str, keys, image_size):
   names = [f"{name} {split} image {i}" for i in range(len(images))]
   pixels.check_alike([image.shape for image in images], names)
   return np.stack(images), np.array(labels, np.int32)
+
+
+def _check_split(builder, name: str, split: str):
+  base = split.partition("[")[0]
+  if base not in builder.info.splits and base != "all":
+    raise DataError(
+      f"tfds set {name!r} has no split {base!r}, only"
+      f" {', '.join(builder.info.splits)}: set train_split='train[:80%]' and"
+      " test_split='train[80%:]', say"
+    )

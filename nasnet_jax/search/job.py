@@ -67,7 +67,7 @@ def run(
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
     parts = _prepare(config, make_evaluator)
-    fingerprint = parts.images.all.fingerprint
+    fingerprint = parts.images.fingerprint
     workdir.claim(
       folder / "config.json",
       {**config.to_dict(), "data_fingerprint": fingerprint},
@@ -97,7 +97,7 @@ def _prepare(config, make_evaluator) -> Parts:
   settings = setup.round_settings(config)
   images = setup.load_images(config)
   aug = inputs.get_augmentation(config.data, images)
-  final_settings = setup.final_settings(config, images.all.num_classes, aug)
+  final_settings = setup.final_settings(config, images.num_classes, aug)
   shown = images
   if config.search.shuffle_labels:
     shown = inputs.shuffled_labels(images, settings.seed)
@@ -110,9 +110,9 @@ def _describe(parts: Parts):
   space, images = parts.space, parts.images
   words = (
     f"space {space.name}, {space.num_blocks} blocks, {len(space.operations)}"
-    f" operations; {images.all.name}: {len(images.train.labels):,} images to"
-    f" train on, {len(images.valid.labels):,} to validate,"
-    f" {len(images.all.test_labels):,} to test; {jax.device_count()}"
+    f" operations; {images.name}: {images.train.num_images:,} images to"
+    f" train on, {images.valid.num_images:,} to validate,"
+    f" {images.test.num_images:,} to test; {jax.device_count()}"
     f" {jax.default_backend()} device(s)"
   )
   _log.info("%s", words)
@@ -120,9 +120,7 @@ def _describe(parts: Parts):
   child = space.sample(np.random.default_rng(parts.rounds.seed), 1)[0]
   network = final.network_of(space, child, parts.final.network)
   state = jax.eval_shape(
-    lambda: fit.init_state(
-      network, parts.final.final, images.all.image_shape, 1, 0
-    )
+    lambda: fit.init_state(network, parts.final.final, images.image_shape, 1, 0)
   )
   _log.debug(
     "a random child at the size of the final stage:\n%s",
@@ -168,8 +166,8 @@ def _final_stage(folder, parts: Parts, rows, console: Console) -> Found:
     )
   watch = final.Watch(console.in_fit, console.after_point)
   images = parts.images
-  train = fit.on_device(*images.train)
-  valid = fit.on_device(*images.valid)
+  train = fit.on_device(images.train)
+  valid = fit.on_device(images.valid)
   console.say(
     f"ranking the best {len(children)}: {parts.final.rank.epochs} epochs each"
   )
@@ -186,13 +184,13 @@ def _final_stage(folder, parts: Parts, rows, console: Console) -> Found:
     np.concatenate([images.train.labels, images.valid.labels]),
   )
   network, state = final.train_best(
-    folder, best, parts.space, parts.final, fit.on_device(*both), watch
+    folder, best, parts.space, parts.final, fit.on_device(both), watch
   )
   weights = fit.variables_of(state)
   evaluate = fit.make_evaluate(
     network, parts.final.augmentation, parts.final.final.eval_batch_size
   )
-  test = fit.on_device(images.all.test_images, images.all.test_labels)
+  test = fit.on_device(images.test)
   score = evaluate(weights, test)
   checkpoint.write(folder / trained.WEIGHTS, weights)
   return Found(ranking, best, score)
@@ -242,7 +240,7 @@ def _result(
       "from nasnet_jax import search\n"
       f"winner = search.load_winner({str(folder)!r})\n"
       "logits = winner.predict(images)  # uint8"
-      f"[N, {', '.join(map(str, images.all.image_shape))}]"
+      f"[N, {', '.join(map(str, images.image_shape))}]"
     ),
   }
 

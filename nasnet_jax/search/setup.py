@@ -47,7 +47,7 @@ def get_evaluator(config, space, images: inputs.Splits, aug) -> Evaluator:
 
   return evaluators.PopulationEvaluator(
     space,
-    child_network(config, images.all.num_classes),
+    child_network(config, images.num_classes),
     population.Recipe(**config.child.to_dict()),
     aug,
     tuple(images.train),

@@ -52,7 +52,7 @@ def compile_steps(step_fn: StepFn) -> Advance:
 def run(
   state: TrainState,
   advance: Advance,
-  data: Any,
+  feed: Iterator[Any],
   *,
   steps_per_call: int,
   report_every: int,
@@ -67,7 +67,8 @@ def run(
   Args:
     state: given up: its buffers are donated.
     advance: from `compile_steps`.
-    data: what the step picks its batches from, on the device.
+    feed: what each device call reads, on the device: the whole set over and
+      over, or batch after batch.
     steps_per_call: updates per device call, at most.
     report_every: in steps.
     tick: called with the step after each device call; it may raise to stop.
@@ -79,7 +80,7 @@ def run(
     while step < target:
       n = min(steps_per_call, target - step)
       before = totals
-      state, totals = advance(state, totals, data, n)
+      state, totals = advance(state, totals, next(feed), n)
       # One call may wait in the device's queue, not hundreds: a stop should
       # come soon, and so should the first sign of life.
       jax.block_until_ready(before)

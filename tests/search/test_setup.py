@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from nasnet_jax import inputs
+from nasnet_jax import data, inputs
 from nasnet_jax.search import setup
 
 
@@ -48,7 +48,7 @@ def test_train_and_validation_images_are_apart_and_complete(harness):
   images = setup.load_images(harness.tiny_config())
   assert len(images.train.labels) + len(images.valid.labels) == 200
   pixels = np.concatenate([images.train.images, images.valid.images])
-  whole = images.all.train_images
+  whole = data.load(**images.load).train_images
   assert {p.tobytes() for p in pixels} == {p.tobytes() for p in whole}
 
 
