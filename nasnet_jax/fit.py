@@ -429,10 +429,14 @@ def make_evaluate(
 
 def _to_mesh(mesh: jax.sharding.Mesh | None) -> Callable[[np.ndarray], Array]:
   """Puts a host's rows of a batch on its devices."""
-  if mesh is None:
-    return jnp.asarray
-  sharding = jax.sharding.NamedSharding(mesh, _DIVIDED)
+  sharding = _sharding(mesh, _DIVIDED)
   return functools.partial(jax.make_array_from_process_local_data, sharding)
+
+
+def _sharding(mesh: jax.sharding.Mesh | None, spec: PartitionSpec):
+  if mesh is None or mesh.shape["data"] == 1:
+    return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  return jax.sharding.NamedSharding(mesh, spec)
 
 
 def _feed(data: Data, recipe: Recipe, seed: int, steps: range, mesh):
@@ -496,6 +500,8 @@ def fit(
   )
   restored = checkpoint.restore(folder, state) if folder else None
   first, start = restored or (0, state)
+  # Where the step will leave it, or the second call would compile anew.
+  start = jax.device_put(start, _sharding(mesh, _SAME))
   yield Point(first, first / steps, None, None, start)
   feed = _feed(data, recipe, seed, range(first, horizon), mesh)
   with contextlib.closing(feed):

@@ -33,7 +33,13 @@ Row = dict[str, Any]
 _KEY = {"id": 0, "stage": "train"}  # of its lines in `curves.CURVES`
 
 # May differ between two processes of one run: neither changes what comes out.
-MAY_CHANGE = ("log", "data.data_dir", "train.checkpoint_seconds")
+MAY_CHANGE = (
+  "log",
+  "data.data_dir",
+  "data.stream.workers",
+  "data.stream.max_broken",
+  "train.checkpoint_seconds",
+)
 
 
 class Parts(NamedTuple):

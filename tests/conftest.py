@@ -25,7 +25,7 @@ def _set_environment():
   os.environ.setdefault("JAX_PLATFORMS", "cpu")
   # Compiling is most of the tests' time: what took 0.3 s or more is kept.
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
-  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 _set_environment()

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from nasnet_jax import fit, spaces
-from nasnet_jax.data import augment
+from nasnet_jax.data import augment, stream
+from nasnet_jax.data import photographs as sources
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.models import stacked
 from nasnet_jax.training import checkpoint, mesh, stop
@@ -32,6 +33,15 @@ def images():
     rng.integers(0, 100, (30, 6, 6, 1)) + 50 * labels[:, None, None, None]
   )
   return fit.on_device(fit.Images(pixels.astype(np.uint8), labels))
+
+
+@pytest.fixture(scope="module")
+def photographs():
+  """A stream of 24 made-up photographs of 3 classes, at 8x8."""
+  made_up = sources.load(
+    "fake", num_images=24, num_classes=3, width=50, height=50
+  )
+  return stream.Stream(made_up.train, stream.Crops(8), 3)
 
 
 def _train(images, recipe=RECIPE, network=None, **options):
@@ -271,3 +281,16 @@ def test_an_unknown_setting_of_a_recipe_gets_one_clear_line():
     fit.Recipe(optimizer="adam").make_optimizer()
   with pytest.raises(ValueError, match="not one of: cosine, constant, exp"):
     fit.Recipe(schedule="step").make_schedule()
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_step_is_compiled_once(
+  images, photographs, devices, streamed, caplog
+):
+  data = photographs if streamed else images
+  with jax.log_compiles():
+    _train(data, network=_network(), mesh=mesh.make_mesh(1, devices))
+  lines = [r.getMessage() for r in caplog.records]
+  compiled = [line for line in lines if line.startswith("Compiling jit(once)")]
+  assert len(compiled) == 1

@@ -30,12 +30,20 @@ def decode(
   except DataError:
     raise
   except Exception as error:  # Pillow raises a dozen kinds for broken files
-    raise DataError(
-      f"image {name} is broken ({error}): mend it or take it out"
-    ) from error
+    raise broken(name, error) from error
   array = np.asarray(image, np.uint8)
   array = array if array.ndim == 3 else array[..., None]
   return fit(array, image_size) if image_size else array
+
+
+def broken(name, error: Exception) -> DataError:
+  """What to say of an image that Pillow could not read."""
+  from PIL import UnidentifiedImageError
+
+  # Whose own words hold an address, another one every time.
+  unknown = isinstance(error, UnidentifiedImageError)
+  why = "no image format that Pillow knows" if unknown else error
+  return DataError(f"image {name} is broken ({why}): mend it or take it out")
 
 
 def fit(image: np.ndarray, image_size: int) -> np.ndarray:

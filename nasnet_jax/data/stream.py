@@ -141,7 +141,7 @@ def decode(name, content: bytes, crops: Crops, uniform=None) -> np.ndarray:
   except DataError:
     raise
   except Exception as error:  # Pillow raises a dozen kinds for broken files
-    raise DataError(f"image {name} is broken ({error})") from error
+    raise pixels.broken(name, error) from error
 
 
 def _draft(image, box: Box, image_size: int) -> Box:
@@ -367,9 +367,9 @@ class Stream:
       self.broken.add(line)
       if len(self.broken) > self._max_broken:
         raise DataError(
-          f"{line}; {len(self.broken)} file(s) broken,"
-          f" {self._max_broken} allowed: mend them, take them out, or raise"
-          " data.stream.max_broken"
+          f"{line}; or raise data.stream.max_broken, which allows"
+          f" {self._max_broken} such file(s): this is number"
+          f" {len(self.broken)}"
         )
       _log.warning(
         "%s: replaced (%d of %d allowed)",

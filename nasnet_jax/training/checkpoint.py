@@ -3,10 +3,12 @@
 A folder holds one checkpoint per step. Orbax writes it under another name and
 renames it at the end; a checksum inside notices what changed on the disk
 later. Leaves are saved flat, by their path in the tree, so the code may change
-containers, not names.
+containers, not names. Small ones are packed into one array per type: a state
+has thousands, and Orbax takes 3 ms for each.
 """
 
 import errno
+import json
 import logging
 import os
 import pathlib
@@ -19,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 _log = logging.getLogger(__name__)
-_CHECKSUM = "checksum"
+_SMALL = 1 << 20  # bytes
 
 
 class CheckpointError(ValueError):
@@ -46,12 +48,11 @@ def write(path, tree: Any):
     OSError: as `save`.
   """
   path = pathlib.Path(path).absolute()
-  flat = _flatten(tree)
-  flat[_CHECKSUM] = np.array(_checksum(flat), np.int64)
+  packed = _pack(_flatten(tree))
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     with ocp.StandardCheckpointer() as checkpointer:
-      checkpointer.save(path, flat, force=True)
+      checkpointer.save(path, packed, force=True)
   except OSError:
     raise
   except Exception as error:  # TensorStore's own kinds, by their text
@@ -101,22 +102,70 @@ def read(path, template: Any) -> Any:
   wanted = _flatten(template)
   try:
     with ocp.StandardCheckpointer() as checkpointer:
-      saved = dict(checkpointer.metadata(path).item_metadata.items())
-      saved.pop(_CHECKSUM)
-  except Exception as error:
-    raise _damaged(path, error) from error
-  _compare(path, saved, wanted)
-  try:
-    with ocp.StandardCheckpointer() as checkpointer:
-      target = {**wanted, _CHECKSUM: np.zeros((), np.int64)}
-      flat = checkpointer.restore(path, target)
-    checksum = int(flat.pop(_CHECKSUM))
+      saved = checkpointer.metadata(path).item_metadata.tree
+      target = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype), saved
+      )
+      for name, leaf in target["large"].items():
+        if name in wanted and wanted[name].shape == leaf.shape:
+          target["large"][name] = wanted[name]
+      flat, checksum = _unpack(checkpointer.restore(path, target))
   except Exception as error:
     raise _damaged(path, error) from error
   if checksum != _checksum(flat):
     raise _damaged(path, "its checksum differs")
-  leaves = [flat[name] for name in wanted]
+  _compare(path, flat, wanted)
+  leaves = [_place(flat[name], leaf) for name, leaf in wanted.items()]
   return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def _pack(flat: dict[str, Any]) -> dict[str, Any]:
+  """What is saved, as a tree of arrays.
+
+  Returns:
+    {"large": {name: array}; "small": {dtype: all arrays of it, end to end};
+    "index": JSON {dtype: {name: shape}} of the small ones, as bytes;
+    "checksum"}.
+  """
+  large, names = {}, {}
+  for name, leaf in flat.items():
+    here = getattr(leaf, "is_fully_addressable", True)
+    if here and leaf.nbytes <= _SMALL:
+      names.setdefault(str(leaf.dtype), []).append(name)
+    else:
+      large[name] = leaf
+  small, index = {}, {}
+  for dtype, group in names.items():
+    arrays = jax.device_get([flat[name] for name in group])
+    small[dtype] = np.concatenate([np.ravel(array) for array in arrays])
+    index[dtype] = {name: a.shape for name, a in zip(group, arrays)}
+  return {
+    "large": large,
+    "small": small,
+    "index": np.frombuffer(json.dumps(index).encode(), np.uint8),
+    "checksum": np.array(_checksum(flat), np.int64),
+  }
+
+
+def _unpack(packed: dict[str, Any]) -> tuple[dict[str, Any], int]:
+  """(flat, checksum) of what `_pack` gave."""
+  flat = dict(packed["large"])
+  for dtype, shapes in json.loads(packed["index"].tobytes()).items():
+    content = packed["small"][dtype]
+    sizes = [int(np.prod(shape)) for shape in shapes.values()]
+    if sum(sizes) != len(content):
+      raise ValueError("its index is of other arrays")
+    ends = np.cumsum(sizes)
+    for (name, shape), size, end in zip(shapes.items(), sizes, ends):
+      flat[name] = content[end - size : end].reshape(shape)
+  return flat, int(packed["checksum"])
+
+
+def _place(leaf, wanted):
+  """A leaf where the template has it; NumPy stays on the host."""
+  if isinstance(wanted, jax.Array | jax.ShapeDtypeStruct):
+    return jax.device_put(leaf, wanted.sharding)
+  return leaf
 
 
 def steps(folder) -> list[int]:

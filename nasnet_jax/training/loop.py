@@ -74,9 +74,11 @@ def run(
     tick: called with the step after each device call; it may raise to stop.
   """
   step, horizon = int(state.step), int(state.horizon)
+  # Beside the state, or each first call would be another program.
+  empty = jax.device_put(metrics.Totals.empty(), state.step.sharding)
   while step < horizon:
     target = min(horizon, (step // report_every + 1) * report_every)
-    totals = metrics.Totals.empty()
+    totals = empty
     while step < target:
       n = min(steps_per_call, target - step)
       before = totals

@@ -36,7 +36,8 @@ def prepare_host(cpu_devices: int = 1):
   cache = pathlib.Path.home() / ".cache" / "nasnet_jax" / "jax"
   defaults = {
     "JAX_COMPILATION_CACHE_DIR": str(cache),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1",
+    # Initialisers are hundreds of small programs.
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "TF_CPP_MIN_LOG_LEVEL": "2",  # XLA's own notices, not its errors
   }
   for name, value in defaults.items():

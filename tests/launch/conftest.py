@@ -2,8 +2,10 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -33,5 +35,31 @@ def launch(launch_environment):
       timeout=400,
       cwd=ROOT,
     )
+
+  return run
+
+
+@pytest.fixture(scope="session")
+def launch_and_kill(launch_environment):
+  """launch_and_kill(program, folder, *flags): a run that is killed after the
+  first point of its training's curve."""
+
+  def run(program, folder, *flags):
+    command = [
+      sys.executable,
+      f"launch/{program}",
+      f"--workdir={folder}",
+      *map(str, flags),
+    ]
+    process = subprocess.Popen(
+      command, env=launch_environment, stdout=subprocess.DEVNULL, cwd=ROOT
+    )
+    curve, limit = folder / "retrain.jsonl", time.monotonic() + 400
+    while not (curve.exists() and curve.stat().st_size):
+      assert process.poll() is None, "it ended before it could be killed"
+      assert time.monotonic() < limit
+      time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
 
   return run

@@ -2,12 +2,7 @@
 
 import importlib.util
 import json
-import os
 import pathlib
-import signal
-import subprocess
-import sys
-import time
 
 import jax
 import numpy as np
@@ -77,20 +72,10 @@ def test_a_finished_training_is_not_repeated(run, launch):
 
 
 def test_a_killed_training_ends_like_one_that_was_not(
-  run, launch, tmp_path, launch_environment
+  run, launch, launch_and_kill, tmp_path
 ):
   folder = tmp_path / "killed"
-  command = [sys.executable, "launch/main.py", TINY, f"--workdir={folder}"]
-  process = subprocess.Popen(
-    command, env=launch_environment, stdout=subprocess.DEVNULL
-  )
-  curve, limit = folder / "retrain.jsonl", time.monotonic() + 200
-  while not (curve.exists() and curve.stat().st_size):
-    assert process.poll() is None, "it ended before it could be killed"
-    assert time.monotonic() < limit
-    time.sleep(0.02)
-  os.kill(process.pid, signal.SIGKILL)
-  process.wait()
+  launch_and_kill("main.py", folder, TINY)
   done = launch("main.py", TINY, f"--workdir={folder}")
   assert done.returncode == 0, done.stderr
   assert _curve(folder) == _curve(run[0])
