@@ -1,5 +1,6 @@
 """Augmentation on the device, against NumPy and against its promises."""
 
+import colorsys
 import dataclasses
 
 import jax
@@ -242,3 +243,102 @@ def test_senseless_augmentation_is_refused(fields):
 def test_whitening_of_another_number_of_channels_is_refused():
   with pytest.raises(DataError, match="is for 3 channels, images have 1"):
     augment.normalise(images_of((1, 2, 2, 1)), augment.DEFAULTS["cifar10"])
+
+
+# Colours
+
+
+def _colors(n, order, **changes):
+  """ColorDraws that change nothing but what is named."""
+  neutral = {"brightness": 0.0, "hue": 0.0, "contrast": 1.0, "saturation": 1.0}
+  values = {**neutral, **changes}
+  return augment.ColorDraws(
+    order=jnp.int32(order),
+    **{name: jnp.full(n, value) for name, value in values.items()},
+  )
+
+
+def _hsv(image, change):
+  """The image after `change(h, s, v)`, by Python's own colorsys."""
+
+  def pixel(rgb):
+    return colorsys.hsv_to_rgb(*change(*colorsys.rgb_to_hsv(*rgb)))
+
+  return np.apply_along_axis(pixel, -1, image)
+
+
+@pytest.mark.parametrize("order", range(4))
+@pytest.mark.parametrize("turns", [-0.2, 0.07, 0.2])
+def test_hue_is_turned_as_colorsys_does(order, turns):
+  images = np.random.default_rng(0).random((2, 6, 5, 3))
+  images[0, 0, 0] = 0.3, 0.3, 0.3  # grey has no hue
+  images[0, 0, 1] = 0.9, 0.9, 0.1  # two channels alike
+  got = augment.distort_color(jnp.float32(images), _colors(2, order, hue=turns))
+  wanted = _hsv(images, lambda h, s, v: ((h + turns) % 1, s, v))
+  np.testing.assert_allclose(got, wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.9, 1.5])
+def test_saturation_is_changed_as_colorsys_does(factor):
+  images = np.random.default_rng(1).random((2, 6, 5, 3))
+  images[0, 0, 0] = 0.3, 0.3, 0.3
+  images[0, 0, 1] = 0.0, 0.0, 0.0
+  got = augment.distort_color(
+    jnp.float32(images), _colors(2, 0, saturation=factor)
+  )
+  wanted = _hsv(images, lambda h, s, v: (h, min(1, s * factor), v))
+  np.testing.assert_allclose(got, wanted, atol=2e-6)
+
+
+def test_contrast_and_brightness():
+  images = np.random.default_rng(2).random((2, 6, 5, 3))
+  got = augment.distort_color(
+    jnp.float32(images), _colors(2, 0, brightness=0.1, contrast=1.5)
+  )
+  brighter = images + 0.1
+  mean = brighter.mean((1, 2), keepdims=True)
+  wanted = np.clip((brighter - mean) * 1.5 + mean, 0, 1)
+  np.testing.assert_allclose(got, wanted, atol=2e-6)
+
+
+def test_the_order_matters_and_each_is_drawn():
+  images = jnp.float32(np.random.default_rng(3).random((1, 4, 4, 3)))
+  amounts = {"brightness": 0.1, "hue": 0.2, "contrast": 1.4, "saturation": 0.6}
+  results = {
+    np.asarray(
+      augment.distort_color(images, _colors(1, i, **amounts))
+    ).tobytes()
+    for i in range(4)
+  }
+  assert len(results) == 4
+  orders = {
+    int(augment.color_draws(jax.random.key(i), (1, 4, 4, 3)).order)
+    for i in range(40)
+  }
+  assert orders == set(range(4))
+
+
+def test_colors_are_drawn_evenly_and_by_place():
+  draws = augment.color_draws(jax.random.key(0), (4000, 4, 4, 3))
+  for values, low, high in (
+    (draws.brightness, -32 / 255, 32 / 255),
+    (draws.hue, -0.2, 0.2),
+    (draws.contrast, 0.5, 1.5),
+    (draws.saturation, 0.5, 1.5),
+  ):
+    share, _ = np.histogram(values, 4, (low, high))
+    np.testing.assert_allclose(share / 4000, 0.25, atol=0.03)
+  part = augment.color_draws(
+    jax.random.key(0), (2, 4, 4, 3), jnp.array([10, 11])
+  )
+  np.testing.assert_array_equal(part.hue, draws.hue[10:12])
+
+
+def test_colors_change_photographs_before_whitening():
+  images = np.random.default_rng(4).integers(0, 256, (3, 6, 6, 3), np.uint8)
+  rng = jax.random.key(1)
+  aug = augment.Augmentation(color=True, mean=(0.5,), std=(0.5,))
+  got = augment.augment(rng, jnp.asarray(images), aug)
+  color = augment.color_draws(rng, images.shape)
+  wanted = augment.distort_color(jnp.float32(images) / 255, color) * 2 - 1
+  np.testing.assert_allclose(got, wanted, atol=1e-5)
