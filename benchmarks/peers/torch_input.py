@@ -18,6 +18,7 @@ def main():
   parser.add_argument("--folder", required=True)
   parser.add_argument("--workers", type=int, required=True)
   parser.add_argument("--batch", type=int, required=True)
+  parser.add_argument("--warm", type=int, required=True)
   parser.add_argument("--batches", type=int, required=True)
   parser.add_argument("--side", type=int, required=True)
   args = parser.parse_args()
@@ -40,20 +41,20 @@ def main():
     prefetch_factor=2 if args.workers else None,
     persistent_workers=args.workers > 0,
   )
-  # One epoch lets the workers start and the files come into memory.
-  done = sum(len(labels) for _, labels in loader)
-  start = time.perf_counter()
-  done = 0
-  while done < args.batches * args.batch:
-    for _, labels in loader:
-      done += len(labels)
-      if done >= args.batches * args.batch:
+  # The first ones let the workers start and the files come into memory.
+  done, start = 0, None
+  while done < args.warm + args.batches:
+    for _ in loader:
+      done += 1
+      if done == args.warm:
+        start = time.perf_counter()
+      if done == args.warm + args.batches:
         break
   seconds = time.perf_counter() - start
   print(
     json.dumps(
       {
-        "images_per_second": done / seconds,
+        "images_per_second": args.batches * args.batch / seconds,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
       }
