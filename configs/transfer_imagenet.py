@@ -75,7 +75,6 @@ def _make_tiny(config):
   config.train.eval_batch_size = 20
   config.train.checkpoint_seconds = 0.0
   config.data.source = "folder"
-  config.data.options.name = None
   config.data.stream.image_size = 64
   config.data.stream.workers = 2
 
@@ -142,7 +141,7 @@ def _data(image_size: int) -> ml_collections.ConfigDict:
   data.num_valid = 0  # set aside; scored at every point of the curve
   # Of the source; what is None is left to it.
   data.options = ml_collections.ConfigDict()
-  data.options.name = "imagenet2012"
+  data.options.name = placeholder(str)  # of tfds: imagenet2012 if None
   data.options.path = placeholder(str)
   data.options.test_fraction = placeholder(float)
   data.options.note = placeholder(str)

@@ -313,7 +313,7 @@ class TfdsRecords:
 def open_tfds(
   data_dir=None,
   *,
-  name: str = "",
+  name: str = "imagenet2012",
   train_split: str = "train",
   test_split: str = "validation",
   note: str = "",

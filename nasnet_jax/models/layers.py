@@ -30,8 +30,9 @@ class Numerics:
     init: "fan_out" (slim's variance scaling for all its NASNet weights) or
       "fan_in" (He et al. 2015).
     dtype: of the activations; parameters and statistics stay float32.
-    pool_padding: at stride 2, "same" (slim: padding never counts) or "zeros"
-      (Keras's NASNet: zeros stand there and count), for weights from Keras.
+    pool_padding: at stride 2, "same" (slim: padding never counts), "zeros"
+      (Keras's NASNet: zeros stand there and count) or "zeros_avg" (timm's
+      NASNet: only the average counts them), for weights from there.
   """
 
   bn_decay: float = 0.9  # nasnet.py, nasnet_cifar_arg_scope

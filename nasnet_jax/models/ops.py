@@ -133,7 +133,8 @@ class Pool(nn.Module):
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
     num = self.numerics
-    if num.pool_padding == "zeros" and self.stride > 1:
+    with_zeros = {"same": (), "zeros": ("max", "avg"), "zeros_avg": ("avg",)}
+    if self.stride > 1 and self.kind in with_zeros[num.pool_padding]:
       x = kernels.zero_padded_pool(x, self.kind, self.size, self.stride)
     else:
       pool = kernels.max_pool if self.kind == "max" else kernels.avg_pool

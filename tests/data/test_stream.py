@@ -114,7 +114,7 @@ def test_records_can_go_to_another_process(opened):
     ({"source": "flder"}, "did you mean 'folder'"),
     ({"source": "folder", "colour": 1}, "no option 'colour'"),
     ({"source": "folder", "path": "/nowhere"}, "no file or folder /nowhere"),
-    ({"source": "tfds"}, "needs a name"),
+    ({"source": "tfds", "name": ""}, "needs a name"),
   ],
 )
 def test_what_cannot_be_opened_is_said_in_one_line(options, message):
