@@ -272,7 +272,7 @@ def test_freezing_trains_the_classifier_alone(images):
 def test_an_unknown_setting_of_a_recipe_gets_one_clear_line():
   for changes, words in (
     ({"dtype": "float16"}, "neither float32 nor bfloat16"),
-    ({"drop_path_version": "v3"}, "not one of: time, layer, both"),
+    ({"drop_path_version": "v3"}, "not one of: time, layer, both, constant"),
     ({"micro_batches": 3}, "does not divide into 3 micro_batches"),
   ):
     with pytest.raises(ValueError, match=words):

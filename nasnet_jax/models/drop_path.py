@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 Array = jax.Array
 
-VERSIONS = ("time", "layer", "both")
+VERSIONS = ("time", "layer", "both", "constant")
 
 
 class DropPath(NamedTuple):
@@ -38,7 +38,8 @@ def keep_probs(
   Args:
     keep_end: of the last cell at the end of training; 1 drops nothing.
     progress: step / total steps, in [0, 1].
-    version: "time" (slim's v1, the paper's), "layer" (v2), "both" (v3).
+    version: "time" (slim's v1, the paper's), "layer" (v2), "both" (v3);
+      "constant": keep_end from the start and everywhere, plain DropPath.
   """
   keep = jnp.full(num_cells, keep_end, jnp.float32)
   if version in ("layer", "both"):

@@ -241,6 +241,8 @@ def test_keep_probabilities_follow_slims_formulae():
   np.testing.assert_allclose(layer, 1 - 0.02 * np.arange(1, 21), rtol=1e-6)
   time = probs(progress=0.25, version="time")
   np.testing.assert_allclose(time, np.full(20, 0.9), rtol=1e-6)
+  constant = probs(progress=0.25, version="constant")
+  np.testing.assert_allclose(constant, np.full(20, 0.6), rtol=1e-6)
   both = probs(progress=0.25, version="both")
   np.testing.assert_allclose(both, 1 - 0.005 * np.arange(1, 21), rtol=1e-6)
 
