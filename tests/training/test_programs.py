@@ -18,11 +18,18 @@ X = np.arange(4, dtype=np.float32)
 
 @pytest.fixture
 def folder(tmp_path):
-  """An empty cache folder of JAX's."""
-  before = jax.config.jax_compilation_cache_dir
-  jax.config.update("jax_compilation_cache_dir", str(tmp_path / "cache"))
+  """An empty cache folder of JAX's, which keeps no small program itself: what
+  it had read there could not be written again."""
+  settings = {
+    "jax_compilation_cache_dir": str(tmp_path / "cache"),
+    "jax_persistent_cache_min_compile_time_secs": 10.0,
+  }
+  before = {name: jax.config.values[name] for name in settings}
+  for name, value in settings.items():
+    jax.config.update(name, value)
   yield tmp_path / "cache"
-  jax.config.update("jax_compilation_cache_dir", before)
+  for name, value in before.items():
+    jax.config.update(name, value)
 
 
 def _plus(number, about="", asked=None):
