@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasnet_jax.controllers import base, ppo, random_search
+from nasnet_jax.controllers import base, ppo
 
 CHOICES = (2, 3, 1, 4)
 CLIP, ENTROPY = 0.2, 0.01
@@ -344,54 +344,3 @@ def test_normalised_advantages_forget_the_rewards_scale():
     one, other = learn(normalise, 1), learn(normalise, 4)
     same = all(np.allclose(a, b, atol=2e-5) for a, b in zip(one, other))
     assert same == normalise
-
-
-# 12 decisions that matter alone and with their neighbour.
-STRUCTURED = (2, 2, 5, 5, 3, 3, 5, 5, 4, 4, 5, 5)
-
-
-def landscape(seed):
-  """A function of int[n, 12] with mean 0.9 and deviation of about 0.01."""
-  random = np.random.default_rng(seed)
-  alone = [random.normal(size=c) for c in STRUCTURED]
-  pairs = [random.normal(size=p) for p in itertools.pairwise(STRUCTURED)]
-
-  def reward(decisions):
-    columns = decisions.T
-    value = sum(a[d] for a, d in zip(alone, columns))
-    value = value + sum(
-      p[d] for p, d in zip(pairs, itertools.pairwise(columns))
-    )
-    return (0.9 + 0.01 * value / np.sqrt(24)).astype(np.float32)
-
-  return reward
-
-
-def search(controller, seed, rounds=15):
-  """f32[rounds * 20], the rewards in order."""
-  reward, state, found = landscape(seed), controller.init(key(seed)), []
-  for i in range(rounds):
-    rng = jax.random.fold_in(key(seed), i)
-    proposals, state = controller.ask(state, rng, 20)
-    found.append(reward(proposals.decisions))
-    status = np.zeros(20, np.int32)
-    state = controller.tell(state, proposals, found[-1], status)
-  return np.concatenate(found)
-
-
-@pytest.mark.parametrize(
-  "options",
-  [
-    {},  # the paper's learning rate, 3.5e-4
-    {"learning_rate": 3e-3, "epochs": 4},  # for small budgets: half the time
-  ],
-)
-def test_ppo_beats_random_search_over_ten_seeds(options):
-  seeds = range(10)
-  controller = ppo.ppo(STRUCTURED, **options)
-  control = random_search.random_search(STRUCTURED)
-  ours = np.array([search(controller, seed) for seed in seeds])
-  theirs = np.array([search(control, seed) for seed in seeds])
-  late, late_control = ours[:, -60:].mean(1), theirs[:, -60:].mean(1)
-  assert (late > late_control + 0.01).all()  # a deviation of the landscape
-  assert (ours.max(1) > theirs.max(1)).sum() >= 9
