@@ -3,13 +3,14 @@
 import difflib
 import inspect
 
-from nasnet_jax.controllers import base, ppo, random_search
+from nasnet_jax.controllers import base, ppo, random_search, reinforce
 from nasnet_jax.spaces.base import SearchSpace
 
 # name -> factory(space, **options) -> Controller
 CONTROLLERS = {
   "ppo": ppo.ppo,
   "random_search": random_search.random_search,
+  "reinforce": reinforce.reinforce,
 }
 
 

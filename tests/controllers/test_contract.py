@@ -52,12 +52,17 @@ CASES = {
   "random_search, unique": Case(
     "random_search", {"unique": True}, ends="decisions", searches=()
   ),
+  "reinforce": Case(
+    "reinforce",
+    {"hidden": 8},
+    searches=({"learning_rate": 0.02},),  # the paper's is for 12,800 children
+  ),
 }
 
 # Modules of nasnet_jax.controllers that are no strategies.
-NO_STRATEGIES = {"__init__", "base", "journal"}
+NO_STRATEGIES = {"__init__", "base", "journal", "policy"}
 
-# PPO compiles per space (seconds), so the tests share a few.
+# Policies compile per space (seconds), so the tests share a few.
 MIXED = (2, 3, 1, 4, 13, 2)
 TINY = (2, 1, 3)
 CELLS = spaces.get(
