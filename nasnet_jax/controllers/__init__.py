@@ -3,11 +3,18 @@
 import difflib
 import inspect
 
-from nasnet_jax.controllers import base, ppo, random_search, reinforce
+from nasnet_jax.controllers import (
+  base,
+  evolution,
+  ppo,
+  random_search,
+  reinforce,
+)
 from nasnet_jax.spaces.base import SearchSpace
 
 # name -> factory(space, **options) -> Controller
 CONTROLLERS = {
+  "evolution": evolution.evolution,
   "ppo": ppo.ppo,
   "random_search": random_search.random_search,
   "reinforce": reinforce.reinforce,

@@ -39,7 +39,14 @@ class Case(NamedTuple):
   searches: tuple[dict[str, Any], ...] = ({},)
 
 
+EVOLUTION = {"population": 20, "sample": 5}
 CASES = {
+  "evolution": Case("evolution", EVOLUTION, searches=(EVOLUTION,)),
+  "evolution, non-ageing": Case(
+    "evolution",
+    {**EVOLUTION, "ageing": False},
+    searches=({**EVOLUTION, "ageing": False},),
+  ),
   "ppo": Case(
     "ppo",
     {"hidden": 8, "epochs": 2},
