@@ -1,6 +1,7 @@
 """Local search: every step that it takes, checked against the rules."""
 
 import dataclasses
+import sys
 
 import jax
 import numpy as np
@@ -141,6 +142,35 @@ def test_only_what_is_remembered_is_not_proposed_again():
   assert len(set(found)) == size
   for i in range(300 - 6):
     assert len(set(found[i : i + 6])) == 6
+
+
+def test_an_answer_for_what_is_forgotten_changes_nothing():
+  controller = local_search(CHOICES, first_improvement=True, memory=11)
+  _, state = run(controller, 1)
+  proposals, state = controller.ask(state, key(1), 4)
+  _, state = run(controller, 11, state=state, first=10)
+  told = controller.tell(
+    state, proposals, np.full(4, 9, np.float32), np.zeros(4, np.int32)
+  )
+  assert (told.rewards == state.rewards).all()
+  assert (told.status == state.status).all()
+
+
+def test_what_random_draws_miss_of_a_small_space_is_found(monkeypatch):
+  module = sys.modules[local_search.__module__]
+  monkeypatch.setattr(module, "DRAWN", 1)
+  monkeypatch.setattr(module, "TRIES", 1)
+  # Equal rewards: every neighbourhood is the end of a climb.
+  controller = local_search((5, 1, 7))
+  state, seen = controller.init(key(0)), 0
+  for i in range(200):
+    proposals, state = controller.ask(state, key(i), 3)
+    m = len(proposals)
+    state = controller.tell(
+      state, proposals, np.zeros(m, np.float32), np.zeros(m, np.int32)
+    )
+    seen += m
+  assert seen == 35
 
 
 def test_it_waits_for_the_last_neighbour_and_goes_on_after_it():
