@@ -105,6 +105,13 @@ def test_a_folder_without_a_result_has_no_winner(tmp_path):
     search.load_winner(tmp_path)
 
 
+def test_a_result_that_was_cut_is_named(digits, tmp_path):
+  content = (digits[0] / "result.json").read_text()
+  (tmp_path / "result.json").write_text(content[: len(content) // 2])
+  with pytest.raises(workdir.WorkdirError, match=r"result\.json is no JSON"):
+    search.load_winner(tmp_path)
+
+
 @pytest.mark.parametrize(
   ("config", "overrides"),
   [
