@@ -464,16 +464,19 @@ def _stacked_shapes(tree, *sizes):
 
 
 @pytest.mark.smoke
-def test_exactly_one_branch_runs_also_under_vmap_of_vmap():
-  space = spaces.get("nasnet", num_blocks=2, operations=SMALL_OPERATIONS)
-  network = pop.make_network(CONFIG, space.operations, 2, IMAGE)
+@pytest.mark.parametrize("concat", [False, True])
+def test_exactly_one_branch_runs_also_under_vmap_of_vmap(concat):
+  network = pop.make_network(
+    CONFIG, SMALL_OPERATIONS, 2, IMAGE, concat_combiner=concat
+  )
   genotype = network.genotype_shapes
   variables = jax.eval_shape(network.init, jax.random.key(0), genotype)
   one = _loss(network)
   alone = _switches(one, *variables, genotype)
   # One switch forward and one backward per cell. The first cell and the
   # reduction read two kinds of states: 2 * 3 operations and "left out".
-  assert alone == {7: 4, 4: 2}
+  combiners = {2: 6} if concat else {}  # one each way in three cells
+  assert alone == {7: 4, 4: 2, **combiners}
   children = jax.vmap(one)
   args = _stacked_shapes((*variables, genotype), 5)
   assert _switches(children, *args) == alone
