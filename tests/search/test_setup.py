@@ -32,6 +32,13 @@ def test_the_cifar_config_is_the_papers(harness):
   assert config.search.children == 20_000
   assert (config.network.num_cells, config.network.features) == (2, 32)
   assert (config.child.epochs, config.data.num_valid) == (20, 5000)
+  assert config.search.controller_options.ppo.to_dict() == {
+    "learning_rate": 3.5e-4,
+    "batch_size": 20,
+    "entropy_weight": 1e-5,
+    "baseline_decay": 0.95,
+    "normalise": False,
+  }
 
 
 def test_what_a_config_leaves_open_is_the_sources_augmentation(harness):
