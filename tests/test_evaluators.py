@@ -161,7 +161,7 @@ def test_any_number_of_devices_gives_the_same_bits(arch, alone, eight_devices):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "data"), [(2, 1), (1, 2)])
-def test_so_it_does_with_wider_vmaps_and_shared_batches(width, data):
+def test_devices_change_no_bits_of_wider_vmaps_and_shared_batches(width, data):
   options = {"width": width, "bn_axis": "data" if data > 1 else None}
   one, four = (
     _train(_evaluator(arch, data, **options), CHILDREN, SEEDS, TEN)
