@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasnet_jax import __version__, fit, inputs, spaces, zoo
 from nasnet_jax import data as image_sources
-from nasnet_jax import fit, inputs, spaces, zoo
 from nasnet_jax.data import augment
 from nasnet_jax.models import stacked
 from nasnet_jax.models.layers import Numerics
@@ -61,6 +61,68 @@ def load(run_dir) -> Trained:
   template = _template(network, result["data"]["image_shape"])
   variables = checkpoint.read(folder / WEIGHTS, template)
   return Trained(network, variables, aug, result)
+
+
+def save(
+  run_dir,
+  name: str,
+  network: stacked.StackedNetwork,
+  variables: dict[str, Any],
+  *,
+  class_names=None,
+  augmentation: augment.Augmentation = augment.PHOTOGRAPHS,
+):
+  """A folder like a finished run's, of weights that were trained elsewhere.
+
+  `load` reads it and fine-tuning starts from it. There is no test in it.
+
+  Args:
+    run_dir: the folder; made if it is not there.
+    name: key of `zoo.NETWORKS`, for the cells and the side of images.
+    network, variables: as a reader of `export` gives them.
+    class_names: in the order of the logits; None: their numbers.
+    augmentation: how images are whitened; the default takes pixels to -1..1.
+
+  Raises:
+    ValueError: one line: the cells are not those of `name`, names and classes
+      differ in number, or the folder has a run.
+    CheckpointError: listing variables that are not the network's.
+  """
+  folder = pathlib.Path(run_dir)
+  entry, config = zoo.network(name), network.config
+  space, genotype = find_cells(entry.cells)
+  if network.cells != stacked.as_cells(space, genotype):
+    raise ValueError(f"the network's cells are not those of {name}")
+  if class_names is None:
+    class_names = [str(i) for i in range(config.num_classes)]
+  if len(class_names) != config.num_classes:
+    raise ValueError(
+      f"{len(class_names)} class_names are given for a network of"
+      f" {config.num_classes} classes"
+    )
+  if (folder / RESULT).exists():
+    raise ValueError(f"{folder} has a run already: take another folder")
+  image_shape = (entry.side, entry.side, 3)
+  checkpoint.compare("weights", variables, _template(network, image_shape))
+  checkpoint.write(folder / WEIGHTS, variables)
+  result = {
+    "version": __version__,
+    "job": "import",
+    "space": space.name,
+    "space_options": {
+      "num_blocks": space.num_blocks,
+      "operations": list(space.operations),
+    },
+    "winner": {"genotype": space.to_json(genotype)},
+    "network": describe_network(config),
+    "augmentation": dataclasses.asdict(augmentation),
+    "data": {
+      "name": name,
+      "classes": list(class_names),
+      "image_shape": list(image_shape),
+    },
+  }
+  workdir.write_json(folder / RESULT, result)
 
 
 def read_result(folder) -> dict[str, Any]:
@@ -145,6 +207,10 @@ def test_images(result: dict[str, Any], data_dir=None) -> fit.Data:
   Raises:
     DataError: if it cannot be read, or has changed since.
   """
+  if "load" not in result["data"]:
+    raise image_sources.DataError(
+      "the network was trained elsewhere, so it has no test set of its own"
+    )
   arguments = dict(result["data"]["load"])
   if data_dir is not None:
     arguments["data_dir"] = str(data_dir)
