@@ -22,6 +22,7 @@ from nasnet_jax.data import augment, batches, stream
 from nasnet_jax.models import drop_path, layers, stacked
 from nasnet_jax.training import (
   checkpoint,
+  checks,
   loop,
   losses,
   metrics,
@@ -99,11 +100,14 @@ class Recipe:
   def __post_init__(self):
     if self.dtype not in ("float32", "bfloat16"):
       raise ValueError(f"dtype {self.dtype!r} is neither float32 nor bfloat16")
-    if self.drop_path_version not in drop_path.VERSIONS:
+    checks.at_least_one(
+      self, "epochs", "batch_size", "steps_per_call", "eval_batch_size"
+    )
+    if not 0 <= self.label_smoothing < 1:
       raise ValueError(
-        f"drop_path_version {self.drop_path_version!r} is not one of:"
-        f" {', '.join(drop_path.VERSIONS)}"
+        f"label_smoothing is {self.label_smoothing}: give 0 or more, below 1"
       )
+    drop_path.check(self.drop_path_keep, self.drop_path_version)
     if self.micro_batches < 1 or self.batch_size % self.micro_batches:
       raise ValueError(
         f"a batch of {self.batch_size} does not divide into"

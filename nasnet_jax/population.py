@@ -24,7 +24,7 @@ from nasnet_jax.models import any_cell, kernels, mixed, stacked
 from nasnet_jax.models import drop_path as dp
 from nasnet_jax.models.any_cell import Genes, Output
 from nasnet_jax.spaces.genotype import CONCAT, Genotype
-from nasnet_jax.training import losses, optimizers, schedules
+from nasnet_jax.training import checks, losses, optimizers, schedules
 from nasnet_jax.training.state import TrainState
 from nasnet_jax.training.step import train_step
 
@@ -63,6 +63,12 @@ class Recipe:
   width: int = 1
   steps_per_call: int = 1
   eval_batch_size: int = 500
+
+  def __post_init__(self):
+    checks.at_least_one(
+      self, "epochs", "batch_size", "width", "steps_per_call", "eval_batch_size"
+    )
+    dp.check(self.drop_path_keep, self.drop_path_version)
 
 
 class Network(NamedTuple):
@@ -263,7 +269,9 @@ class _Child:
     self.tx = optimizers.momentum_sgd(
       recipe.momentum, recipe.weight_decay, recipe.clip_norm
     )
-    self.schedule = schedules.SCHEDULES[recipe.schedule](recipe.learning_rate)
+    self.schedule = schedules.make(
+      recipe.schedule, recipe.learning_rate, recipe.epochs
+    )
     self.evaluation_order = batches.evaluation_order(
       num_valid, recipe.eval_batch_size
     )

@@ -126,14 +126,14 @@ def save(
 
 
 def read_result(folder) -> dict[str, Any]:
-  """result.json; WorkdirError if there is none."""
+  """result.json; WorkdirError if there is none, or it is damaged."""
   path = pathlib.Path(folder) / RESULT
   if not path.exists():
     raise workdir.WorkdirError(
       f"{path} is not there: the run has not finished; the command that"
       " started it goes on with it"
     )
-  return json.loads(path.read_text())
+  return workdir.read_json(path)
 
 
 def build(result: dict[str, Any]) -> stacked.StackedNetwork:

@@ -159,6 +159,17 @@ def test_any_number_of_devices_gives_the_same_bits(arch, alone, eight_devices):
   _assert_same_bits(_train(evaluator, CHILDREN, SEEDS, TEN), alone)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "data"), [(2, 1), (1, 2)])
+def test_so_it_does_with_wider_vmaps_and_shared_batches(width, data):
+  options = {"width": width, "bn_axis": "data" if data > 1 else None}
+  one, four = (
+    _train(_evaluator(arch, data, **options), CHILDREN, SEEDS, TEN)
+    for arch in (1, 4)
+  )
+  _assert_same_bits(four, one)
+
+
 def test_equal_children_are_equal_wherever_they_sit(alone, eight_devices):
   same = np.repeat(CHILDREN[2:3], 8, 0)
   made = _train(eight_devices, same, np.repeat(SEEDS[2:3], 8), TEN)

@@ -43,6 +43,17 @@ class Numerics:
   dtype: Any = jnp.float32
   pool_padding: str = "same"
 
+  def __post_init__(self):
+    for field, options in (
+      ("init", ("fan_out", "fan_in")),
+      ("pool_padding", ("same", "zeros", "zeros_avg")),
+    ):
+      if getattr(self, field) not in options:
+        raise ValueError(
+          f"{field} is {getattr(self, field)!r}, not one of:"
+          f" {', '.join(options)}"
+        )
+
 
 # slim, nasnet.py, nasnet_mobile_arg_scope and nasnet_large_arg_scope.
 IMAGENET = Numerics(bn_decay=0.9997, bn_epsilon=1e-3)

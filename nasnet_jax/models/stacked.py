@@ -75,6 +75,20 @@ class NetworkConfig:
           f"network.{field} is {getattr(self, field)!r}, not one of:"
           f" {', '.join(options)}"
         )
+    for field, least in (
+      ("num_cells", 1),
+      ("features", 1),
+      ("stem_multiplier", 1),
+      ("num_reductions", 0),
+    ):
+      if getattr(self, field) < least:
+        raise ValueError(
+          f"network.{field} is {getattr(self, field)}: give {least} or more"
+        )
+    if not 0 <= self.dropout < 1:
+      raise ValueError(
+        f"network.dropout is {self.dropout}: give 0 or more, below 1"
+      )
     if self.stem == "imagenet" and self.features < 4:
       raise ValueError(
         f"network.features is {self.features}: the ImageNet stem's cells have"

@@ -22,6 +22,7 @@ from nasnet_jax import (
 )
 from nasnet_jax.controllers import base
 from nasnet_jax.evaluators import Evaluator
+from nasnet_jax.models import stacked
 from nasnet_jax.search import final, rounds, setup
 from nasnet_jax.search.console import Console
 from nasnet_jax.training import checkpoint, stop, workdir
@@ -98,6 +99,7 @@ def _prepare(config, make_evaluator) -> Parts:
   images = setup.load_images(config)
   aug = inputs.get_augmentation(config.data, images)
   final_settings = setup.final_settings(config, images.num_classes, aug)
+  stacked.check_side(final_settings.network, images.image_shape[:2])
   shown = images
   if config.search.shuffle_labels:
     shown = inputs.shuffled_labels(images, settings.seed)

@@ -13,12 +13,20 @@ MAY_CHANGE = ("log", "mesh.arch", "data.data_dir", "final.checkpoint_seconds")
 
 def get_space(config):
   """The space; ValueError for an unknown name or operation."""
+  fields = config.space
+  if fields.num_blocks < 1:
+    raise ValueError(f"space.num_blocks is {fields.num_blocks}: give 1 or more")
   return spaces.get(**config.space.to_dict())
 
 
 def load_images(config) -> inputs.Splits:
   """The images, divided, with enough of them for every batch."""
   sizes = (config.child.batch_size, config.final.batch_size)
+  if config.data.num_valid < 1:
+    raise ValueError(
+      f"data.num_valid is {config.data.num_valid}: rewards take validation"
+      " images, so give 1 or more"
+    )
   return inputs.load_images(config.data, sizes)
 
 
@@ -67,6 +75,8 @@ def round_settings(config) -> rounds.Settings:
     raise ValueError(
       "search.children and search.children_per_round must be 1 or more"
     )
+  if search.seed < 0:
+    raise ValueError(f"search.seed is {search.seed}: give 0 or more")
   return rounds.Settings(
     search.children, search.children_per_round, search.seed
   )
@@ -80,10 +90,12 @@ def final_settings(config, num_classes: int, aug) -> final.Settings:
       "final.top_k, final.rank_epochs and final.epochs must be 1 or more"
     )
   shared = inputs.recipe_fields(fields)
+  recipe = fit.Recipe(epochs=fields.epochs, **shared)
+  recipe.make_schedule()  # a misspelt one is told now, not after the search
   return final.Settings(
     top_k=fields.top_k,
     rank=fit.Recipe(epochs=fields.rank_epochs, **shared),
-    final=fit.Recipe(epochs=fields.epochs, **shared),
+    final=recipe,
     network=inputs.get_network(fields.network, num_classes),
     augmentation=aug,
     seed=config.search.seed,

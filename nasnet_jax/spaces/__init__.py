@@ -1,6 +1,7 @@
 """Search spaces by name. NumPy only: nothing here imports JAX."""
 
 import dataclasses
+import difflib
 from collections.abc import Sequence
 
 from nasnet_jax.spaces.amoebanet import AMOEBANET, AMOEBANET_RELEASED
@@ -25,18 +26,31 @@ def get(
     min_blocks: see `cells.CellSpace`.
 
   Raises:
-    ValueError: for an unknown name or operation.
+    ValueError: for an unknown name or operation, naming the nearest, or an
+      operation that is there twice.
   """
   if name not in SPACES:
-    raise ValueError(f"space {name!r} is not one of: {', '.join(SPACES)}")
+    raise ValueError(f"space {name!r} is not one of: {_listed(name, SPACES)}")
   space = SPACES[name]
   if num_blocks:
     space = dataclasses.replace(space, num_blocks=num_blocks)
   if operations:
     unknown = [op for op in operations if op not in space.operations]
     if unknown:
-      raise ValueError(f"operation {unknown[0]!r} is not in space {name!r}")
+      raise ValueError(
+        f"operation {unknown[0]!r} is not in space {name!r}, which has:"
+        f" {_listed(unknown[0], space.operations)}"
+      )
+    if len(set(operations)) < len(operations):
+      raise ValueError(f"an operation is there twice: {', '.join(operations)}")
     space = dataclasses.replace(space, operations=tuple(operations))
   if min_blocks:
     space = dataclasses.replace(space, min_blocks=min_blocks)
   return space
+
+
+def _listed(name: str, known) -> str:
+  """All that is known, and the nearest to a misspelt name."""
+  nearest = difflib.get_close_matches(name, known, 1)
+  hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+  return ", ".join(known) + hint

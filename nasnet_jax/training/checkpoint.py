@@ -95,10 +95,12 @@ def read(path, template: Any) -> Any:
   """One checkpoint as a tree like the template.
 
   Raises:
-    DamagedError: if it is not whole.
+    DamagedError: if it is not whole, or not there.
     CheckpointError: listing missing and unexpected names, or other shapes.
   """
   path = pathlib.Path(path).absolute()
+  if not path.is_dir():
+    raise DamagedError(f"checkpoint {path} is not there")
   wanted = _flatten(template)
   try:
     with ocp.StandardCheckpointer() as checkpointer:

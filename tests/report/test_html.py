@@ -79,6 +79,12 @@ def test_the_report_says_what_won_and_how_well(make_run):
     "network = load('here')",
     "python launch/main.py --config=configs/search_digits.py",
     "8x8 <images>",
+    "Reward by child",
+    "Operations the controller chose",
+    "Best children, retrained for longer",
+    "90.00%",  # validation accuracy
+    "Training of children",
+    "12 s",  # the whole job
     "Normal cell",
     "Reduction cell",
     "separable convolution",

@@ -4,7 +4,8 @@
 
 Children are not trained: their rewards are a function of decisions and seed.
 The final stage is real. A fault is "name:n": SIGKILL at the n-th event of that
-name, where writes are half done; or "after:seconds".
+name, where writes are half done; "SIGINT:n" and "SIGTERM:n", this signal at the
+n-th look at training children; or "after:seconds".
 """
 
 import importlib.util
@@ -111,15 +112,13 @@ def plant(fault: str):
   elif name == "journal":
     _plant_half_event(journal, n)
   elif name == "save":
-    # Orbax writes in threads of its own; 30 ms later it is in the middle.
-    start = threading.Timer(0.03, kill).start
-    before(checkpoint.ocp.StandardCheckpointer, "save", at(n, start))
+    _plant_half_save(checkpoint.ocp.StandardCheckpointer, n)
   elif name == "train":
     before(console.Console, "in_round", at(n, kill))
   elif name == "fit":
     before(console.Console, "in_fit", at(n, kill))
-  elif name == "sigterm":
-    stop = at(n, lambda: os.kill(os.getpid(), signal.SIGTERM))
+  elif name.startswith("SIG"):
+    stop = at(n, lambda: os.kill(os.getpid(), signal.Signals[name]))
     before(console.Console, "in_round", stop)
   elif name == "result":
     original = workdir.write_json
@@ -144,6 +143,25 @@ def _plant_half_write(workdir, file_name: str, n: int):
       kill()
 
   workdir.append_lines = append
+
+
+def _plant_half_save(checkpointer, n: int):
+  original, count = checkpointer.save, [0]
+
+  def save(self, directory, *args, **kwargs):
+    if _is_due(count, n):
+      path = pathlib.Path(directory)
+      threading.Thread(target=_kill_amid, args=(path,), daemon=True).start()
+    return original(self, directory, *args, **kwargs)
+
+  checkpointer.save = save
+
+
+def _kill_amid(path: pathlib.Path):
+  """SIGKILL once Orbax has a first file of it, under its temporary name."""
+  while not any(path.parent.glob(f"{path.name}.*tmp/*")):
+    time.sleep(0.001)
+  kill()
 
 
 def _is_due(count: list[int], n: int) -> bool:

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from nasnet_jax import controllers, data, inputs
+from nasnet_jax import controllers, data, inputs, search
 from nasnet_jax.search import setup
 
 
@@ -60,6 +60,54 @@ def test_train_and_validation_images_are_apart_and_complete(harness):
   pixels = np.concatenate([images.train.images, images.valid.images])
   whole = data.load(**images.load).train_images
   assert {p.tobytes() for p in pixels} == {p.tobytes() for p in whole}
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "words"),
+  [
+    ("space.name", "nasnt", "did you mean 'nasnet'"),
+    ("space.num_blocks", 0, "space.num_blocks is 0: give 1 or more"),
+    ("space.operations", ("identiti",), "did you mean 'identity'"),
+    ("space.operations", ("identity",) * 2, "an operation is there twice"),
+    ("network.num_cells", 0, "network.num_cells is 0: give 1 or more"),
+    ("network.features", -3, "network.features is -3: give 1 or more"),
+    ("network.stem_multiplier", 0, "network.stem_multiplier is 0"),
+    ("network.num_reductions", -1, "network.num_reductions is -1"),
+    ("network.num_reductions", 5, "too small for 5 reductions"),
+    ("child.epochs", 0, "epochs is 0: give 1 or more"),
+    ("child.width", 0, "width is 0: give 1 or more"),
+    ("child.steps_per_call", 0, "steps_per_call is 0: give 1 or more"),
+    ("child.batch_size", 0, "batch_size is 0: give 1 or more"),
+    ("child.eval_batch_size", 0, "eval_batch_size is 0: give 1 or more"),
+    ("child.schedule", "cosin", "'cosin' is not one of: cosine"),
+    ("child.init", "fanin", "init is 'fanin', not one of: fan_out, fan_in"),
+    ("child.drop_path_keep", 0.0, "give a number above 0, 1 at most"),
+    ("child.drop_path_version", "v3", "'v3' is not one of: time, layer"),
+    ("data.num_valid", 0, "rewards take validation images"),
+    ("data.seed", -1, "the seed of the images is -1: give 0 or more"),
+    ("search.seed", -1, "search.seed is -1: give 0 or more"),
+    ("search.controller", "pop", "did you mean 'ppo'"),
+    ("final.top_k", 0, "must be 1 or more"),
+    # These used to be found out after all children were trained.
+    ("final.schedule", "cosin", "'cosin' is not one of: cosine"),
+    ("final.network.num_reductions", 9, "too small for 9 reductions"),
+    ("final.network.features", 0, "network.features is 0: give 1 or more"),
+    ("final.network.init", "fan", "init is 'fan', not one of"),
+    ("final.network.dropout", 1.5, "give 0 or more, below 1"),
+    ("final.label_smoothing", 2.0, "give 0 or more, below 1"),
+    ("final.steps_per_call", 0, "steps_per_call is 0: give 1 or more"),
+    ("mesh.arch", 3, "must divide 8"),
+  ],
+)
+def test_what_makes_no_search_gets_one_clear_line_before_it_starts(
+  harness, tmp_path, field, value, words
+):
+  config = harness.load_config("search_digits", "tiny")
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(ValueError, match=words) as error:
+    search.run(config, tmp_path)
+  assert "\n" not in str(error.value)
+  assert not (tmp_path / "config.json").exists()
 
 
 def test_the_other_controller_reads_its_own_options(harness):
