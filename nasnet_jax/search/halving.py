@@ -39,8 +39,8 @@ def check(settings: Settings) -> Settings:
   """The settings; ValueError, one line, for such as make no halving."""
   if settings.eta and settings.eta < 2:
     raise ValueError(
-      f"search.halving.eta is {settings.eta}: give 2 or more (Li et al. take 4,"
-      " Jamieson and Talwalkar 3 or 4), or 0 to train every child to its end"
+      f"search.halving.eta is {settings.eta}: give 2 or more (3 or 4"
+      " are usual), or 0 to train every child to its end"
     )
   if settings.eta and not settings.min_epochs > 0:
     raise ValueError(

@@ -86,10 +86,9 @@ def restore(
     if last is not None and step > last:
       continue
     path = pathlib.Path(folder) / str(step)
+    wanted = template(step) if callable(template) else template
     try:
-      return step, read(
-        path, template(step) if callable(template) else template
-      )
+      return step, read(path, wanted)
     except DamagedError as error:
       _log.warning("%s; taking the one before, if there is one", error)
   return None
