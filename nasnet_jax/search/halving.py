@@ -105,8 +105,9 @@ class Halving:
 
 
 def was_stopped(row: Row) -> bool:
-  """Whether a child of the history was stopped before its end."""
-  return row["steps"] < row.get("horizon", 0)
+  """Whether a child of the history was stopped before its end, and not for
+  want of a finite loss."""
+  return row["status"] == "ok" and row["steps"] < row.get("horizon", 0)
 
 
 class Spent(NamedTuple):
@@ -130,12 +131,11 @@ def spent(rows: Iterable[Row], epochs: float) -> Spent:
   """Sums up a history; epochs: those of a budget of 1."""
   total = Spent(0, 0.0, 0.0, 0.0, 0.0)
   for row in rows:
-    stopped = was_stopped(row) and row["status"] == "ok"
     made = row["steps"] / row["horizon"] if row.get("horizon") else 1.0
     whole = row["budget"] * epochs
     saved = 1 - made
     mine = Spent(
-      int(stopped),
+      int(was_stopped(row)),
       made * whole,
       saved * whole,
       row["seconds"],

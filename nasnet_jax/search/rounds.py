@@ -21,8 +21,8 @@ import numpy as np
 from nasnet_jax.controllers import base, journal
 from nasnet_jax.evaluators import Evaluator, Outcome, Progress, drain
 from nasnet_jax.rewards import ACCURACY, Reward
-from nasnet_jax.search import halving
-from nasnet_jax.search.halving import Halving
+from nasnet_jax.search.halving import OFF, Halving
+from nasnet_jax.search.halving import Settings as HalvingSettings
 from nasnet_jax.training import checkpoint, workdir
 
 _log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Settings(NamedTuple):
   children_per_round: int
   seed: int
   reward: Reward = ACCURACY
-  halving: halving.Settings = halving.OFF
+  halving: HalvingSettings = OFF
   asynchronous: bool = False
 
 
