@@ -98,8 +98,8 @@ def test_figures_lie_beside_the_report_as_svg_and_png(make_run):
     "operations",
     "retrain",
     "reward",
-    "reward_macs",
-    "reward_params",
+    "accuracy_macs",
+    "accuracy_params",
   }
   assert names == {f"{s}.{e}" for s in stems for e in ("svg", "png")}
   for path in (folder / "figures").glob("*.svg"):
