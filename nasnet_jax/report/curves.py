@@ -26,7 +26,7 @@ def _legend(axes) -> None:
   """Above the chart, where it hides no point, over the figure's width."""
   axes.figure.legend(
     loc="outside upper left",
-    ncols=4,
+    ncols=5,
     borderpad=0,
     handlelength=1.1,
     handletextpad=0.5,
@@ -221,10 +221,10 @@ def tradeoff_figure(
   ended = known & ~history.stopped
   with style.style():
     figure, (axes,) = _axes()
-    if (known & history.stopped).any():
-      early = known & history.stopped
-      _stopped(axes, value[early] / scale, accuracy[early])
     _points(axes, value[ended] / scale, accuracy[ended])
+    early = known & history.stopped
+    if early.any():
+      _stopped(axes, value[early] / scale, accuracy[early])
     axes.step(
       value[best] / scale,
       accuracy[best],

@@ -473,7 +473,7 @@ def _front_table(history: runs.History) -> str:
       "child",
       "accuracy",
       *(curves.COSTS[cost] for cost in fronts),
-      "no other has more accuracy for as few",
+      "on the front of",
     )
   )
   return (
