@@ -15,6 +15,7 @@ from nasnet_jax import counting, curves, fit
 from nasnet_jax.curves import Watch
 from nasnet_jax.data import augment
 from nasnet_jax.models import stacked
+from nasnet_jax.search.halving import was_stopped
 from nasnet_jax.search.rounds import child_seed
 from nasnet_jax.training import workdir
 
@@ -50,9 +51,11 @@ def top_children(rows: list[Row], space, k: int) -> list[Row]:
   """The k rows of best reward, one for each set of equal cells.
 
   Of equal rewards the earlier child counts; of equal cells the one with the
-  better reward.
+  better reward. Children that were stopped early count only if no other one
+  succeeded: their rewards are of shorter trainings.
   """
   ok = [row for row in rows if row["status"] == "ok"]
+  ok = [row for row in ok if not was_stopped(row)] or ok
   chosen: dict[str, Row] = {}
   for row in sorted(ok, key=lambda row: (-row["reward"], row["id"])):
     if len(chosen) == k:

@@ -23,7 +23,7 @@ from nasnet_jax import (
 from nasnet_jax.controllers import base
 from nasnet_jax.evaluators import Evaluator
 from nasnet_jax.models import stacked
-from nasnet_jax.search import final, rounds, setup
+from nasnet_jax.search import asynchronous, final, halving, rounds, setup
 from nasnet_jax.search.console import Console
 from nasnet_jax.training import checkpoint, stop, workdir
 from nasnet_jax.training.scalars import Scalars
@@ -77,7 +77,11 @@ def run(
     with running.log_file(folder), Scalars(folder) as scalars:
       if not (folder / trained.RESULT).exists():
         console = Console(
-          request, scalars, parts.rounds.children, config.log.seconds
+          request,
+          scalars,
+          parts.rounds,
+          config.child.epochs,
+          config.log.seconds,
         )
         _describe(parts)
         rows = _search(folder, parts, console)
@@ -104,6 +108,7 @@ def _prepare(config, make_evaluator) -> Parts:
   if config.search.shuffle_labels:
     shown = inputs.shuffled_labels(images, settings.seed)
   evaluator = make_evaluator(config, space, shown, aug)
+  setup.check_evaluator(evaluator, settings)
   return Parts(space, controller, shown, evaluator, settings, final_settings)
 
 
@@ -133,7 +138,8 @@ def _describe(parts: Parts):
 
 
 def _search(folder, parts: Parts, console: Console) -> list[Row]:
-  return rounds.run(
+  run_all = asynchronous.run if parts.rounds.asynchronous else rounds.run
+  return run_all(
     folder,
     parts.controller,
     parts.evaluator,
@@ -232,7 +238,7 @@ def _result(
     "network": trained.describe_network(parts.final.network),
     "augmentation": dataclasses.asdict(parts.final.augmentation),
     "data": inputs.describe(images),
-    "cost": _cost(folder, rows, scalars),
+    "cost": _cost(folder, rows, scalars, config.child.epochs),
     "environment": running.environment(),
     "command": command,
     "how_to_load": (
@@ -244,15 +250,26 @@ def _result(
   }
 
 
-def _cost(folder, rows: list[Row], scalars: Scalars) -> dict[str, float]:
+def _cost(
+  folder, rows: list[Row], scalars: Scalars, epochs: float
+) -> dict[str, float]:
   points = workdir.keep_lines(folder / curves.CURVES, lambda _: True, "")
   retraining = sum(row["seconds"] for row in points)
   searching = sum(r["seconds"] for r in scalars.rows if r["group"] == "search")
-  return {
+  spent = halving.spent(rows, epochs)
+  cost = {
     "children": len(rows),
-    "child_seconds": round(sum(row["seconds"] for row in rows), 3),
+    "child_epochs": round(spent.epochs, 3),
+    "child_seconds": round(spent.seconds, 3),
     "total_seconds": round(searching + retraining, 3),
   }
+  if any(row.get("horizon") for row in rows):
+    cost |= {
+      "stopped": spent.stopped,
+      "epochs_saved": round(spent.epochs_saved, 3),
+      "seconds_saved": round(spent.seconds_saved, 3),
+    }
+  return cost
 
 
 def _tidy(folder: pathlib.Path):

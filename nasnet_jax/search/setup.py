@@ -1,11 +1,11 @@
 """From a config to the parts of a search. Nothing else here reads a config."""
 
-from nasnet_jax import controllers, fit, inputs, spaces
+from nasnet_jax import controllers, fit, inputs, rewards, spaces
 from nasnet_jax.controllers import base
 from nasnet_jax.evaluators import Evaluator
 from nasnet_jax.models import stacked
 from nasnet_jax.models.layers import Numerics
-from nasnet_jax.search import final, rounds
+from nasnet_jax.search import final, halving, rounds
 
 # May differ between two processes of one run: neither changes what comes out.
 MAY_CHANGE = ("log", "mesh.arch", "data.data_dir", "final.checkpoint_seconds")
@@ -58,7 +58,13 @@ def get_evaluator(config, space, images: inputs.Splits, aug) -> Evaluator:
     tuple(images.train),
     tuple(images.valid),
     mesh.make_mesh(config.mesh.arch, config.mesh.data),
+    count_bytes=get_reward(config).cost == "bytes",
   )
+
+
+def get_reward(config) -> rewards.Reward:
+  """What the controller is told; ValueError for values that make no reward."""
+  return rewards.make(**config.search.reward.to_dict())
 
 
 def get_controller(config, space) -> base.Controller:
@@ -78,8 +84,25 @@ def round_settings(config) -> rounds.Settings:
   if search.seed < 0:
     raise ValueError(f"search.seed is {search.seed}: give 0 or more")
   return rounds.Settings(
-    search.children, search.children_per_round, search.seed
+    search.children,
+    search.children_per_round,
+    search.seed,
+    get_reward(config),
+    halving.check(halving.Settings(**search.halving.to_dict())),
+    search.asynchronous,
   )
+
+
+def check_evaluator(evaluator, settings: rounds.Settings):
+  """Raises ValueError if the settings ask for what the evaluator cannot."""
+  one_by_one = settings.asynchronous or settings.halving.eta
+  if one_by_one and not hasattr(evaluator, "stream"):
+    raise ValueError(
+      "this evaluator answers in rounds only: set search.asynchronous to False"
+      " and search.halving.eta to 0"
+    )
+  # Rungs that no child would come to.
+  halving.Halving(settings.halving, settings.reward).stops(evaluator)
 
 
 def final_settings(config, num_classes: int, aug) -> final.Settings:

@@ -35,6 +35,32 @@ def test_every_config_makes_a_space_its_controllers_and_settings(
   assert network.features == config.network.features
 
 
+def test_rewards_halving_and_rounds_come_from_the_config(harness):
+  config = harness.tiny_config()
+  config.search.reward.kind = "mnasnet_soft"
+  config.search.reward.cost = "bytes"
+  config.search.reward.target = 1e6
+  config.search.reward.beta = -0.5
+  config.search.halving.eta = 2
+  config.search.halving.min_epochs = 0.25
+  config.search.asynchronous = True
+  settings = setup.round_settings(config)
+  assert settings.reward == ("mnasnet_soft", "bytes", 1e6, -0.07, -0.5)
+  assert settings.halving == (2, 0.25)
+  assert settings.asynchronous
+  config.search.halving.eta = 1
+  with pytest.raises(ValueError, match="give 2 or more"):
+    setup.round_settings(config)
+
+
+def test_an_evaluator_that_cannot_stop_children_is_one_line(harness):
+  config = harness.tiny_config()
+  setup.check_evaluator(harness.FakeEvaluator(), setup.round_settings(config))
+  config.search.asynchronous = True
+  with pytest.raises(ValueError, match="answers in rounds only"):
+    setup.check_evaluator(harness.FakeEvaluator(), setup.round_settings(config))
+
+
 def test_the_cifar_config_is_the_papers(harness):
   config = harness.load_config("search_cifar", "")
   space = setup.get_space(config)
