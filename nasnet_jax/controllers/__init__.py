@@ -3,13 +3,23 @@
 import difflib
 import inspect
 
-from nasnet_jax.controllers import base, ppo, random_search
+from nasnet_jax.controllers import (
+  base,
+  evolution,
+  local_search,
+  ppo,
+  random_search,
+  reinforce,
+)
 from nasnet_jax.spaces.base import SearchSpace
 
 # name -> factory(space, **options) -> Controller
 CONTROLLERS = {
+  "evolution": evolution.evolution,
+  "local_search": local_search.local_search,
   "ppo": ppo.ppo,
   "random_search": random_search.random_search,
+  "reinforce": reinforce.reinforce,
 }
 
 

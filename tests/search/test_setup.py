@@ -4,19 +4,29 @@ import jax
 import numpy as np
 import pytest
 
-from nasnet_jax import data, inputs
+from nasnet_jax import controllers, data, inputs
 from nasnet_jax.search import setup
 
 
-@pytest.mark.parametrize("variant", ["", "tiny"])
-@pytest.mark.parametrize("name", ["search_digits", "search_cifar"])
-def test_every_config_makes_a_space_a_controller_and_settings(
+@pytest.mark.parametrize(
+  ("name", "variant"),
+  [
+    ("search_digits", ""),
+    ("search_digits", "tiny"),
+    ("search_cifar", ""),
+    ("search_cifar", "small"),
+    ("search_cifar", "tiny"),
+  ],
+)
+def test_every_config_makes_a_space_its_controllers_and_settings(
   harness, name, variant
 ):
   config = harness.load_config(name, variant)
   space = setup.get_space(config)
-  controller = setup.get_controller(config, space)
-  assert len(controller) == 3
+  for controller in controllers.CONTROLLERS:
+    config.search.controller = controller
+    assert controller in config.search.controller_options
+    assert len(setup.get_controller(config, space)) == 3
   assert setup.round_settings(config).children == config.search.children
   final = setup.final_settings(config, 10, None)
   assert final.rank.epochs == config.final.rank_epochs
