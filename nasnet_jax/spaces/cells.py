@@ -7,7 +7,6 @@ Where the number of blocks is open, it comes first in each cell.
 """
 
 import dataclasses
-import itertools
 from typing import Any
 
 import numpy as np
@@ -157,12 +156,13 @@ class CellSpace:
 
   def _join(self, counts, table) -> np.ndarray:
     """The inverse of `_split`."""
-    blocks = table.reshape(*table.shape[:-2], -1).astype(np.int32)
+    width = self.num_blocks * self.decisions_per_block
+    blocks = table.reshape(*table.shape[:-2], width)
     parts = [blocks]
     if self.min_blocks:
       parts = [(counts - self.min_blocks)[..., None], blocks]
     cells = np.concatenate(parts, -1).astype(np.int32)
-    return cells.reshape(*cells.shape[:-2], -1)
+    return cells.reshape(*cells.shape[:-2], len(self.num_choices))
 
   def encode(self, genotype: gt.Genotype) -> np.ndarray:
     """Genotype -> int32[..., D].
@@ -309,30 +309,40 @@ def _literal_of_json(name: str, cell: dict[str, Any]) -> tuple:
 
 
 def _canonical_cells(cells: np.ndarray, num_operations: int) -> np.ndarray:
-  """int[m, B, 4 or 5] -> the smallest of all equivalent tables, per row."""
-  num_cells, num_blocks, width = cells.shape
+  """int[m, B, 4 or 5] -> the smallest of all equivalent tables, per row.
+
+  Block by block, the smallest of those whose inputs are there already comes
+  next. What comes next is a matter of choice only between equal blocks that
+  other blocks read; then all choices are followed side by side.
+  """
+  m, num_blocks, width = cells.shape
   inputs, ops = cells[..., 0:2], cells[..., 2:4]
   combine = cells[..., 4] if width == 5 else np.zeros(cells.shape[:2], int)
-  best = np.full((num_cells, num_blocks), np.iinfo(np.int64).max)
   pairs = (num_blocks + 2) * num_operations
-  for order in itertools.permutations(range(num_blocks)):
-    # order[k] is the old block at the new position k.
-    place = np.empty(num_blocks + 2, np.int64)
-    place[:2] = 0, 1
-    place[2 + np.array(order, int)] = np.arange(num_blocks) + 2
-    moved = place[inputs[:, order]]
-    legal = (moved < np.arange(num_blocks)[:, None] + 2).all((1, 2))
-    if not legal.any():
-      continue
-    sides = np.sort(moved[legal] * num_operations + ops[legal][:, order], -1)
-    code = (sides[..., 0] * pairs + sides[..., 1]) * 2
-    code = code + combine[legal][:, order]
-    old = best[legal]
-    differs = code != old
-    first = differs.argmax(-1)
-    rows = np.arange(len(code))
-    smaller = code[rows, first] < old[rows, first]
-    best[legal] = np.where(smaller[:, None], code, old)
+  is_read = (inputs[:, :, :, None] == np.arange(num_blocks) + 2).any((1, 2))
+  nowhere = num_blocks + 2
+  # One line per choice, in the order of rows; place: of the old states.
+  row, place = np.arange(m), np.full((m, num_blocks + 2), nowhere, np.int32)
+  place[:, :2] = 0, 1
+  best = np.zeros((m, num_blocks), np.int64)
+  for position in range(num_blocks):
+    moved = np.take_along_axis(
+      place, inputs[row].reshape(len(row), -1), 1
+    ).reshape(-1, num_blocks, 2)
+    sides = moved * num_operations + ops[row]
+    code = sides.min(-1) * np.int64(pairs) + sides.max(-1)
+    code = code * 2 + combine[row]
+    ready = (moved < nowhere).all(-1) & (place[:, 2:] == nowhere)
+    code[~ready] = np.iinfo(np.int64).max
+    starts = np.searchsorted(row, np.arange(m))
+    best[:, position] = np.minimum.reduceat(code.min(-1), starts)
+    chosen = code == best[row, position, None]
+    # Blocks that nothing reads are interchangeable: the first one will do.
+    unread = chosen & ~is_read[row]
+    chosen ^= unread & (np.cumsum(unread, -1) > 1)
+    line, block = np.nonzero(chosen)
+    row, place = row[line], place[line]
+    place[np.arange(len(line)), block + 2] = position + 2
   result = np.empty_like(cells)
   sides, combined = np.divmod(best, 2)
   for side, part in enumerate(np.divmod(sides, pairs)):

@@ -288,6 +288,36 @@ def test_the_canonical_row_is_canonical(space):
   np.testing.assert_array_equal(space.canonical(rows), rows)
 
 
+def _shuffled(row, rng):
+  """An equal row of a cell of any size: blocks follow in a random order."""
+  blocks, place, result = row.reshape(-1, 4), {0: 0, 1: 1}, []
+  while len(result) < len(blocks):
+    k = int(rng.integers(len(blocks)))
+    if k + 2 in place or not {*blocks[k, :2].tolist()} <= {*place}:
+      continue
+    place[k + 2] = len(result) + 2
+    a, b, op_a, op_b = blocks[k].tolist()
+    result += [[place[b], place[a], op_b, op_a]]
+  return np.array(result).ravel()
+
+
+def test_cells_of_many_blocks_have_a_canonical_row():
+  rng = np.random.default_rng(13)
+  large = spaces.get("pnas", num_blocks=40)  # 40! orders
+  rows = large.sample(rng, 20)
+  shuffled = np.array([_shuffled(row, rng) for row in rows])
+  assert (shuffled != rows).any()
+  canonical = large.canonical(rows)
+  np.testing.assert_array_equal(canonical, large.canonical(shuffled))
+  assert len(np.unique(canonical, axis=0)) == 20
+
+
+@ALL
+def test_no_cells_have_no_canonical_rows(space):
+  none = np.zeros((0, len(space.num_choices)), np.int32)
+  assert space.canonical(none).shape == none.shape
+
+
 def _expression(space, row):
   """What a row computes, as text: sides and outputs are sorted."""
   genotype = space.decode(row)
