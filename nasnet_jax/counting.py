@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasnet_jax.models import any_cell, layers, stacked
+from nasnet_jax.models import any_cell, layers, stacked, stages
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.models.ops import OPERATIONS
 from nasnet_jax.spaces.genotype import CONCAT, Genotype
@@ -90,6 +90,31 @@ def make_counter(
     width = used[-1] * shapes[-1].features
     head = width * config.num_classes
     return int(total[0] + head + config.num_classes), int(total[1] + head)
+
+  return count
+
+
+def make_stage_counter(
+  config: stages.StageConfig, space, image_shape: tuple[int, int, int]
+) -> Callable[[Any], tuple[int, int]]:
+  """The same for networks of stages (`spaces.stages.StageSpace`)."""
+  parts = stages.AnyStages(config, space.nodes)
+  side, width = image_shape[:2], image_shape[2]
+  costs = {}
+  for s, features in enumerate(config.features):
+    for name in parts.names(s):
+      channels = width if name.endswith("input") else features
+      node = stages.Node(config.numerics, features, config.kernel_size)
+      costs[name] = np.array(count_module(node, (*side, channels)))
+    side, width = tuple(-(-length // 2) for length in side), features
+  head = np.array(
+    [(width + 1) * config.num_classes, width * config.num_classes]
+  )
+
+  def count(genotype) -> tuple[int, int]:
+    used = parts.used(np.asarray(genotype.edges))
+    total = head + sum(costs[name] for name, is_used in used.items() if is_used)
+    return int(total[0]), int(total[1])
 
   return count
 

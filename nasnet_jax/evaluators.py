@@ -6,7 +6,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -14,10 +14,8 @@ import numpy as np
 from nasnet_jax import counting, population, traffic
 from nasnet_jax.data import batches
 from nasnet_jax.data.augment import Augmentation
-from nasnet_jax.models import stacked
-from nasnet_jax.models.stacked import NetworkConfig
-from nasnet_jax.spaces import genotype as gt
-from nasnet_jax.spaces.cells import CellSpace
+from nasnet_jax.models import families
+from nasnet_jax.spaces.stages import StageSpace
 from nasnet_jax.training import programs
 
 _log = logging.getLogger(__name__)
@@ -132,6 +130,30 @@ def drain(
   return done
 
 
+def _open(space, network, image_shape) -> tuple[population.Network, Callable]:
+  """(the network with its architecture left open, () -> counter)."""
+  if isinstance(space, StageSpace):
+    build = population.make_stage_network(network, space.nodes, image_shape)
+    return build, functools.partial(
+      counting.make_stage_counter, network, space, image_shape
+    )
+  build = population.make_network(
+    network,
+    space.operations,
+    space.num_blocks,
+    image_shape,
+    len(space.cells),
+    "concat" in space.combiners,
+  )
+  return build, functools.partial(
+    counting.make_counter,
+    network,
+    space.operations,
+    space.num_blocks,
+    image_shape,
+  )
+
+
 class PopulationEvaluator:
   """Trains children on images, as many at once as the mesh has slots.
 
@@ -142,8 +164,8 @@ class PopulationEvaluator:
 
   def __init__(
     self,
-    space: CellSpace,
-    network: NetworkConfig,
+    space,
+    network,
     recipe: population.Recipe,
     augmentation: Augmentation,
     train: tuple[np.ndarray, np.ndarray],
@@ -151,21 +173,12 @@ class PopulationEvaluator:
     mesh: jax.sharding.Mesh,
     count_bytes: bool = False,
   ):
-    """train, valid: (images uint8[n, H, W, C], labels int[n]); count_bytes:
+    """space: of cells or of stages; network: sizes, its family's config;
+    train, valid: (images uint8[n, H, W, C], labels int[n]); count_bytes:
     whether outcomes have `bytes`, which compiles every operation once."""
     self.space, self.recipe, self.mesh = space, recipe, mesh
     shape = train[0].shape[1:]
-    cells = {
-      "operations": space.operations,
-      "num_blocks": space.num_blocks,
-      "image_shape": shape,
-      "num_kinds": len(space.cells),
-      "concat_combiner": "concat" in space.combiners,
-    }
-    build = population.make_network(network, **cells)
-    self._make_counter = functools.partial(
-      counting.make_counter, network, space.operations, space.num_blocks, shape
-    )
+    build, self._make_counter = _open(space, network, shape)
     self._network, self._image_shape = network, shape
     self._count_bytes = count_bytes
     self._num_valid = len(valid[1])
@@ -182,7 +195,8 @@ class PopulationEvaluator:
     # All that the compiled functions are made from.
     self._about = (
       network,
-      cells,
+      repr(space),
+      shape,
       recipe,
       augmentation,
       (len(train[1]), self._num_valid),
@@ -233,8 +247,8 @@ class PopulationEvaluator:
     slots, network = self.population.slots, self.population.network
     nobody = np.zeros(slots, bool)
     zeros = np.zeros(slots, np.int32)
-    in_slots = gt.Genotype(
-      *(np.zeros((slots, *s.shape), s.dtype) for s in network.genotype_shapes)
+    in_slots = jax.tree.map(
+      lambda s: np.zeros((slots, *s.shape), s.dtype), network.genotype_shapes
     )
     state = jax.eval_shape(self.population.empty)
     seeds = zeros.astype(np.uint32)
@@ -269,13 +283,12 @@ class PopulationEvaluator:
       self.compile()
     return _PopulationStream(self, stops)
 
-  def cost(self, genotype: gt.Genotype) -> tuple[int, int, int]:
+  def cost(self, genotype) -> tuple[int, int, int]:
     """(params, MACs, bytes) of one child; bytes 0 where not counted."""
     params, macs = self._count(genotype)
     if not self._count_bytes:
       return params, macs, 0
-    cells = stacked.as_cells(self.space, genotype)
-    network = stacked.StackedNetwork(self._network, cells)
+    network = families.network(self.space, genotype, self._network)
     return params, macs, traffic.count_bytes(network, self._image_shape)
 
 
@@ -284,7 +297,7 @@ class _Child:
   """One child on its way."""
 
   number: int
-  genotype: gt.Genotype
+  genotype: Any
   seed: int
   horizon: int  # in updates
   ends: list[int]  # rungs to come and the end, in calls
@@ -320,7 +333,7 @@ class _PopulationStream:
       return
     genotypes = self.owner.space.decode(np.asarray(decisions, np.int32))
     for i, (number, seed, budget) in enumerate(zip(children, seeds, budgets)):
-      genotype = gt.Genotype(*(leaf[i] for leaf in genotypes))
+      genotype = jax.tree.map(lambda leaf, i=i: leaf[i], genotypes)
       horizon = self.owner.steps(budget)
       end = self.owner.calls(horizon)
       ends = [r for r in self.stops.rungs if r < end] + [end]
@@ -435,13 +448,14 @@ class _PopulationStream:
     )
     self.stale = np.zeros(len(self.seats), bool)
 
-  def _put(self, slot: int, genotype: gt.Genotype):
+  def _put(self, slot: int, genotype):
     """A new array: the devices may still read the old one."""
     if self.in_slots is None:  # anything that is a cell will do for the rest
       slots = len(self.seats)
-      self.in_slots = gt.Genotype(*(np.stack([g] * slots) for g in genotype))
+      self.in_slots = jax.tree.map(lambda g: np.stack([g] * slots), genotype)
       return
-    leaves = [leaf.copy() for leaf in self.in_slots]
-    for leaf, new in zip(leaves, genotype):
+    self.in_slots = jax.tree.map(np.copy, self.in_slots)
+    for leaf, new in zip(
+      jax.tree.leaves(self.in_slots), jax.tree.leaves(genotype), strict=True
+    ):
       leaf[slot] = new
-    self.in_slots = gt.Genotype(*leaves)

@@ -20,10 +20,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from nasnet_jax.data import augment as aug
 from nasnet_jax.data import batches
-from nasnet_jax.models import any_cell, kernels, mixed, stacked
+from nasnet_jax.models import any_cell, kernels, mixed, stacked, stages
 from nasnet_jax.models import drop_path as dp
 from nasnet_jax.models.any_cell import Genes, Output
 from nasnet_jax.spaces.genotype import CONCAT, Genotype
+from nasnet_jax.spaces.stages import StageGenotype
 from nasnet_jax.training import checks, losses, optimizers, schedules
 from nasnet_jax.training.state import TrainState
 from nasnet_jax.training.step import train_step
@@ -81,6 +82,7 @@ class Network(NamedTuple):
     cells: `stacked.plan`.
     shapes, mixes: `CellShape` and mixed operation of each cell.
     genotype_shapes: shapes and types of one child's genotype.
+    any_stages: `stages.AnyStages` of a network of stages, which has no cells.
   """
 
   init: Callable
@@ -88,7 +90,8 @@ class Network(NamedTuple):
   cells: tuple
   shapes: tuple
   mixes: tuple
-  genotype_shapes: Genotype
+  genotype_shapes: Any
+  any_stages: stages.AnyStages | None = None
 
 
 def genes_of(genotype: Genotype, kind: int) -> Genes:
@@ -188,6 +191,34 @@ def make_network(
   mixes = tuple(part.mix for part in parts)
   genotype_shapes = _genotype_shapes(num_kinds, num_blocks)
   return Network(init, apply, cells, shapes, mixes, genotype_shapes)
+
+
+def make_stage_network(
+  config: stages.StageConfig,
+  nodes: tuple[int, ...],
+  image_shape: tuple[int, int, int],
+) -> Network:
+  """The child network with the graphs of its stages left open.
+
+  Args:
+    config: sizes.
+    nodes: of each stage, see `spaces.stages.StageSpace`.
+    image_shape: (H, W, C).
+  """
+  parts = stages.AnyStages(config, nodes)
+  stages.check_side(config, image_shape[:2])
+
+  def init(rng, genotype):
+    return parts.init(rng, genotype.edges, image_shape[-1])
+
+  def apply(params, stats, genotype, images, drop, train):
+    if drop is not None:
+      raise ValueError(stages.NO_PATHS)
+    return parts.apply(params, stats, genotype.edges, images, train)
+
+  shape = (len(nodes), max(nodes), max(nodes))
+  edges = jax.ShapeDtypeStruct(shape, jnp.bool_)
+  return Network(init, apply, (), (), (), StageGenotype(edges), parts)
 
 
 def _classify(head, output: Output) -> Array:
@@ -474,6 +505,8 @@ def extract(
     {"params", "batch_stats"} for `stacked.StackedNetwork.apply`.
   """
   params, stats = jax.device_get((state.params, state.batch_stats))
+  if network.any_stages:
+    return network.any_stages.extract(params, stats, genotype.edges)
   genotype = Genotype(*(np.asarray(leaf) for leaf in genotype))
   out_params = {"stem": params["stem"]}
   out_stats = {"stem": stats["stem"]}

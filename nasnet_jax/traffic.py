@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from nasnet_jax.models import cell, layers, ops, stacked
+from nasnet_jax.models import cell, layers, ops, stacked, stages
 
 # What is compiled as a whole; modules inside of them are not looked at.
 _UNITS = (
@@ -28,6 +28,7 @@ _UNITS = (
   layers.FactorizedReduction,
   stacked.Stem,
   stacked.Classifier,
+  stages.Node,
 )
 
 

@@ -8,6 +8,7 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from nasnet_jax import __version__, fit, inputs, spaces, zoo
 from nasnet_jax import data as image_sources
 from nasnet_jax.data import augment
-from nasnet_jax.models import stacked
+from nasnet_jax.models import families, stacked
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.training import checkpoint, workdir
 
@@ -27,13 +28,13 @@ class Trained(NamedTuple):
   """A trained network.
 
   Attributes:
-    network: `models.stacked.StackedNetwork`.
+    network: a module, see `models.families`.
     variables: {"params", "batch_stats"} as `network.apply` reads them.
     augmentation: how its images were whitened and varied.
     result: all of result.json.
   """
 
-  network: stacked.StackedNetwork
+  network: nn.Module
   variables: dict[str, Any]
   augmentation: augment.Augmentation
   result: dict[str, Any]
@@ -109,10 +110,7 @@ def save(
     "version": __version__,
     "job": "import",
     "space": space.name,
-    "space_options": {
-      "num_blocks": space.num_blocks,
-      "operations": list(space.operations),
-    },
+    "space_options": space.options,
     "winner": {"genotype": space.to_json(genotype)},
     "network": describe_network(config),
     "augmentation": dataclasses.asdict(augmentation),
@@ -136,11 +134,11 @@ def read_result(folder) -> dict[str, Any]:
   return workdir.read_json(path)
 
 
-def build(result: dict[str, Any]) -> stacked.StackedNetwork:
+def build(result: dict[str, Any]) -> nn.Module:
   """The network that a result describes, without weights."""
   space, genotype = _cells_in(result)
-  cells = stacked.as_cells(space, genotype)
-  return stacked.StackedNetwork(network_config(result["network"]), cells)
+  config = network_config(result["network"], space)
+  return families.network(space, genotype, config)
 
 
 def _cells_in(result: dict[str, Any]):
@@ -173,14 +171,14 @@ def find_cells(name: str):
     raise ValueError(f"{path} has no cells of ours: {error}") from None
 
 
-def network_config(fields: dict[str, Any]) -> stacked.NetworkConfig:
-  """The inverse of `describe_network`."""
+def network_config(fields: dict[str, Any], space):
+  """The inverse of `describe_network`, for a network of that space."""
   numerics = Numerics(**fields["numerics"])
-  return stacked.NetworkConfig(**{**fields, "numerics": numerics})
+  return families.of(space).config(**{**fields, "numerics": numerics})
 
 
-def describe_network(config: stacked.NetworkConfig) -> dict[str, Any]:
-  """A NetworkConfig as JSON can hold it."""
+def describe_network(config) -> dict[str, Any]:
+  """A family's config as JSON can hold it."""
   fields = dataclasses.asdict(config)
   fields["numerics"].pop("dtype")  # evaluation and weights are float32
   for name in ("bn_axis", "bn_parts"):  # of training only

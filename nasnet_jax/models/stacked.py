@@ -95,6 +95,16 @@ class NetworkConfig:
         " a quarter of it, so give 4 or more"
       )
 
+  @property
+  def num_layers(self) -> int:
+    """What drop path's ramp over the depth counts: cells."""
+    return len(plan(self))
+
+  @property
+  def summary(self) -> str:
+    """The sizes in a few words."""
+    return f"N={self.num_cells}, F={self.features}"
+
 
 class CellPlan(NamedTuple):
   """One cell of the network.

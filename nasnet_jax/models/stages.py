@@ -17,6 +17,8 @@ from nasnet_jax.models.stacked import Classifier
 
 Array = jax.Array
 
+NO_PATHS = "a network of stages has no paths to drop: set drop_path_keep to 1"
+
 
 @dataclasses.dataclass(frozen=True)
 class StageConfig:
@@ -36,6 +38,20 @@ class StageConfig:
   dropout: float = 0.0
   numerics: Numerics = dataclasses.field(default_factory=Numerics)
 
+  def __post_init__(self):
+    # JSON and configs have lists; a module's fields must be hashable.
+    object.__setattr__(self, "features", tuple(self.features))
+
+  @property
+  def num_layers(self) -> int:
+    """Stages; no paths are dropped."""
+    return len(self.features)
+
+  @property
+  def summary(self) -> str:
+    """The sizes in a few words."""
+    return f"F={', '.join(map(str, self.features))}"
+
 
 class Node(nn.Module):
   """Convolution, batch norm, ReLU, in the order of the paper."""
@@ -51,13 +67,22 @@ class Node(nn.Module):
     return nn.relu(BatchNorm(self.numerics, name="norm")(x, train))
 
 
-def check_side(stages: int, side: tuple[int, int]):
+def check_side(config: StageConfig, side: tuple[int, int]):
   """Raises ValueError for images too small to be halved after each stage but
   the last."""
+  stages = len(config.features)
   if min(side) < 2 ** (stages - 1):
     raise ValueError(
       f"images of {side[0]}x{side[1]} are too small for {stages} stages: take"
       " larger images or fewer stages"
+    )
+
+
+def check_stages(config: StageConfig, stages: int):
+  """Raises ValueError unless there is a width for each stage."""
+  if len(config.features) != stages:
+    raise ValueError(
+      f"network.features has {len(config.features)} widths for {stages} stages"
     )
 
 
@@ -92,8 +117,9 @@ class StageNetwork(nn.Module):
     """
     config, num = self.config, self.config.numerics
     if drop is not None:
-      raise ValueError("a stage network has no paths to drop: keep must be 1")
-    check_side(len(self.stages), images.shape[1:3])
+      raise ValueError(NO_PATHS)
+    check_stages(config, len(self.stages))
+    check_side(config, images.shape[1:3])
     endpoints = {}
     x = images.astype(num.dtype)
     for s, stage in enumerate(self.stages):
@@ -158,11 +184,7 @@ class AnyStages:
 
   def __init__(self, config: StageConfig, nodes: tuple[int, ...]):
     """nodes: of each stage."""
-    if len(config.features) != len(nodes):
-      raise ValueError(
-        f"network.features has {len(config.features)} widths for"
-        f" {len(nodes)} stages"
-      )
+    check_stages(config, len(nodes))
     if config.dropout:
       raise ValueError("a child has no dropout")
     self.config, self.nodes = config, tuple(nodes)
@@ -213,7 +235,7 @@ class AnyStages:
     self, params: dict, stats: dict, edges: Array, images: Array, train: bool
   ) -> tuple[Array, dict]:
     """(logits f32[N, classes], batch_stats) of images f32[N, H, W, C]."""
-    check_side(len(self.nodes), images.shape[1:3])
+    check_side(self.config, images.shape[1:3])
     used = self.used(edges)
     new = {}
 

@@ -133,7 +133,9 @@ def operations_figure(history: runs.History, space) -> Figure | None:
   rows, decisions = runs.valid_decisions(history, space)
   if len(rows) < 2:
     return None
-  ops = np.asarray(space.decode(decisions).ops).reshape(len(rows), -1)
+  genotypes = space.decode(decisions)
+  ops = np.where(genotypes.active[..., None], genotypes.ops, -1)
+  ops = ops.reshape(len(rows), -1)
   windows = min(48, math.ceil(len(rows) / 10))
   middle, shares = statistics.operation_shares(
     ops, len(space.operations), windows

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nasnet_jax.report import cells, curves, runs, statistics, style
+from nasnet_jax.report import cells, curves, runs, stages, statistics, style
 
 _TOP = 10  # children listed while there is no final ranking yet
 
@@ -136,7 +136,7 @@ def summary_text(run_dir) -> str:
 
 
 def _genotype_lines(genotype: dict[str, Any]) -> list[str]:
-  lines = []
+  lines = stages.stage_text(genotype) if "stages" in genotype else []
   for name, cell in genotype.get("cells", {}).items():
     lines.append(cells.cell_title(name).lower())
     lines += [f"  {line}" for line in cells.cell_text(cell)]
@@ -340,6 +340,8 @@ def _inline(svg: str, name: str, caption: str, natural: bool = False) -> str:
 
 
 def _cells(run: runs.Run, winner: _Winner | None) -> str:
+  if winner and winner.genotype.get("stages"):
+    return _stages(run, winner)
   drawn = winner.genotype.get("cells") if winner else None
   if not drawn:
     return ""
@@ -352,12 +354,25 @@ def _cells(run: runs.Run, winner: _Winner | None) -> str:
     style.save(cells.draw_cell(cell, title), folder / stem)
     svg = style.to_svg(cells.draw_cell(cell, ""))
     figures.append(_inline(svg, stem, title, natural=True))
-  text = html.escape("\n".join(_genotype_lines(winner.genotype)))
   whose = "Cells of the winner" if winner.final else "Cells of the best child"
   return _section(
     whose,
     f'<div class="cells">{"".join(figures)}</div>{_legend(drawn)}'
-    f"<details><summary>The same as text</summary><pre>{text}</pre></details>",
+    f"{_as_text(winner.genotype)}",
+  )
+
+
+def _stages(run: runs.Run, winner: _Winner) -> str:
+  figure = stages.draw_stages(winner.genotype, run.path / "figures" / "stages")
+  whose = "Stages of the winner" if winner.final else "Stages of the best child"
+  drawn = _inline(style.to_svg(figure), "stages", "Its graphs", natural=True)
+  return _section(whose, drawn + _as_text(winner.genotype))
+
+
+def _as_text(genotype: dict[str, Any]) -> str:
+  text = html.escape("\n".join(_genotype_lines(genotype)))
+  return (
+    f"<details><summary>The same as text</summary><pre>{text}</pre></details>"
   )
 
 

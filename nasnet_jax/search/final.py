@@ -11,10 +11,12 @@ import pathlib
 import shutil
 from typing import Any, NamedTuple
 
+import flax.linen as nn
+
 from nasnet_jax import counting, curves, fit
 from nasnet_jax.curves import Watch
 from nasnet_jax.data import augment
-from nasnet_jax.models import stacked
+from nasnet_jax.models import families
 from nasnet_jax.search.halving import was_stopped
 from nasnet_jax.search.rounds import child_seed
 from nasnet_jax.training import workdir
@@ -32,7 +34,7 @@ class Settings(NamedTuple):
     top_k: children that are retrained and ranked.
     rank: recipe of their training.
     final: recipe of the best one's.
-    network: sizes of all of these networks.
+    network: sizes of all of these networks, their family's config.
     augmentation: of their images.
     seed: the search's.
     checkpoint_seconds: a training saves its state this often, at most.
@@ -41,7 +43,7 @@ class Settings(NamedTuple):
   top_k: int
   rank: fit.Recipe
   final: fit.Recipe
-  network: stacked.NetworkConfig
+  network: Any
   augmentation: augment.Augmentation
   seed: int
   checkpoint_seconds: float = 60.0
@@ -64,13 +66,9 @@ def top_children(rows: list[Row], space, k: int) -> list[Row]:
   return list(chosen.values())
 
 
-def network_of(
-  space, decisions, config: stacked.NetworkConfig
-) -> stacked.StackedNetwork:
+def network_of(space, decisions, config) -> nn.Module:
   """The static network of a child, at any size."""
-  return stacked.StackedNetwork(
-    config, stacked.as_cells(space, space.decode(decisions))
-  )
+  return families.network(space, space.decode(decisions), config)
 
 
 def rank(
@@ -128,7 +126,7 @@ def train_best(
   settings: Settings,
   train: fit.Images,
   watch: Watch,
-) -> tuple[stacked.StackedNetwork, Any]:
+) -> tuple[nn.Module, Any]:
   """(network, TrainState) of one child, trained for the full length.
 
   Args:
@@ -143,7 +141,7 @@ def _train(
   folder,
   stage: str,
   child: Row,
-  network: stacked.StackedNetwork,
+  network: nn.Module,
   settings: Settings,
   train: fit.Images,
   watch: Watch,

@@ -22,7 +22,7 @@ from nasnet_jax import (
 )
 from nasnet_jax.controllers import base
 from nasnet_jax.evaluators import Evaluator
-from nasnet_jax.models import stacked
+from nasnet_jax.models import families
 from nasnet_jax.search import asynchronous, final, halving, rounds, setup
 from nasnet_jax.search.console import Console
 from nasnet_jax.training import checkpoint, stop, workdir
@@ -102,8 +102,9 @@ def _prepare(config, make_evaluator) -> Parts:
   settings = setup.round_settings(config)
   images = setup.load_images(config)
   aug = inputs.get_augmentation(config.data, images)
-  final_settings = setup.final_settings(config, images.num_classes, aug)
-  stacked.check_side(final_settings.network, images.image_shape[:2])
+  final_settings = setup.final_settings(config, images.num_classes, aug, space)
+  check_side = families.of(space).check_side
+  check_side(final_settings.network, images.image_shape[:2])
   shown = images
   if config.search.shuffle_labels:
     shown = inputs.shuffled_labels(images, settings.seed)
@@ -116,9 +117,9 @@ def _describe(parts: Parts):
   """What is searched, in a line; a child's parameters, in the log file."""
   space, images = parts.space, parts.images
   words = (
-    f"space {space.name}, {space.num_blocks} blocks, {len(space.operations)}"
-    f" operations; {images.name}: {images.train.num_images:,} images to"
-    f" train on, {images.valid.num_images:,} to validate,"
+    f"space {space.name}, {space.summary}; {images.name}:"
+    f" {images.train.num_images:,} images to train on,"
+    f" {images.valid.num_images:,} to validate,"
     f" {images.test.num_images:,} to test; {jax.device_count()}"
     f" {jax.default_backend()} device(s)"
   )

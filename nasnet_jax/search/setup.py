@@ -3,7 +3,7 @@
 from nasnet_jax import controllers, fit, inputs, rewards, spaces
 from nasnet_jax.controllers import base
 from nasnet_jax.evaluators import Evaluator
-from nasnet_jax.models import stacked
+from nasnet_jax.models import families
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.search import final, halving, rounds
 
@@ -14,7 +14,7 @@ MAY_CHANGE = ("log", "mesh.arch", "data.data_dir", "final.checkpoint_seconds")
 def get_space(config):
   """The space; ValueError for an unknown name or operation."""
   fields = config.space
-  if fields.num_blocks < 1:
+  if fields.get("num_blocks", 1) < 1:
     raise ValueError(f"space.num_blocks is {fields.num_blocks}: give 1 or more")
   return spaces.get(**config.space.to_dict())
 
@@ -30,8 +30,8 @@ def load_images(config) -> inputs.Splits:
   return inputs.load_images(config.data, sizes)
 
 
-def child_network(config, num_classes: int) -> stacked.NetworkConfig:
-  """Sizes of the children."""
+def child_network(config, num_classes: int, space):
+  """Sizes of the children, as their family's config."""
   child = config.child
   numerics = Numerics(
     bn_decay=child.bn_decay,
@@ -40,7 +40,7 @@ def child_network(config, num_classes: int) -> stacked.NetworkConfig:
     bn_axis="data" if config.mesh.data > 1 else None,
     init=child.init,
   )
-  return stacked.NetworkConfig(
+  return families.of(space).config(
     num_classes=num_classes, numerics=numerics, **config.network.to_dict()
   )
 
@@ -52,7 +52,7 @@ def get_evaluator(config, space, images: inputs.Splits, aug) -> Evaluator:
 
   return evaluators.PopulationEvaluator(
     space,
-    child_network(config, images.num_classes),
+    child_network(config, images.num_classes, space),
     population.Recipe(**config.child.to_dict()),
     aug,
     tuple(images.train),
@@ -105,7 +105,7 @@ def check_evaluator(evaluator, settings: rounds.Settings):
   halving.Halving(settings.halving, settings.reward).stops(evaluator)
 
 
-def final_settings(config, num_classes: int, aug) -> final.Settings:
+def final_settings(config, num_classes: int, aug, space) -> final.Settings:
   """Of the final stage."""
   fields = config.final
   if min(fields.top_k, fields.rank_epochs, fields.epochs) < 1:
@@ -119,7 +119,7 @@ def final_settings(config, num_classes: int, aug) -> final.Settings:
     top_k=fields.top_k,
     rank=fit.Recipe(epochs=fields.rank_epochs, **shared),
     final=recipe,
-    network=inputs.get_network(fields.network, num_classes),
+    network=inputs.get_network(fields.network, num_classes, space),
     augmentation=aug,
     seed=config.search.seed,
     checkpoint_seconds=fields.checkpoint_seconds,

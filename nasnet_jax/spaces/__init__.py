@@ -7,10 +7,18 @@ from collections.abc import Sequence
 from nasnet_jax.spaces.amoebanet import AMOEBANET, AMOEBANET_RELEASED
 from nasnet_jax.spaces.nasnet import NASNET, NASNET_CONCAT
 from nasnet_jax.spaces.pnas import PNAS
+from nasnet_jax.spaces.stages import GENETIC_CNN, StageSpace
 
 SPACES = {
   space.name: space
-  for space in (NASNET, NASNET_CONCAT, PNAS, AMOEBANET, AMOEBANET_RELEASED)
+  for space in (
+    NASNET,
+    NASNET_CONCAT,
+    PNAS,
+    AMOEBANET,
+    AMOEBANET_RELEASED,
+    GENETIC_CNN,
+  )
 }
 
 
@@ -19,11 +27,14 @@ def get(
   num_blocks: int = 0,
   operations: Sequence[str] = (),
   min_blocks: int = 0,
+  nodes: Sequence[int] = (),
 ):
-  """The space of that name, with B blocks and these operations if given.
+  """The space of that name, with these sizes and operations if given.
 
   Args:
-    min_blocks: see `cells.CellSpace`.
+    num_blocks, operations, min_blocks: of a space of cells, see
+      `cells.CellSpace`.
+    nodes: of a space of stages, see `stages.StageSpace`.
 
   Raises:
     ValueError: for an unknown name or operation, naming the nearest, or an
@@ -32,6 +43,12 @@ def get(
   if name not in SPACES:
     raise ValueError(f"space {name!r} is not one of: {_listed(name, SPACES)}")
   space = SPACES[name]
+  if isinstance(space, StageSpace):
+    if num_blocks or operations or min_blocks:
+      raise ValueError(f"space {name!r} has no blocks and no operations")
+    return dataclasses.replace(space, nodes=tuple(nodes)) if nodes else space
+  if nodes:
+    raise ValueError(f"space {name!r} has no stages: leave out its nodes")
   if num_blocks:
     space = dataclasses.replace(space, num_blocks=num_blocks)
   if operations:

@@ -57,6 +57,12 @@ class CellSpace:
     }
 
   @property
+  def summary(self) -> str:
+    """The space in a few words."""
+    least = f"{self.min_blocks} to " if self.min_blocks else ""
+    return f"{least}{self.num_blocks} blocks, {len(self.operations)} operations"
+
+  @property
   def decisions_per_block(self) -> int:
     return 4 + (len(self.combiners) > 1)
 

@@ -55,6 +55,11 @@ class StageSpace:
     return {"nodes": list(self.nodes)}
 
   @property
+  def summary(self) -> str:
+    """The space in a few words."""
+    return f"stages of {', '.join(map(str, self.nodes))} nodes"
+
+  @property
   def pairs(self) -> tuple[tuple[int, int, int], ...]:
     """(stage, i, j) of each bit: node j of the stage may read node i."""
     return tuple(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nasnet_jax import spaces, zoo
-from nasnet_jax.report import cells, layout, style
+from nasnet_jax.report import cells, layout, stages, style
 
 CHAIN = {
   "blocks": [
@@ -235,3 +235,20 @@ def test_every_colour_of_a_drawing_has_a_dark_counterpart(tmp_path):
   body = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
   used = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", body))
   assert used and used <= set(style.LIGHT.values())
+
+
+def test_stages_are_drawn_without_the_nodes_that_they_leave_out(tmp_path):
+  space = spaces.get("genetic_cnn")
+  decisions = np.zeros(19, int)
+  decisions[[3, 9, 10]] = 1  # stage 1: 0 to 1; stage 2: 0 to 1, 0 to 2
+  genotype = space.to_json(space.decode(decisions))
+  cells.draw_genotype(genotype, tmp_path / "stages")
+  svg = (tmp_path / "stages.svg").read_text()
+  assert (tmp_path / "stages.png").stat().st_size > 1000
+  words = [w.strip() for w in re.findall(r"<!-- (.*?) -->", svg)]
+  assert words.count("input") == 3 and words.count("output") == 2
+  assert sorted(w for w in words if w.isdigit()) == ["0", "0", "1", "1", "2"]
+  assert stages.stage_text(genotype)[:2] == [
+    "stage 0 (3 nodes)",
+    "  one convolution",
+  ]
