@@ -120,10 +120,10 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   # Not in that paper; as for PPO.
   config.search.controller_options.reinforce.baseline_decay = 0.95
   config.search.children = 20_000  # appendix A
-  # Asked for at a time. The paper's queue is asynchronous; here the round is
-  # what the controller learns from, its batch of 20.
+  # Asked for at a time: what the controller learns from, its batch of 20.
   config.search.children_per_round = 20
-  # True: no rounds; a slot whose child is done takes the next at once.
+  # True: no rounds, as the paper's queue has none; a slot whose child is done
+  # takes the next, and children_per_round lie between two saved states.
   config.search.asynchronous = False
   # What the controller is told: "accuracy", or MnasNet's accuracy x (cost /
   # target)^w, "mnasnet_soft" or "mnasnet_hard" (Tan et al. 2019, section 3.1).

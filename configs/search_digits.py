@@ -113,7 +113,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.search.controller_options.reinforce.baseline_decay = 0.95
   config.search.children = 48
   config.search.children_per_round = 8
-  # True: no rounds; a slot whose child is done takes the next at once.
+  # True: no rounds; a slot whose child is done takes the next at once, and
+  # children_per_round are what lies between two saved states.
   config.search.asynchronous = False
   # What the controller is told: "accuracy", or MnasNet's accuracy x (cost /
   # target)^w, "mnasnet_soft" or "mnasnet_hard" (Tan et al. 2019, section 3.1).

@@ -109,7 +109,8 @@ class Stream(Protocol):
     that order. Arrays as in `Evaluator.evaluate`."""
 
   def advance(self) -> list[tuple[int, Outcome]]:
-    """One call of the compiled step; (child, outcome) of who is done."""
+    """One call of the compiled step, while `busy`; (child, outcome) of who is
+    done."""
 
   def due(self, child: int) -> int:
     """Calls from the child's first to the next after which it may end."""
@@ -344,22 +345,11 @@ class _PopulationStream:
 
   def advance(self) -> list[tuple[int, Outcome]]:
     self._seat()
-    owner, pop = self.owner, self.owner.population
-    start = time.perf_counter()
     sitting = [child for child in self.seats if child]
-    state, owner._state = owner._state, None  # donated from here on
-    owner._state, metrics = pop.train(state, self.in_slots, owner._train)
-    self._note_losses()  # of the call before: the device never waits for us
-    self._pending = (list(self.seats), metrics["loss"])
-    for child in sitting:
-      child.done += 1
+    start = time.perf_counter()
+    self._train(sitting)
     due = np.array([bool(c) and c.done >= c.ends[0] for c in self.seats])
-    if due.any():
-      self._note_losses()
-      correct = pop.count_correct(
-        owner._state, due, self.in_slots, owner._valid
-      )
-      correct = np.asarray(correct)
+    correct = self._count_correct(due) if due.any() else due
     share = (time.perf_counter() - start) / len(sitting)
     for child in sitting:
       child.seconds += share
@@ -385,6 +375,27 @@ class _PopulationStream:
     if np.isfinite(self._last_loss):
       words += f", loss {self._last_loss:.3f}"
     return (over + part) / self.added, words
+
+  def _train(self, sitting: list[_Child]):
+    """One call of the compiled step."""
+    owner = self.owner
+    state, owner._state = owner._state, None  # donated: after a stop, made anew
+    owner._state, metrics = owner.population.train(
+      state, self.in_slots, owner._train
+    )
+    self._note_losses()  # of the call before: the device never waits for us
+    self._pending = (list(self.seats), metrics["loss"])
+    for child in sitting:
+      child.done += 1
+
+  def _count_correct(self, due: np.ndarray) -> np.ndarray:
+    self._note_losses()
+    owner = self.owner
+    return np.asarray(
+      owner.population.count_correct(
+        owner._state, due, self.in_slots, owner._valid
+      )
+    )
 
   def _number_in(self, slot: int) -> int:
     return self.seats[slot].number

@@ -199,6 +199,16 @@ def test_the_controller_is_told_the_reward_and_history_keeps_both(
   assert [r for r in told if not math.isnan(r)] == [row["reward"] for row in ok]
 
 
+def test_the_key_of_an_ask_follows_from_the_seed_and_its_number(fake, tmp_path):
+  # A change would make every old history irreproducible.
+  _run(tmp_path, fake)
+  events = journal.read(tmp_path / rounds.JOURNAL)
+  asks = [event for event in events if isinstance(event, journal.Ask)]
+  for number, event in enumerate(asks):
+    key = jax.random.fold_in(jax.random.key(SETTINGS.seed), number)
+    np.testing.assert_array_equal(event.key, jax.random.key_data(key))
+
+
 def test_a_controller_without_further_proposals_ends_the_search(fake, tmp_path):
   controller = controllers.make("random_search", (2, 3), unique=True)
   for _ in range(2):
