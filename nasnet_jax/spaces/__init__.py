@@ -9,17 +9,11 @@ from nasnet_jax.spaces.nasnet import NASNET, NASNET_CONCAT
 from nasnet_jax.spaces.pnas import PNAS
 from nasnet_jax.spaces.stages import GENETIC_CNN, StageSpace
 
-SPACES = {
+CELL_SPACES = {
   space.name: space
-  for space in (
-    NASNET,
-    NASNET_CONCAT,
-    PNAS,
-    AMOEBANET,
-    AMOEBANET_RELEASED,
-    GENETIC_CNN,
-  )
+  for space in (NASNET, NASNET_CONCAT, PNAS, AMOEBANET, AMOEBANET_RELEASED)
 }
+SPACES = {**CELL_SPACES, GENETIC_CNN.name: GENETIC_CNN}
 
 
 def get(

@@ -111,7 +111,7 @@ def test_parameters_and_macs_of_nasnet_a_are_exact(num_cells, params, macs):
 
 
 @pytest.mark.parametrize(
-  "space", spaces.SPACES.values(), ids=lambda space: space.name
+  "space", spaces.CELL_SPACES.values(), ids=lambda space: space.name
 )
 def test_the_counter_agrees_with_the_network_for_random_cells(space):
   count = counting.make_counter(

@@ -13,7 +13,7 @@ from nasnet_jax.spaces import genotype as gt
 from nasnet_jax.spaces.cells import CellSpace
 
 ALL = pytest.mark.parametrize(
-  "space", spaces.SPACES.values(), ids=lambda space: space.name
+  "space", spaces.CELL_SPACES.values(), ids=lambda space: space.name
 )
 SMALL = (
   CellSpace("small", ("a", "b"), cells=("cell",), num_blocks=2),
