@@ -3,12 +3,20 @@
 import dataclasses
 
 from nasnet_jax.spaces.amoebanet import AMOEBANET, AMOEBANET_RELEASED
-from nasnet_jax.spaces.nasnet import NASNET, NASNET_CONCAT
+from nasnet_jax.spaces.nasnet import NASNET, NASNET_B, NASNET_C, NASNET_CONCAT
 from nasnet_jax.spaces.pnas import PNAS
 
 SPACES = {
   space.name: space
-  for space in (NASNET, NASNET_CONCAT, PNAS, AMOEBANET, AMOEBANET_RELEASED)
+  for space in (
+    NASNET,
+    NASNET_CONCAT,
+    NASNET_B,
+    NASNET_C,
+    PNAS,
+    AMOEBANET,
+    AMOEBANET_RELEASED,
+  )
 }
 
 

@@ -1,4 +1,4 @@
-"""Spaces of cells: the NASNet space, the PNAS space and their relatives.
+"""Spaces of cells: the NASNet spaces, the PNAS space and their relatives.
 
 A decision vector lists, cell by cell and block by block: input 1, input 2,
 operation 1, operation 2 and, where there is a choice, the combiner
@@ -28,8 +28,9 @@ class CellSpace:
       PNAS; two are the normal and the reduction cell, as in NASNet.
     num_blocks: B.
     combiners: names from `genotype.COMBINERS`; with one there is no decision.
-    output: "loose_ends" (NASNet: blocks that no block reads are concatenated)
-      or "all" (PNAS: every block is).
+    output: "loose_ends" (NASNet: blocks that no block reads are concatenated),
+      "all" (PNAS: every block is) or "separate" (NASNet-B: nothing is; a cell
+      passes on every block by itself and reads as many states).
   """
 
   name: str
@@ -40,6 +41,11 @@ class CellSpace:
   output: str = "loose_ends"
 
   @property
+  def num_inputs(self) -> int:
+    """I, states that a cell reads: 2, or B where it passes on as many."""
+    return self.num_blocks if self.output == "separate" else 2
+
+  @property
   def decisions_per_block(self) -> int:
     return 4 + (len(self.combiners) > 1)
 
@@ -48,7 +54,7 @@ class CellSpace:
     choices = []
     for _ in self.cells:
       for block in range(self.num_blocks):
-        choices += [block + 2] * 2 + [len(self.operations)] * 2
+        choices += [block + self.num_inputs] * 2 + [len(self.operations)] * 2
         if len(self.combiners) > 1:
           choices.append(len(self.combiners))
     return tuple(choices)
@@ -70,11 +76,11 @@ class CellSpace:
     return base.neighbours(self.num_choices, decisions)
 
   def default_concat(self, inputs, active) -> np.ndarray:
-    """bool[..., B+2]: the states that a sampled cell's output consists of."""
-    if self.output == "all":
-      cell_inputs = np.zeros((*active.shape[:-1], 2), bool)
-      return np.concatenate([cell_inputs, active], -1)
-    return gt.loose_ends(inputs, active)
+    """bool[..., B+I]: the states that a sampled cell's output consists of."""
+    if self.output == "loose_ends":
+      return gt.loose_ends(inputs, active)
+    cell_inputs = np.zeros((*active.shape[:-1], self.num_inputs), bool)
+    return np.concatenate([cell_inputs, active], -1)
 
   def _combiner_codes(self) -> np.ndarray:
     return np.array([gt.COMBINERS.index(c) for c in self.combiners], np.int32)
@@ -98,6 +104,9 @@ class CellSpace:
       concat=self.default_concat(inputs, active),
     )
 
+  def _validate(self, genotype: gt.Genotype) -> gt.Genotype:
+    return gt.validate(genotype, len(self.operations), self.num_inputs)
+
   def encode(self, genotype: gt.Genotype) -> np.ndarray:
     """Genotype -> int32[..., D].
 
@@ -105,7 +114,7 @@ class CellSpace:
       ValueError: for a cell outside the space: inactive blocks, a combiner
         that is not offered, or an output of other states than `output` says.
     """
-    genotype = gt.validate(genotype, len(self.operations))
+    genotype = self._validate(genotype)
     if genotype.num_blocks != self.num_blocks or not genotype.active.all():
       raise ValueError(f"space {self.name} has {self.num_blocks} active blocks")
     if genotype.num_cells != len(self.cells):
@@ -133,7 +142,8 @@ class CellSpace:
 
     Cells are equal if they differ by the order of a block's two sides or by
     the order of blocks. (Both permute channels at most.) Of all legal orders
-    the lexicographically smallest is kept.
+    the lexicographically smallest is kept. Where outputs are passed on
+    separately the order of blocks says where each goes, so it stays.
     """
     decisions = base.check_decisions(self.num_choices, decisions)
     flat = decisions.reshape(-1, len(self.num_choices))
@@ -141,7 +151,12 @@ class CellSpace:
       -1, len(self.cells), self.num_blocks, self.decisions_per_block
     )
     cells = table.reshape(-1, self.num_blocks, self.decisions_per_block)
-    best = _canonical_cells(cells, len(self.operations))
+    orders = itertools.permutations(range(self.num_blocks))
+    if self.output == "separate":
+      orders = [tuple(range(self.num_blocks))]
+    best = _canonical_cells(
+      cells, orders, self.num_inputs, len(self.operations), len(self.combiners)
+    )
     return best.reshape(decisions.shape)
 
   def key(self, decisions) -> str:
@@ -151,8 +166,12 @@ class CellSpace:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
   def to_json(self, genotype: gt.Genotype) -> dict[str, Any]:
-    """A readable dict of names; `from_json` is the inverse."""
-    genotype = gt.validate(genotype, len(self.operations))
+    """A readable dict of names; `from_json` is the inverse.
+
+    A cell has "blocks" and "concat", the states that are concatenated; or
+    "outputs", the states that are passed on separately.
+    """
+    genotype = self._validate(genotype)
     cells = {}
     for c, name in enumerate(self.cells):
       blocks = []
@@ -166,9 +185,13 @@ class CellSpace:
             "combine": gt.COMBINERS[genotype.combine[c, b]],
           }
         )
-      concat = np.flatnonzero(genotype.concat[c]).tolist()
-      cells[name] = {"blocks": blocks, "concat": concat}
+      output = np.flatnonzero(genotype.concat[c]).tolist()
+      cells[name] = {"blocks": blocks, self._output_key: output}
     return {"space": self.name, "cells": cells}
+
+  @property
+  def _output_key(self) -> str:
+    return "outputs" if self.output == "separate" else "concat"
 
   def from_json(self, data: dict[str, Any]) -> gt.Genotype:
     """The genotype of a dict as `to_json` writes it.
@@ -181,18 +204,26 @@ class CellSpace:
     missing = [c for c in self.cells if c not in cells]
     if missing:
       raise ValueError(f"genotype lacks the cell {missing[0]!r}")
-    literal = {name: _literal_of_json(name, cells[name]) for name in self.cells}
+    literal = {
+      name: _literal_of_json(name, cells[name], self._output_key)
+      for name in self.cells
+    }
     return self.from_literal(literal)
 
   def from_literal(self, cells: dict[str, tuple]) -> gt.Genotype:
-    """Genotype of {cell: ([(in1, in2, op1, op2[, combiner])...], concat)}."""
+    """Genotype of {cell: ([(in1, in2, op1, op2[, combiner])...], output)}.
+
+    output: the states that are concatenated; where they are passed on
+    separately: every block, in order.
+    """
     num_blocks = max(len(cells[name][0]) for name in self.cells)
     shape = (len(self.cells), num_blocks)
     inputs = np.zeros((*shape, 2), np.int32)
     ops = np.zeros((*shape, 2), np.int32)
     combine = np.zeros(shape, np.int32)
     active = np.zeros(shape, bool)
-    concat = np.zeros((len(self.cells), num_blocks + 2), bool)
+    num_states = num_blocks + self.num_inputs
+    concat = np.zeros((len(self.cells), num_states), bool)
     for c, name in enumerate(self.cells):
       blocks, output = cells[name]
       for b, (left, right, op1, op2, *combiner) in enumerate(blocks):
@@ -209,19 +240,24 @@ class CellSpace:
         combine[c, b] = gt.COMBINERS.index(combiner[0]) if combiner else gt.ADD
         active[c, b] = True
       for state in output:
-        if not 0 <= state < num_blocks + 2:
+        if not 0 <= state < num_states:
           raise ValueError(
             f"output state {state} of the cell {name!r} is outside"
-            f" 0..{num_blocks + 1}"
+            f" 0..{num_states - 1}"
           )
         concat[c, state] = True
-    genotype = gt.Genotype(inputs, ops, combine, active, concat)
-    return gt.validate(genotype, len(self.operations))
+      blocks_in_order = list(range(self.num_inputs, 2 * self.num_inputs))
+      if self.output == "separate" and list(output) != blocks_in_order:
+        raise ValueError(
+          f"the cell {name!r} of space {self.name} passes on each of its"
+          f" {self.num_blocks} blocks: its outputs are {blocks_in_order}"
+        )
+    return self._validate(gt.Genotype(inputs, ops, combine, active, concat))
 
 
-def _literal_of_json(name: str, cell: dict[str, Any]) -> tuple:
-  """(blocks, concat) of one cell; ValueError names what is missing."""
-  for part in ("blocks", "concat"):
+def _literal_of_json(name: str, cell: dict[str, Any], output: str) -> tuple:
+  """(blocks, output) of one cell; ValueError names what is missing."""
+  for part in ("blocks", output):
     if part not in cell:
       raise ValueError(f"the cell {name!r} lacks {part!r}")
   for b, block in enumerate(cell["blocks"]):
@@ -232,27 +268,36 @@ def _literal_of_json(name: str, cell: dict[str, Any]) -> tuple:
     (*b["inputs"], *b["operations"], b.get("combine", "add"))
     for b in cell["blocks"]
   ]
-  return blocks, cell["concat"]
+  return blocks, cell[output]
 
 
-def _canonical_cells(cells: np.ndarray, num_operations: int) -> np.ndarray:
-  """int[m, B, 4 or 5] -> the smallest of all equivalent tables, per row."""
+def _canonical_cells(
+  cells: np.ndarray,
+  orders,
+  num_inputs: int,
+  num_operations: int,
+  num_combiners: int,
+) -> np.ndarray:
+  """int[m, B, 4 or 5] -> the smallest of all equivalent tables, per row.
+
+  orders: of the blocks, those that change nothing.
+  """
   num_cells, num_blocks, width = cells.shape
   inputs, ops = cells[..., 0:2], cells[..., 2:4]
   combine = cells[..., 4] if width == 5 else np.zeros(cells.shape[:2], int)
   best = np.full((num_cells, num_blocks), np.iinfo(np.int64).max)
-  pairs = (num_blocks + 2) * num_operations
-  for order in itertools.permutations(range(num_blocks)):
+  pairs = (num_blocks + num_inputs) * num_operations
+  states = np.arange(num_blocks) + num_inputs  # the blocks' outputs
+  for order in orders:
     # order[k] is the old block at the new position k.
-    place = np.empty(num_blocks + 2, np.int64)
-    place[:2] = 0, 1
-    place[2 + np.array(order, int)] = np.arange(num_blocks) + 2
+    place = np.arange(num_blocks + num_inputs)
+    place[states[list(order)]] = states
     moved = place[inputs[:, order]]
-    legal = (moved < np.arange(num_blocks)[:, None] + 2).all((1, 2))
+    legal = (moved < states[:, None]).all((1, 2))
     if not legal.any():
       continue
     sides = np.sort(moved[legal] * num_operations + ops[legal][:, order], -1)
-    code = (sides[..., 0] * pairs + sides[..., 1]) * 2
+    code = (sides[..., 0] * pairs + sides[..., 1]) * num_combiners
     code = code + combine[legal][:, order]
     old = best[legal]
     differs = code != old
@@ -261,7 +306,7 @@ def _canonical_cells(cells: np.ndarray, num_operations: int) -> np.ndarray:
     smaller = code[rows, first] < old[rows, first]
     best[legal] = np.where(smaller[:, None], code, old)
   result = np.empty_like(cells)
-  sides, combined = np.divmod(best, 2)
+  sides, combined = np.divmod(best, num_combiners)
   for side, part in enumerate(np.divmod(sides, pairs)):
     result[..., side], result[..., 2 + side] = np.divmod(part, num_operations)
   if width == 5:
