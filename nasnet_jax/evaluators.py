@@ -85,11 +85,17 @@ class PopulationEvaluator:
       "num_blocks": space.num_blocks,
       "image_shape": shape,
       "num_kinds": len(space.cells),
-      "concat_combiner": "concat" in space.combiners,
+      "combiners": space.combiners,
+      "separate": space.output == "separate",
     }
     build = population.make_network(network, **cells)
     self._make_counter = functools.partial(
-      counting.make_counter, network, space.operations, space.num_blocks, shape
+      counting.make_counter,
+      network,
+      space.operations,
+      space.num_blocks,
+      shape,
+      cells["separate"],
     )
     self._num_valid = len(valid[1])
     self._steps_per_epoch = batches.steps_per_epoch(
