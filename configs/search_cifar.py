@@ -35,6 +35,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.space = ml_collections.ConfigDict()
   config.space.name = "nasnet"  # add only, as all published cells turned out
   config.space.num_blocks = 5  # B, section 3.1
+  config.space.min_blocks = 0  # cells of exactly B blocks
   config.space.operations = ()  # all 13 of section 3.1
 
   config.network = ml_collections.ConfigDict()

@@ -25,6 +25,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.space = ml_collections.ConfigDict()
   config.space.name = "nasnet"
   config.space.num_blocks = 3
+  config.space.min_blocks = 0  # cells of exactly so many
   config.space.operations = (
     "identity",
     "conv_1x1",

@@ -242,10 +242,7 @@ def _result(folder, config, parts: Parts, score, tested, command: str) -> Row:
     "version": __version__,
     "job": "train",
     "space": parts.space.name,
-    "space_options": {
-      "num_blocks": parts.space.num_blocks,
-      "operations": list(parts.space.operations),
-    },
+    "space_options": parts.space.options,
     "seed": config.train.seed,
     "winner": {
       "genotype": parts.space.to_json(parts.genotype),

@@ -82,10 +82,7 @@ def build(result: dict[str, Any]) -> stacked.StackedNetwork:
 
 
 def _cells_in(result: dict[str, Any]):
-  options = result["space_options"]
-  space = spaces.get(
-    result["space"], options["num_blocks"], tuple(options["operations"])
-  )
+  space = spaces.get(result["space"], **result["space_options"])
   return space, space.from_json(result["winner"]["genotype"])
 
 

@@ -87,7 +87,7 @@ class State(NamedTuple):
 
 
 def ppo(
-  num_choices: tuple[int, ...],
+  space,
   *,
   hidden: int = 100,  # Zoph et al. 2018, appendix A
   learning_rate: float = 3.5e-4,  # the same; Adam
@@ -124,7 +124,7 @@ def ppo(
   whatever its number of cores.
 
   Args:
-    num_choices: the space's decisions; each at least 1.
+    space: see `base.as_space`.
     hidden: units of the LSTM and width of the embeddings.
     learning_rate: Adam's. The paper's is meant for 20,000 children.
     batch_size: answers per update; those left over wait in the state.
@@ -138,7 +138,7 @@ def ppo(
   Raises:
     ValueError: for a decision without a choice, or sizes below 1.
   """
-  num_choices = base.check_num_choices(num_choices)
+  num_choices = base.as_space(space).num_choices
   if min(hidden, batch_size, epochs) < 1:
     raise ValueError("hidden, batch_size and epochs must be at least 1")
   learn = functools.partial(

@@ -34,13 +34,11 @@ class State(NamedTuple):
   key: Any
 
 
-def random_search(
-  num_choices: tuple[int, ...], *, unique: bool = False
-) -> base.Controller:
+def random_search(space, *, unique: bool = False) -> base.Controller:
   """Uniform proposals: 10^5 and more per second in batches.
 
   Args:
-    num_choices: the space's decisions; each at least 1.
+    space: see `base.as_space`.
     unique: never propose the same decisions twice. Proposals then walk along
       one shuffled order of the whole space, which follows from `init`'s key,
       so the state remembers only how far it went. (Equivalent architectures
@@ -49,7 +47,7 @@ def random_search(
   Raises:
     ValueError: for a decision without a choice.
   """
-  num_choices = base.check_num_choices(num_choices)
+  num_choices = base.as_space(space).num_choices
   size = math.prod(num_choices)
 
   def init(rng) -> State:

@@ -205,12 +205,9 @@ def space_of(run: Run):
       space = options.get("name")
     if not isinstance(space, str):
       continue
+    options.pop("name", None)
     try:
-      return spaces.get(
-        space,
-        int(options.get("num_blocks") or 0),
-        tuple(options.get("operations") or ()),
-      )
+      return spaces.get(space, **options)
     except (TypeError, ValueError):
       continue  # a space of another version: the report goes without
   return None

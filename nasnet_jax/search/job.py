@@ -212,10 +212,7 @@ def _result(
   return {
     "version": __version__,
     "space": space.name,
-    "space_options": {
-      "num_blocks": space.num_blocks,
-      "operations": list(space.operations),
-    },
+    "space_options": space.options,
     "controller": config.search.controller,
     "seed": config.search.seed,
     "winner": {

@@ -13,10 +13,7 @@ MAY_CHANGE = ("log", "mesh.arch", "data.data_dir", "final.checkpoint_seconds")
 
 def get_space(config):
   """The space; ValueError for an unknown name or operation."""
-  fields = config.space
-  return spaces.get(
-    fields.name, fields.num_blocks, tuple(fields.operations or ())
-  )
+  return spaces.get(**config.space.to_dict())
 
 
 def load_images(config) -> inputs.Splits:
@@ -60,7 +57,7 @@ def get_controller(config, space) -> base.Controller:
   """The controller; ValueError names the nearest option to a misspelt one."""
   name = config.search.controller
   options = config.search.controller_options.get(name, {})
-  return controllers.make(name, space.num_choices, **dict(options))
+  return controllers.make(name, space, **dict(options))
 
 
 def round_settings(config) -> rounds.Settings:

@@ -1,6 +1,7 @@
 """Search spaces by name. NumPy only: nothing here imports JAX."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from nasnet_jax.spaces.amoebanet import AMOEBANET, AMOEBANET_RELEASED
 from nasnet_jax.spaces.nasnet import NASNET, NASNET_B, NASNET_C, NASNET_CONCAT
@@ -20,8 +21,16 @@ SPACES = {
 }
 
 
-def get(name: str, num_blocks: int = 0, operations: tuple[str, ...] = ()):
+def get(
+  name: str,
+  num_blocks: int = 0,
+  operations: Sequence[str] = (),
+  min_blocks: int = 0,
+):
   """The space of that name, with B blocks and these operations if given.
+
+  Args:
+    min_blocks: see `cells.CellSpace`.
 
   Raises:
     ValueError: for an unknown name or operation.
@@ -36,4 +45,6 @@ def get(name: str, num_blocks: int = 0, operations: tuple[str, ...] = ()):
     if unknown:
       raise ValueError(f"operation {unknown[0]!r} is not in space {name!r}")
     space = dataclasses.replace(space, operations=tuple(operations))
+  if min_blocks:
+    space = dataclasses.replace(space, min_blocks=min_blocks)
   return space

@@ -3,12 +3,11 @@
 A decision vector lists, cell by cell and block by block: input 1, input 2,
 operation 1, operation 2 and, where there is a choice, the combiner
 (Zoph et al. 2018, section 3.1: 5 softmaxes per block, normal cell first).
+Where the number of blocks is open, it comes first in each cell.
 """
 
 import dataclasses
-import hashlib
 import itertools
-import json
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,9 @@ class CellSpace:
     output: "loose_ends" (NASNet: blocks that no block reads are concatenated),
       "all" (PNAS: every block is) or "separate" (NASNet-B: nothing is; a cell
       passes on every block by itself and reads as many states).
+    min_blocks: 0: cells have `num_blocks` blocks. Else each cell has from so
+      many to `num_blocks`, and how many is its first decision; decisions
+      beyond a cell's blocks mean nothing.
   """
 
   name: str
@@ -39,6 +41,27 @@ class CellSpace:
   num_blocks: int = 5
   combiners: tuple[str, ...] = ("add",)
   output: str = "loose_ends"
+  min_blocks: int = 0
+
+  def __post_init__(self):
+    if not 0 <= self.min_blocks <= self.num_blocks:
+      raise ValueError(
+        f"min_blocks is {self.min_blocks}, outside 0..{self.num_blocks}"
+      )
+    if self.min_blocks and self.output == "separate":
+      raise ValueError(
+        "cells that pass on each block have as many as they have inputs: set"
+        " min_blocks to 0"
+      )
+
+  @property
+  def options(self) -> dict[str, Any]:
+    """What `spaces.get` needs beside the name; JSON can hold it."""
+    return {
+      "num_blocks": self.num_blocks,
+      "min_blocks": self.min_blocks,
+      "operations": list(self.operations),
+    }
 
   @property
   def num_inputs(self) -> int:
@@ -50,24 +73,47 @@ class CellSpace:
     return 4 + (len(self.combiners) > 1)
 
   @property
+  def decisions_per_cell(self) -> int:
+    return self._header + self.num_blocks * self.decisions_per_block
+
+  @property
+  def _header(self) -> int:
+    """Decisions of a cell before those of its blocks."""
+    return 1 if self.min_blocks else 0
+
+  @property
   def num_choices(self) -> tuple[int, ...]:
-    choices = []
-    for _ in self.cells:
-      for block in range(self.num_blocks):
-        choices += [block + self.num_inputs] * 2 + [len(self.operations)] * 2
-        if len(self.combiners) > 1:
-          choices.append(len(self.combiners))
-    return tuple(choices)
+    cell = [self.num_blocks - self.min_blocks + 1] * self._header
+    for block in range(self.num_blocks):
+      cell += [block + self.num_inputs] * 2 + [len(self.operations)] * 2
+      if len(self.combiners) > 1:
+        cell.append(len(self.combiners))
+    return tuple(cell * len(self.cells))
 
   @property
   def decision_names(self) -> tuple[str, ...]:
     parts = ("input 1", "input 2", "operation 1", "operation 2", "combiner")
-    return tuple(
-      f"{cell} block {block} {part}"
-      for cell in self.cells
+    blocks = [
+      f"block {block} {part}"
       for block in range(self.num_blocks)
       for part in parts[: self.decisions_per_block]
-    )
+    ]
+    names = ["number of blocks"] * self._header + blocks
+    return tuple(f"{cell} {name}" for cell in self.cells for name in names)
+
+  @property
+  def kinds(self) -> tuple[str, ...]:
+    """See `base.SearchSpace`."""
+    block = ("input",) * 2 + ("operation",) * 2 + ("combiner",)
+    blocks = block[: self.decisions_per_block] * self.num_blocks
+    cell = ("number of blocks",) * self._header + blocks
+    return cell * len(self.cells)
+
+  @property
+  def groups(self) -> tuple[int, ...]:
+    """See `base.SearchSpace`: a group is a cell."""
+    width = self.decisions_per_cell
+    return tuple(i for i in range(len(self.cells)) for _ in range(width))
 
   def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
     return base.sample(self.num_choices, rng, n)
@@ -87,14 +133,16 @@ class CellSpace:
 
   def decode(self, decisions) -> gt.Genotype:
     """int[..., D] -> Genotype with leaves [..., cells, B, ...]."""
-    decisions = base.check_decisions(self.num_choices, decisions)
-    shape = (*decisions.shape[:-1], len(self.cells), self.num_blocks)
-    table = decisions.reshape(*shape, self.decisions_per_block)
+    counts, table = self._split(decisions)
+    shape = table.shape[:-1]
     if len(self.combiners) > 1:
       combine = self._combiner_codes()[table[..., 4]]
     else:
       combine = np.full(shape, self._combiner_codes()[0], np.int32)
-    active = np.ones(shape, bool)
+    active = np.arange(self.num_blocks) < counts[..., None]
+    # What is left out is all zeros, as in a cell that never had it.
+    table = np.where(active[..., None], table, 0)
+    combine = np.where(active, combine, gt.ADD).astype(np.int32)
     inputs = table[..., 0:2]
     return gt.Genotype(
       inputs=inputs,
@@ -107,16 +155,47 @@ class CellSpace:
   def _validate(self, genotype: gt.Genotype) -> gt.Genotype:
     return gt.validate(genotype, len(self.operations), self.num_inputs)
 
+  def _split(self, decisions) -> tuple[np.ndarray, np.ndarray]:
+    """int[..., D] -> (blocks int32[..., cells], their decisions int32[...,
+    cells, B, decisions_per_block])."""
+    decisions = base.check_decisions(self.num_choices, decisions)
+    cells = decisions.reshape(
+      *decisions.shape[:-1], len(self.cells), self.decisions_per_cell
+    )
+    blocks = cells[..., self._header :].reshape(
+      *cells.shape[:-1], self.num_blocks, self.decisions_per_block
+    )
+    if not self.min_blocks:
+      return np.full(cells.shape[:-1], self.num_blocks, np.int32), blocks
+    return cells[..., 0] + self.min_blocks, blocks
+
+  def _join(self, counts, table) -> np.ndarray:
+    """The inverse of `_split`."""
+    blocks = table.reshape(*table.shape[:-2], -1).astype(np.int32)
+    parts = [blocks]
+    if self.min_blocks:
+      parts = [(counts - self.min_blocks)[..., None], blocks]
+    cells = np.concatenate(parts, -1).astype(np.int32)
+    return cells.reshape(*cells.shape[:-2], -1)
+
   def encode(self, genotype: gt.Genotype) -> np.ndarray:
     """Genotype -> int32[..., D].
 
     Raises:
-      ValueError: for a cell outside the space: inactive blocks, a combiner
+      ValueError: for a cell outside the space: too few blocks, a combiner
         that is not offered, or an output of other states than `output` says.
     """
     genotype = self._validate(genotype)
-    if genotype.num_blocks != self.num_blocks or not genotype.active.all():
-      raise ValueError(f"space {self.name} has {self.num_blocks} active blocks")
+    if self.min_blocks and genotype.num_blocks <= self.num_blocks:
+      genotype = gt.pad_blocks(genotype, self.num_blocks)
+    counts = genotype.active.sum(-1)
+    least = self.min_blocks or self.num_blocks
+    if genotype.num_blocks != self.num_blocks or (counts < least).any():
+      raise ValueError(
+        f"space {self.name} has {least} to {self.num_blocks} active blocks"
+        if self.min_blocks
+        else f"space {self.name} has {self.num_blocks} active blocks"
+      )
     if genotype.num_cells != len(self.cells):
       raise ValueError(f"space {self.name} has {len(self.cells)} cells")
     output = self.default_concat(genotype.inputs, genotype.active)
@@ -127,15 +206,15 @@ class CellSpace:
       )
     parts = [genotype.inputs, genotype.ops]
     codes = self._combiner_codes()
-    if not np.isin(genotype.combine, codes).all():
+    combine = np.where(genotype.active, genotype.combine, codes[0])
+    if not np.isin(combine, codes).all():
       raise ValueError(f"combiners of space {self.name}: {self.combiners}")
     if len(self.combiners) > 1:
-      positions = np.argsort(codes)[
-        np.searchsorted(np.sort(codes), genotype.combine)
-      ]
+      positions = np.argsort(codes)[np.searchsorted(np.sort(codes), combine)]
       parts.append(positions[..., None])
-    table = np.concatenate(parts, -1).astype(np.int32)
-    return table.reshape(*table.shape[:-3], -1)
+    table = np.concatenate(parts, -1)
+    table = np.where(genotype.active[..., None], table, 0)
+    return self._join(counts, table)
 
   def canonical(self, decisions) -> np.ndarray:
     """int[n, D] -> int32[n, D]: one representative per set of equal cells.
@@ -145,25 +224,26 @@ class CellSpace:
     the lexicographically smallest is kept. Where outputs are passed on
     separately the order of blocks says where each goes, so it stays.
     """
-    decisions = base.check_decisions(self.num_choices, decisions)
-    flat = decisions.reshape(-1, len(self.num_choices))
-    table = flat.reshape(
-      -1, len(self.cells), self.num_blocks, self.decisions_per_block
-    )
-    cells = table.reshape(-1, self.num_blocks, self.decisions_per_block)
-    orders = itertools.permutations(range(self.num_blocks))
-    if self.output == "separate":
-      orders = [tuple(range(self.num_blocks))]
-    best = _canonical_cells(
-      cells, orders, self.num_inputs, len(self.operations), len(self.combiners)
-    )
-    return best.reshape(decisions.shape)
+    counts, table = self._split(decisions)
+    cells = table.reshape(-1, *table.shape[-2:])
+    best = np.zeros_like(cells)
+    for count in np.unique(counts):
+      rows = counts.reshape(-1) == count
+      orders = itertools.permutations(range(count))
+      if self.output == "separate":
+        orders = [range(count)]
+      best[rows, :count] = _canonical_cells(
+        cells[rows, :count],
+        orders,
+        self.num_inputs,
+        len(self.operations),
+        len(self.combiners),
+      )
+    return self._join(counts, best.reshape(table.shape))
 
   def key(self, decisions) -> str:
     """A hash that equivalent cells share. decisions: int[D]."""
-    row = self.canonical(np.asarray(decisions)[None])[0]
-    text = json.dumps([self.name, row.tolist()])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return base.key(self, decisions)
 
   def to_json(self, genotype: gt.Genotype) -> dict[str, Any]:
     """A readable dict of names; `from_json` is the inverse.

@@ -34,6 +34,9 @@ SMALL = (
     output="separate",
   ),
 )
+OPEN = CellSpace(
+  "open", ("a", "b"), cells=("x", "y"), num_blocks=3, min_blocks=1, output="all"
+)
 
 
 def _everything(space):
@@ -558,3 +561,75 @@ def test_darts_conversion_twice_changes_nothing():
 def test_slim_operations_without_a_counterpart_are_named():
   with pytest.raises(ValueError, match="'separable_3x3_4' of slim"):
     cells.from_slim(["separable_3x3_4", "none"], [0, 1], [1, 1, 0])
+
+
+# Cells whose number of blocks is a decision.
+
+
+def test_the_number_of_blocks_comes_first_in_each_cell():
+  assert OPEN.num_choices[0] == OPEN.num_choices[OPEN.decisions_per_cell] == 3
+  assert OPEN.kinds[0] == "number of blocks"
+  assert OPEN.groups == (0,) * 13 + (1,) * 13
+  decisions = np.zeros((1, 26), int)
+  decisions[0, 13] = 2
+  genotype = OPEN.decode(decisions)
+  np.testing.assert_array_equal(
+    genotype.active[0], [[True, False, False], [True, True, True]]
+  )
+  np.testing.assert_array_equal(
+    genotype.concat[0, 0], [False, False, True, False, False]
+  )
+
+
+def test_cells_of_open_size_translate_both_ways():
+  decisions = OPEN.canonical(OPEN.sample(np.random.default_rng(0), 200))
+  np.testing.assert_array_equal(OPEN.encode(OPEN.decode(decisions)), decisions)
+  one = OPEN.decode(decisions[0])
+  again = OPEN.from_json(json.loads(json.dumps(OPEN.to_json(one))))
+  np.testing.assert_array_equal(OPEN.encode(again), decisions[0])
+
+
+def test_decisions_of_blocks_that_are_left_out_mean_nothing():
+  rng = np.random.default_rng(1)
+  decisions = OPEN.sample(rng, 100)
+  decisions[:, [0, 13]] = 0
+  changed = decisions.copy()
+  beyond = [*range(5, 13), *range(18, 26)]
+  changed[:, beyond] = OPEN.sample(rng, 100)[:, beyond]
+  assert (changed != decisions).any()
+  for a, b in zip(OPEN.decode(changed), OPEN.decode(decisions)):
+    np.testing.assert_array_equal(a, b)
+  np.testing.assert_array_equal(
+    OPEN.canonical(changed), OPEN.canonical(decisions)
+  )
+
+
+def test_a_cell_of_open_size_is_equal_to_the_one_of_that_size():
+  rng = np.random.default_rng(2)
+  fixed = dataclasses.replace(OPEN, min_blocks=0, num_blocks=2)
+  table = fixed.sample(rng, 50).reshape(50, 2, 8)
+  opened = np.zeros((50, 2, 13), int)
+  opened[..., 0], opened[..., 1:9] = 1, table
+  canonical = OPEN.canonical(opened.reshape(50, 26)).reshape(50, 2, 13)
+  expected = fixed.canonical(table.reshape(50, 16)).reshape(50, 2, 8)
+  np.testing.assert_array_equal(canonical[..., 1:9], expected)
+  assert (canonical[..., 9:] == 0).all() and (canonical[..., 0] == 1).all()
+
+
+def test_a_minimum_beyond_the_number_of_blocks_is_refused():
+  with pytest.raises(ValueError, match="min_blocks is 4, outside"):
+    dataclasses.replace(OPEN, min_blocks=4)
+
+
+def test_separate_outputs_of_an_open_number_are_refused():
+  with pytest.raises(ValueError, match="set min_blocks to 0"):
+    spaces.get("nasnet_b", min_blocks=2)
+
+
+def test_a_kind_and_a_group_stand_beside_each_decision():
+  for space in spaces.SPACES.values():
+    assert len(space.kinds) == len(space.groups) == len(space.num_choices)
+  for name, kind in zip(
+    spaces.get("nasnet").decision_names, spaces.get("nasnet").kinds
+  ):
+    assert kind in name
