@@ -144,7 +144,8 @@ def _open(space, network, image_shape) -> tuple[population.Network, Callable]:
     space.num_blocks,
     image_shape,
     len(space.cells),
-    "concat" in space.combiners,
+    space.combiners,
+    separate=space.output == "separate",
   )
   return build, functools.partial(
     counting.make_counter,
@@ -152,6 +153,7 @@ def _open(space, network, image_shape) -> tuple[population.Network, Callable]:
     space.operations,
     space.num_blocks,
     image_shape,
+    space.output == "separate",
   )
 
 

@@ -5,13 +5,21 @@ import difflib
 from collections.abc import Sequence
 
 from nasnet_jax.spaces.amoebanet import AMOEBANET, AMOEBANET_RELEASED
-from nasnet_jax.spaces.nasnet import NASNET, NASNET_CONCAT
+from nasnet_jax.spaces.nasnet import NASNET, NASNET_B, NASNET_C, NASNET_CONCAT
 from nasnet_jax.spaces.pnas import PNAS
 from nasnet_jax.spaces.stages import GENETIC_CNN, StageSpace
 
 CELL_SPACES = {
   space.name: space
-  for space in (NASNET, NASNET_CONCAT, PNAS, AMOEBANET, AMOEBANET_RELEASED)
+  for space in (
+    NASNET,
+    NASNET_CONCAT,
+    NASNET_B,
+    NASNET_C,
+    PNAS,
+    AMOEBANET,
+    AMOEBANET_RELEASED,
+  )
 }
 SPACES = {**CELL_SPACES, GENETIC_CNN.name: GENETIC_CNN}
 
