@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from nasnet_jax.data import augment, batches, stream
-from nasnet_jax.models import drop_path, layers, stacked
+from nasnet_jax.models import drop_path, layers
 from nasnet_jax.training import (
   checkpoint,
   checks,
@@ -252,7 +252,7 @@ def init_state(
 
 
 def make_step(
-  network: stacked.StackedNetwork,
+  network: nn.Module,
   recipe: Recipe,
   aug: augment.Augmentation,
   mesh: jax.sharding.Mesh | None = None,
@@ -334,7 +334,7 @@ def _over_data(function, mesh, in_specs):
 
 
 def _make_loss(network, recipe: Recipe, aug: augment.Augmentation):
-  num_cells = len(stacked.plan(network.config))
+  num_cells = network.config.num_layers
 
   def loss_fn(params, batch_stats, batch, rng, progress):
     images, labels, positions = batch
@@ -456,7 +456,7 @@ def _feed(data: Data, recipe: Recipe, seed: int, steps: range, mesh):
 
 
 def fit(
-  network: stacked.StackedNetwork,
+  network: nn.Module,
   recipe: Recipe,
   aug: augment.Augmentation,
   data: Data,

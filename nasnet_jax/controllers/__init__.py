@@ -3,17 +3,35 @@
 import difflib
 import inspect
 
-from nasnet_jax.controllers import base, ppo, random_search
+from nasnet_jax.controllers import (
+  base,
+  evolution,
+  genetic,
+  local_search,
+  ppo,
+  random_search,
+  reinforce,
+)
+from nasnet_jax.spaces.base import SearchSpace
 
-# name -> factory(num_choices, **options) -> Controller
+# name -> factory(space, **options) -> Controller
 CONTROLLERS = {
+  "evolution": evolution.evolution,
+  "genetic": genetic.genetic,
+  "local_search": local_search.local_search,
   "ppo": ppo.ppo,
   "random_search": random_search.random_search,
+  "reinforce": reinforce.reinforce,
 }
 
 
-def make(name: str, num_choices: tuple[int, ...], **options) -> base.Controller:
-  """The controller of that name for a space's `num_choices`.
+def make(
+  name: str, space: SearchSpace | tuple[int, ...], **options
+) -> base.Controller:
+  """The controller of that name for a space, or for a plain list of decisions.
+
+  Args:
+    space: a space, or the number of choices of each decision.
 
   Raises:
     ValueError: for an unknown name or option (naming the nearest one), or a
@@ -26,7 +44,7 @@ def make(name: str, num_choices: tuple[int, ...], **options) -> base.Controller:
   for option in options:
     if option not in known:
       raise ValueError(_unknown(f"option of {name}", option, known))
-  return factory(num_choices, **options)
+  return factory(space, **options)
 
 
 def _unknown(what: str, name: str, known: list[str]) -> str:

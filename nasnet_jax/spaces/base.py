@@ -1,5 +1,8 @@
 """What a search space is to a controller: a list of categorical decisions."""
 
+import dataclasses
+import hashlib
+import json
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,6 +16,10 @@ class SearchSpace(Protocol):
     name: the key in `nasnet_jax.spaces.SPACES`.
     num_choices: the decisions, in order; each a categorical.
     decision_names: one readable name per decision.
+    kinds: what each decision is about ("input", "operation", ...). A mutation
+      first picks a kind, as Real et al. 2019 do, then a decision of it.
+    groups: int per decision, the part of the architecture that it belongs to
+      (a cell, a stage); crossover swaps whole groups.
   """
 
   name: str
@@ -23,6 +30,12 @@ class SearchSpace(Protocol):
   @property
   def decision_names(self) -> tuple[str, ...]: ...
 
+  @property
+  def kinds(self) -> tuple[str, ...]: ...
+
+  @property
+  def groups(self) -> tuple[int, ...]: ...
+
   def decode(self, decisions) -> Any:
     """int[..., D] -> the architecture(s)."""
 
@@ -31,6 +44,42 @@ class SearchSpace(Protocol):
 
   def canonical(self, decisions) -> np.ndarray:
     """int[n, D] -> int[n, D]: equivalent architectures become equal rows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ListSpace:
+  """A plain list of decisions: all of one kind, each a group of its own."""
+
+  num_choices: tuple[int, ...]
+  name: str = "list"
+
+  @property
+  def decision_names(self) -> tuple[str, ...]:
+    return tuple(f"decision {i}" for i in range(len(self.num_choices)))
+
+  @property
+  def kinds(self) -> tuple[str, ...]:
+    return ("choice",) * len(self.num_choices)
+
+  @property
+  def groups(self) -> tuple[int, ...]:
+    return tuple(range(len(self.num_choices)))
+
+  def decode(self, decisions) -> np.ndarray:
+    return check_decisions(self.num_choices, decisions)
+
+  def encode(self, architecture) -> np.ndarray:
+    return check_decisions(self.num_choices, architecture)
+
+  def canonical(self, decisions) -> np.ndarray:
+    return check_decisions(self.num_choices, decisions)
+
+
+def key(space: SearchSpace, decisions) -> str:
+  """A hash that equivalent architectures share. decisions: int[D]."""
+  row = space.canonical(np.asarray(decisions)[None])[0]
+  text = json.dumps([space.name, row.tolist()])
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def sample(

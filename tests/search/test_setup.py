@@ -4,25 +4,61 @@ import jax
 import numpy as np
 import pytest
 
-from nasnet_jax import data, inputs, search
+from nasnet_jax import controllers, data, inputs, search
 from nasnet_jax.search import setup
 
 
-@pytest.mark.parametrize("variant", ["", "tiny"])
-@pytest.mark.parametrize("name", ["search_digits", "search_cifar"])
-def test_every_config_makes_a_space_a_controller_and_settings(
+@pytest.mark.parametrize(
+  ("name", "variant"),
+  [
+    ("search_digits", ""),
+    ("search_digits", "tiny"),
+    ("search_cifar", ""),
+    ("search_cifar", "small"),
+    ("search_cifar", "tiny"),
+  ],
+)
+def test_every_config_makes_a_space_its_controllers_and_settings(
   harness, name, variant
 ):
   config = harness.load_config(name, variant)
   space = setup.get_space(config)
-  controller = setup.get_controller(config, space)
-  assert len(controller) == 3
+  for controller in controllers.CONTROLLERS:
+    config.search.controller = controller
+    assert controller in config.search.controller_options
+    assert len(setup.get_controller(config, space)) == 3
   assert setup.round_settings(config).children == config.search.children
   final = setup.final_settings(config, 10, None)
   assert final.rank.epochs == config.final.rank_epochs
   assert final.final.epochs == config.final.epochs
   network = setup.child_network(config, 10)
   assert network.features == config.network.features
+
+
+def test_rewards_halving_and_rounds_come_from_the_config(harness):
+  config = harness.tiny_config()
+  config.search.reward.kind = "mnasnet_soft"
+  config.search.reward.cost = "bytes"
+  config.search.reward.target = 1e6
+  config.search.reward.beta = -0.5
+  config.search.halving.eta = 2
+  config.search.halving.min_epochs = 0.25
+  config.search.asynchronous = True
+  settings = setup.round_settings(config)
+  assert settings.reward == ("mnasnet_soft", "bytes", 1e6, -0.07, -0.5)
+  assert settings.halving == (2, 0.25)
+  assert settings.asynchronous
+  config.search.halving.eta = 1
+  with pytest.raises(ValueError, match="give 2 or more"):
+    setup.round_settings(config)
+
+
+def test_an_evaluator_that_cannot_stop_children_is_one_line(harness):
+  config = harness.tiny_config()
+  setup.check_evaluator(harness.FakeEvaluator(), setup.round_settings(config))
+  config.search.asynchronous = True
+  with pytest.raises(ValueError, match="answers in rounds only"):
+    setup.check_evaluator(harness.FakeEvaluator(), setup.round_settings(config))
 
 
 def test_the_cifar_config_is_the_papers(harness):
