@@ -120,9 +120,27 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   # Not in that paper; as for PPO.
   config.search.controller_options.reinforce.baseline_decay = 0.95
   config.search.children = 20_000  # appendix A
-  # Asked for at a time. The paper's queue is asynchronous; here the round is
-  # what the controller learns from, its batch of 20.
+  # Asked for at a time: what the controller learns from, its batch of 20.
   config.search.children_per_round = 20
+  # True: no rounds, as the paper's queue has none; a slot whose child is done
+  # takes the next, and children_per_round lie between two saved states.
+  config.search.asynchronous = False
+  # What the controller is told: "accuracy", or MnasNet's accuracy x (cost /
+  # target)^w, "mnasnet_soft" or "mnasnet_hard" (Tan et al. 2019, section 3.1).
+  config.search.reward = ml_collections.ConfigDict()
+  config.search.reward.kind = "accuracy"
+  config.search.reward.cost = (
+    "params"  # or "macs", "bytes" (nasnet_jax/traffic)
+  )
+  config.search.reward.target = 0.0  # T, in the cost's own unit
+  # None: the paper's, -0.07 and -0.07 (soft), 0 and -1 (hard).
+  config.search.reward.alpha = placeholder(float)
+  config.search.reward.beta = placeholder(float)
+  # Successive halving (Li et al. 2020): of the children at a rung the best
+  # 1/eta go on. 0: off; 3 or 4 are usual.
+  config.search.halving = ml_collections.ConfigDict()
+  config.search.halving.eta = 0
+  config.search.halving.min_epochs = 1.0  # the first rung; then eta x as far
   config.search.seed = 0
   config.search.shuffle_labels = False  # true: what remains is chance
 

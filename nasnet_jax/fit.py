@@ -19,9 +19,10 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from nasnet_jax.data import augment, batches, stream
-from nasnet_jax.models import drop_path, layers, stacked
+from nasnet_jax.models import drop_path, layers
 from nasnet_jax.training import (
   checkpoint,
+  checks,
   loop,
   losses,
   metrics,
@@ -99,11 +100,14 @@ class Recipe:
   def __post_init__(self):
     if self.dtype not in ("float32", "bfloat16"):
       raise ValueError(f"dtype {self.dtype!r} is neither float32 nor bfloat16")
-    if self.drop_path_version not in drop_path.VERSIONS:
+    checks.at_least_one(
+      self, "epochs", "batch_size", "steps_per_call", "eval_batch_size"
+    )
+    if not 0 <= self.label_smoothing < 1:
       raise ValueError(
-        f"drop_path_version {self.drop_path_version!r} is not one of:"
-        f" {', '.join(drop_path.VERSIONS)}"
+        f"label_smoothing is {self.label_smoothing}: give 0 or more, below 1"
       )
+    drop_path.check(self.drop_path_keep, self.drop_path_version)
     if self.micro_batches < 1 or self.batch_size % self.micro_batches:
       raise ValueError(
         f"a batch of {self.batch_size} does not divide into"
@@ -248,7 +252,7 @@ def init_state(
 
 
 def make_step(
-  network: stacked.StackedNetwork,
+  network: nn.Module,
   recipe: Recipe,
   aug: augment.Augmentation,
   mesh: jax.sharding.Mesh | None = None,
@@ -330,7 +334,7 @@ def _over_data(function, mesh, in_specs):
 
 
 def _make_loss(network, recipe: Recipe, aug: augment.Augmentation):
-  num_cells = len(stacked.plan(network.config))
+  num_cells = network.config.num_layers
 
   def loss_fn(params, batch_stats, batch, rng, progress):
     images, labels, positions = batch
@@ -452,7 +456,7 @@ def _feed(data: Data, recipe: Recipe, seed: int, steps: range, mesh):
 
 
 def fit(
-  network: stacked.StackedNetwork,
+  network: nn.Module,
   recipe: Recipe,
   aug: augment.Augmentation,
   data: Data,

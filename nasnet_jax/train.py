@@ -10,6 +10,7 @@ import pathlib
 import shutil
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 from clu import parameter_overview, platform
 
@@ -24,7 +25,7 @@ from nasnet_jax import (
   trained,
 )
 from nasnet_jax.data import augment
-from nasnet_jax.models import stacked
+from nasnet_jax.models import families
 from nasnet_jax.training import checkpoint, mesh, stop, workdir
 from nasnet_jax.training.scalars import Scalars
 
@@ -47,7 +48,7 @@ class Parts(NamedTuple):
 
   space: Any
   genotype: Any
-  network: stacked.StackedNetwork
+  network: nn.Module
   recipe: fit.Recipe
   images: inputs.Splits
   augmentation: augment.Augmentation
@@ -115,8 +116,8 @@ def _prepare(config) -> Parts:
   images = inputs.load_images(config.data, (config.train.batch_size,))
   aug = inputs.get_augmentation(config.data, images)
   space, genotype, sizes = _architecture(config, found, images)
-  network = stacked.StackedNetwork(sizes, stacked.as_cells(space, genotype))
-  stacked.check_side(sizes, images.image_shape[:2])
+  network = families.network(space, genotype, sizes)
+  families.of(space).check_side(sizes, images.image_shape[:2])
   recipe = fit.Recipe(
     epochs=config.train.epochs, **inputs.recipe_fields(config.train)
   )
@@ -142,8 +143,9 @@ def _architecture(config, found: trained.Trained | None, images):
         f" {len(new)} of {images.name}: set config.model.keep_head to False"
       )
   if config.model.genotype:
-    sizes = inputs.get_network(config.network, classes)
-    return *trained.find_cells(config.model.genotype), sizes
+    space, genotype = trained.find_cells(config.model.genotype)
+    sizes = inputs.get_network(config.network, classes, space)
+    return space, genotype, sizes
   if found is None:
     raise ValueError(
       "there is nothing to train: give config.model.checkpoint, the folder of"
@@ -187,8 +189,8 @@ def _describe(parts: Parts):
   images, config = parts.images, parts.network.config
   params, macs = counting.count_module(parts.network, images.image_shape)
   words = (
-    f"{params:,} parameters, {macs:,} multiply-adds (N={config.num_cells},"
-    f" F={config.features}); {images.name}:"
+    f"{params:,} parameters, {macs:,} multiply-adds ({config.summary});"
+    f" {images.name}:"
     f" {images.train.num_images:,} images to train on,"
     f" {images.valid.num_images:,} to validate,"
     f" {images.test.num_images:,} to test; {parts.mesh.size}"

@@ -274,6 +274,9 @@ def test_an_unknown_setting_of_a_recipe_gets_one_clear_line():
     ({"dtype": "float16"}, "neither float32 nor bfloat16"),
     ({"drop_path_version": "v3"}, "not one of: time, layer, both, constant"),
     ({"micro_batches": 3}, "does not divide into 3 micro_batches"),
+    ({"drop_path_keep": 0.0}, "give a number above 0, 1 at most"),
+    ({"label_smoothing": 1.0}, "give 0 or more, below 1"),
+    ({"epochs": 0}, "epochs is 0: give 1 or more"),
   ):
     with pytest.raises(ValueError, match=words):
       fit.Recipe(**changes)

@@ -69,15 +69,16 @@ class Trace(NamedTuple):
   evaluated: Any
 
 
-def _two_steps(apply, state, keep):
+def _two_steps(apply, image, state, keep):
   """Trains on the batch twice, then evaluates.
 
   Args:
     apply: (params, stats, images, drop, train) -> (logits, stats).
+    image: (H, W, C).
     keep: f32[], 1 drops nothing; the same program serves all.
   """
   rng = np.random.default_rng(0)
-  images = rng.standard_normal((BATCH, *IMAGE)).astype(np.float32)
+  images = rng.standard_normal((BATCH, *image)).astype(np.float32)
   labels = np.arange(BATCH) % 5
 
   def loss_fn(params, stats, _, rng, progress):
@@ -102,17 +103,20 @@ class Program(NamedTuple):
   """One compiled population program and what it is for."""
 
   space: Any
+  image: tuple[int, int, int]
   network: pop.Network
   init: Any
   run: Any
 
 
-def _program(space, config, num_kinds, concat_combiner, concat_inputs):
+def _program(
+  space, config, num_kinds, concat_combiner, concat_inputs, image=IMAGE
+):
   network = pop.make_network(
     config,
     space.operations,
     space.num_blocks,
-    IMAGE,
+    image,
     num_kinds,
     concat_combiner,
     concat_inputs,
@@ -122,9 +126,9 @@ def _program(space, config, num_kinds, concat_combiner, concat_inputs):
     def apply(params, stats, images, drop, train):
       return network.apply(params, stats, genotype, images, drop, train)
 
-    return _two_steps(apply, state, keep)
+    return _two_steps(apply, image, state, keep)
 
-  return Program(space, network, jax.jit(network.init), jax.jit(run))
+  return Program(space, image, network, jax.jit(network.init), jax.jit(run))
 
 
 def _child(program, genotype, seed=0) -> TrainState:
@@ -164,7 +168,7 @@ def _used(program, genotype, params, stats):
 
 
 @functools.cache
-def _static_run(config, cells):
+def _static_run(config, cells, image):
   """The two steps of a static network, compiled once per cell."""
   network = StackedNetwork(config, cells)
 
@@ -177,14 +181,14 @@ def _static_run(config, cells):
     )
     return outputs[0], new["batch_stats"]
 
-  return jax.jit(functools.partial(_two_steps, apply))
+  return jax.jit(functools.partial(_two_steps, apply, image))
 
 
 def _static(program, genotype, config, state, keep) -> Trace:
   cells = stacked.as_cells(program.space, genotype)
   variables = pop.extract(program.network, genotype, state)
   start = _start(variables["params"], variables["batch_stats"])
-  return _static_run(config, cells)(start, keep)
+  return _static_run(config, cells, program.image)(start, keep)
 
 
 def _assert_close(found, wanted, what):
@@ -261,6 +265,7 @@ def _covering_cells(space):
   for kind in range(2):
     found = {op for row in rows for op in row.ops[kind].ravel()}
     assert len(found) >= 10
+  assert all(len(set(row.combine.ravel())) == 2 for row in rows)
   return rows
 
 
@@ -318,9 +323,10 @@ def test_other_cells_compile_nothing(nasnet):
 
 @pytest.fixture(scope="module")
 def pnas():
-  """8 operations, one cell for both strides, room for 3 blocks."""
+  """8 operations, one cell for both strides, room for 3 blocks; images whose
+  sides are odd and differ, of two channels."""
   space = spaces.get("pnas", num_blocks=3)
-  return _program(space, CONFIG, 1, False, False)
+  return _program(space, CONFIG, 1, False, False, image=(7, 9, 2))
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3])
@@ -331,7 +337,9 @@ def test_cells_of_fewer_blocks_are_static_ones(pnas, blocks):
 
 
 SMALL_OPERATIONS = ("identity", "sep_conv_3x3", "max_pool_3x3")
-DEEP = dataclasses.replace(CONFIG, num_cells=3, num_reductions=0)
+DEEP = dataclasses.replace(
+  CONFIG, num_cells=3, num_reductions=0, numerics=Numerics(init="fan_out")
+)
 
 
 @pytest.fixture(scope="module")
@@ -356,6 +364,54 @@ def test_an_output_of_one_state_is_passed_on_untouched(deep, ends):
   names = pop.extract(deep.network, genotype, state)["params"]["cell_2"]
   assert ("fit_previous" in names) == (ends == 2)
   _assert_same_network(deep, DEEP, genotype)
+
+
+# --- how a child starts ------------------------------------------------------
+
+
+def _deviation(path, shape, init):
+  """Of a kernel's initial values; by He et al. 2015, or slim's fan-out."""
+  if len(shape) == 3:  # depthwise: each output sees one channel
+    fan = shape[0] * shape[1]
+  elif init == "fan_in":
+    fan = np.prod(shape[:-1])
+  else:
+    fan = np.prod(shape[:-2]) * shape[-1]
+  # Only the classifier's normal is not scaled up for its cut tails.
+  return np.sqrt(2 / fan) * (0.8796 if path[0].key == "classifier" else 1)
+
+
+@pytest.mark.parametrize("name", ["nasnet", "deep"])
+def test_a_child_starts_as_its_static_network_does(name, request):
+  """Slots and operations that it has not do not count, and are 0."""
+  program = request.getfixturevalue(name)
+  if name == "nasnet":
+    genotype, init = zoo.genotype("nasnet_a"), "fan_in"
+  else:
+    decisions = program.space.sample(np.random.default_rng(4), 1)[0]
+    genotype, init = program.space.decode(decisions), "fan_out"
+  traced = jax.tree.map(jnp.asarray, genotype)
+  made, extracted = [], []
+  for seed in range(128):
+    child = _start(*program.init(jax.random.key(seed), traced))
+    made.append(child.params)
+    found = pop.extract(program.network, genotype, child)
+    extracted.append(found["params"])
+  together = jax.tree.map(lambda *leaves: np.stack(leaves), *extracted)
+  for path, values in jax.tree_util.tree_leaves_with_path(together):
+    leaf, where = path[-1].key, jax.tree_util.keystr(path)
+    if leaf == "kernel":
+      wanted = _deviation(path, values.shape[1:], init)
+      assert np.std(values) == pytest.approx(wanted, rel=0.06), where
+      assert abs(values.mean()) < 0.1 * wanted, where
+    else:
+      assert (values == (leaf == "scale")).all(), where
+  used = _used(program, genotype, child.params, child.batch_stats)
+  for (path, mask), values in zip(
+    jax.tree_util.tree_leaves_with_path(used), jax.tree.leaves(made[0])
+  ):
+    if path[-1].key == "kernel":  # weight decay would move it, were it not 0
+      assert (np.asarray(values)[~mask] == 0).all(), jax.tree_util.keystr(path)
 
 
 # --- one branch runs, never all ----------------------------------------------
@@ -408,16 +464,19 @@ def _stacked_shapes(tree, *sizes):
 
 
 @pytest.mark.smoke
-def test_exactly_one_branch_runs_also_under_vmap_of_vmap():
-  space = spaces.get("nasnet", num_blocks=2, operations=SMALL_OPERATIONS)
-  network = pop.make_network(CONFIG, space.operations, 2, IMAGE)
+@pytest.mark.parametrize("concat", [False, True])
+def test_exactly_one_branch_runs_also_under_vmap_of_vmap(concat):
+  network = pop.make_network(
+    CONFIG, SMALL_OPERATIONS, 2, IMAGE, concat_combiner=concat
+  )
   genotype = network.genotype_shapes
   variables = jax.eval_shape(network.init, jax.random.key(0), genotype)
   one = _loss(network)
   alone = _switches(one, *variables, genotype)
   # One switch forward and one backward per cell. The first cell and the
   # reduction read two kinds of states: 2 * 3 operations and "left out".
-  assert alone == {7: 4, 4: 2}
+  combiners = {2: 6} if concat else {}  # one each way in three cells
+  assert alone == {7: 4, 4: 2, **combiners}
   children = jax.vmap(one)
   args = _stacked_shapes((*variables, genotype), 5)
   assert _switches(children, *args) == alone

@@ -6,6 +6,7 @@ import inspect
 from nasnet_jax.controllers import (
   base,
   evolution,
+  genetic,
   local_search,
   ppo,
   random_search,
@@ -16,6 +17,7 @@ from nasnet_jax.spaces.base import SearchSpace
 # name -> factory(space, **options) -> Controller
 CONTROLLERS = {
   "evolution": evolution.evolution,
+  "genetic": genetic.genetic,
   "local_search": local_search.local_search,
   "ppo": ppo.ppo,
   "random_search": random_search.random_search,

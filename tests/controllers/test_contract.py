@@ -47,6 +47,7 @@ CASES = {
     {**EVOLUTION, "ageing": False},
     searches=({**EVOLUTION, "ageing": False},),
   ),
+  "genetic": Case("genetic", {"population": 20}, waits=True),
   "local_search": Case(
     "local_search", {"memory": 1000}, ends="architectures", waits=True
   ),

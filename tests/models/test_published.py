@@ -363,8 +363,9 @@ def test_logits_equal_a_numpy_network(cells, imagenet, random_variables):
   found = jax.jit(lambda v, x: network.apply(v, x)[0])(
     variables, np.float32(images)
   )
+  table = numpy_cells.CELLS[cells]
   wanted = numpy_cells.logits(
-    cells,
+    {kind: numpy_cells.parsed(cell) for kind, cell in table.items()},
     variables,
     np.float32(images),
     2,
