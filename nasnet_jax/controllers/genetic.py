@@ -20,8 +20,9 @@ class State(NamedTuple):
 
   Attributes:
     decisions: int32[P, D]; zeros before the first `ask`.
-    rewards: f32[P], NaN for those that failed or are not answered yet.
-    answered: bool[P].
+    rewards: f32[P], 0 for those that failed or are not answered yet.
+    succeeded: bool[P], those that have a reward.
+    answered: bool[P], they and those that failed.
     asked: int64[], how many of them were proposed.
     generation: int64[], -1 before the first.
     next_id: int64[].
@@ -29,6 +30,7 @@ class State(NamedTuple):
 
   decisions: Any
   rewards: Any
+  succeeded: Any
   answered: Any
   asked: Any
   generation: Any
@@ -77,7 +79,8 @@ def genetic(
     del rng
     return State(
       decisions=np.zeros((population, len(choices)), np.int32),
-      rewards=np.full(population, np.nan, np.float32),
+      rewards=np.zeros(population, np.float32),
+      succeeded=np.zeros(population, bool),
       answered=np.ones(population, bool),
       asked=np.array(population, np.int64),
       generation=np.array(-1, np.int64),
@@ -95,16 +98,19 @@ def genetic(
 
   def _next(state: State, rng) -> State:
     draw = np.random.default_rng(np.asarray(jax.random.key_data(rng)))
-    good = np.isfinite(state.rewards)
+    good = np.asarray(state.succeeded)
     if good.any():
-      parents = select(draw, state.decisions, state.rewards)
+      parents = select(
+        draw, np.asarray(state.decisions)[good], state.rewards[good], population
+      )
       children = cross(draw, parents, groups, crossover, crossover_group)
       decisions = mutate(draw, *children, choices, mutation, mutation_decision)
     else:  # also before the first
       decisions = spaces.sample(tuple(choices), draw, population)
     return state._replace(
       decisions=decisions,
-      rewards=np.full(population, np.nan, np.float32),
+      rewards=np.zeros(population, np.float32),
+      succeeded=np.zeros(population, bool),
       answered=np.zeros(population, bool),
       asked=np.zeros((), np.int64),
       generation=np.asarray(state.generation + 1, np.int64),
@@ -114,28 +120,29 @@ def genetic(
     good = base.succeeded(proposals, rewards, status)
     # All ids of a generation follow each other: it waits for its answers.
     place = np.asarray(proposals.id) - (int(state.next_id) - int(state.asked))
-    answered, kept = np.array(state.answered), np.array(state.rewards)
-    answered[place] = True
-    kept[place] = np.where(good, np.asarray(rewards, np.float32), np.nan)
-    return state._replace(answered=answered, rewards=kept)
+    kept, succeeded = np.array(state.rewards), np.array(state.succeeded)
+    answered = np.array(state.answered)
+    kept[place] = np.where(good, np.asarray(rewards, np.float32), 0)
+    succeeded[place], answered[place] = good, True
+    return state._replace(rewards=kept, succeeded=succeeded, answered=answered)
 
   return base.Controller(init, ask, tell)
 
 
-def select(rng, decisions: np.ndarray, rewards: np.ndarray) -> np.ndarray:
-  """int32[P, D]: as many as there are, drawn in proportion to reward - worst.
+def select(
+  rng, decisions: np.ndarray, rewards: np.ndarray, n: int
+) -> np.ndarray:
+  """int32[n, D], drawn in proportion to how much better than the worst.
 
   Args:
-    decisions: int32[P, D].
-    rewards: f32[P]; those that are not finite are never selected.
+    decisions: int32[m, D], of those that succeeded.
+    rewards: f32[m].
   """
-  good = np.isfinite(rewards)
-  fitness = np.where(good, rewards, 0).astype(np.float64)
-  fitness = np.where(good, fitness - fitness[good].min(), 0.0)
+  fitness = rewards.astype(np.float64) - rewards.min()
   if not fitness.any():
-    fitness = good.astype(np.float64)
+    fitness = np.ones(len(rewards))
   odds = fitness / fitness.sum()
-  return decisions[rng.choice(len(decisions), len(decisions), p=odds)]
+  return decisions[rng.choice(len(decisions), n, p=odds)]
 
 
 def cross(
