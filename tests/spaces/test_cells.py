@@ -12,8 +12,11 @@ from nasnet_jax.spaces import base, cells
 from nasnet_jax.spaces import genotype as gt
 from nasnet_jax.spaces.cells import CellSpace
 
+# Of cells whose decisions are the cell's own numbers, one by one.
 ALL = pytest.mark.parametrize(
-  "space", spaces.SPACES.values(), ids=lambda space: space.name
+  "space",
+  [s for s in spaces.SPACES.values() if type(s) is CellSpace],
+  ids=lambda space: space.name,
 )
 SMALL = (
   CellSpace("small", ("a", "b"), cells=("cell",), num_blocks=2),
