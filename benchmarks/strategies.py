@@ -208,8 +208,9 @@ def summarise(folder: pathlib.Path, labels, table: tabular.Table) -> None:
     distinct = np.mean([row["distinct"][-1] for row in rows])
     cells += [str(len(rows)), f"{distinct:.0f}"]
     lines.append(f"| {label} | {' | '.join(cells)} |")
-  lines.append(f"| best cell of the table | {values.max():.2f} |||||| ")
-  workdir.write_text(folder / "table.md", "\n".join(lines).strip() + "\n")
+  best = f"{values.max():.2f} | " * len(MARKS)
+  lines.append(f"| best cell of the table | {best}| |")
+  workdir.write_text(folder / "table.md", "\n".join(lines) + "\n")
   if curves:
     report.draw_searches(
       curves, folder / "curves", "validation accuracy, %", values.max()

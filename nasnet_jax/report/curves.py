@@ -372,8 +372,8 @@ def searches_figure(
     if best is not None:
       axes.axhline(best, color=LIGHT["ink"], linewidth=0.8, label="best cell")
     highest = best if best is not None else axes.get_ylim()[1]
-    room = 0.03 * (highest - lowest)
-    axes.set_ylim(lowest, highest + room)
+    if highest > lowest:
+      axes.set_ylim(lowest, highest + 0.03 * (highest - lowest))
     axes.set_xscale("log")
     axes.set_xlim(_FIRST_QUERY, max(c.shape[1] for c in curves.values()))
     axes.xaxis.set_major_formatter("{x:,.0f}")
