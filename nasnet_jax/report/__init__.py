@@ -1,12 +1,13 @@
 """Drawings of cells, charts, and one HTML file per run. No JAX in here."""
 
 from nasnet_jax.report.cells import draw_cell, draw_genotype
-from nasnet_jax.report.curves import draw_trainings
+from nasnet_jax.report.curves import draw_searches, draw_trainings
 from nasnet_jax.report.html import summary_text, write_report
 
 __all__ = [
   "draw_cell",
   "draw_genotype",
+  "draw_searches",
   "draw_trainings",
   "summary_text",
   "write_report",

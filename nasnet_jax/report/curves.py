@@ -13,6 +13,7 @@ from nasnet_jax.report.style import LIGHT
 
 WIDTH, HEIGHT = 4.6, 3.0  # inches; legible on a phone, enlarged on a desk
 _WINDOW = 20  # children; a round of the NASNet controller
+_FIRST_QUERY = 10  # where the charts of searches begin: below lies luck
 
 
 def _axes(rows: int = 1, height: float = HEIGHT):
@@ -378,6 +379,68 @@ def draw_trainings(folders: dict[str, Any], path) -> None:
       read = runs.read_retrain(pathlib.Path(folder) / "retrain.jsonl")
       found += [(label, curve) for curve in read]
   style.save(training_figure(found), path)
+
+
+_DASHES = ("-", "--", ":", "-.")
+
+
+def searches_figure(
+  curves: dict[str, np.ndarray], ylabel: str, best: float | None = None
+) -> Figure:
+  """The best so far against queries, of several strategies.
+
+  A line is the mean over runs, its band the 95 % interval of that mean.
+
+  Args:
+    curves: label -> f64[runs, queries].
+    ylabel: what the values are.
+    best: the best value there is, drawn as a line.
+  """
+  with style.style():
+    figure, (axes,) = _axes(height=4.2)
+    lowest = math.inf
+    for i, (label, runs_of) in enumerate(curves.items()):
+      color = LIGHT[_TRAININGS[i % len(_TRAININGS)]]
+      queries = np.arange(1, runs_of.shape[1] + 1)
+      mean = runs_of.mean(0)
+      error = 1.96 * runs_of.std(0, ddof=min(1, len(runs_of) - 1))
+      error /= math.sqrt(len(runs_of))
+      axes.fill_between(
+        queries, mean - error, mean + error, color=color, alpha=0.2, linewidth=0
+      )
+      axes.plot(
+        queries,
+        mean,
+        color=color,
+        linestyle=_DASHES[i // len(_TRAININGS) % len(_DASHES)],
+        linewidth=1.4,
+        label=label,
+      )
+      lowest = min(lowest, mean[min(_FIRST_QUERY, len(mean)) - 1])
+    if best is not None:
+      axes.axhline(best, color=LIGHT["ink"], linewidth=0.8, label="best cell")
+    highest = best if best is not None else axes.get_ylim()[1]
+    if highest > lowest:
+      axes.set_ylim(lowest, highest + 0.03 * (highest - lowest))
+    axes.set_xscale("log")
+    axes.set_xlim(_FIRST_QUERY, max(c.shape[1] for c in curves.values()))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_xlabel("queries")
+    axes.set_ylabel(f"{ylabel}, best so far")
+    figure.legend(
+      loc="outside upper left",
+      ncols=2,
+      borderpad=0,
+      handlelength=1.9,
+    )
+  return figure
+
+
+def draw_searches(
+  curves: dict[str, np.ndarray], path, ylabel: str, best: float | None = None
+) -> None:
+  """Writes `searches_figure` as .svg and .png."""
+  style.save(searches_figure(curves, ylabel, best), path)
 
 
 def _in_epochs(curves: list[runs.Curve]) -> bool:

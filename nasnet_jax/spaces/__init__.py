@@ -5,10 +5,14 @@ import difflib
 from collections.abc import Sequence
 
 from nasnet_jax.spaces.amoebanet import AMOEBANET, AMOEBANET_RELEASED
+from nasnet_jax.spaces.cells import CellSpace
+from nasnet_jax.spaces.chain import PNAS_CHAIN
+from nasnet_jax.spaces.nasbench201 import NASBENCH201
 from nasnet_jax.spaces.nasnet import NASNET, NASNET_B, NASNET_C, NASNET_CONCAT
 from nasnet_jax.spaces.pnas import PNAS
 from nasnet_jax.spaces.stages import GENETIC_CNN, StageSpace
 
+# Of cells whose decisions are the cell's own numbers, one by one.
 CELL_SPACES = {
   space.name: space
   for space in (
@@ -21,7 +25,9 @@ CELL_SPACES = {
     AMOEBANET_RELEASED,
   )
 }
-SPACES = {**CELL_SPACES, GENETIC_CNN.name: GENETIC_CNN}
+SPACES = CELL_SPACES | {
+  space.name: space for space in (PNAS_CHAIN, NASBENCH201, GENETIC_CNN)
+}
 
 
 def get(
@@ -40,17 +46,21 @@ def get(
 
   Raises:
     ValueError: for an unknown name or operation, naming the nearest, or an
-      operation that is there twice.
+      operation that is there twice, or options that a space does not have.
   """
   if name not in SPACES:
     raise ValueError(f"space {name!r} is not one of: {_listed(name, SPACES)}")
   space = SPACES[name]
-  if isinstance(space, StageSpace):
-    if num_blocks or operations or min_blocks:
-      raise ValueError(f"space {name!r} has no blocks and no operations")
-    return dataclasses.replace(space, nodes=tuple(nodes)) if nodes else space
+  given = num_blocks or operations or min_blocks
+  if given and not isinstance(space, CellSpace):
+    raise ValueError(
+      f"space {name!r} has no blocks: leave out num_blocks, operations,"
+      " min_blocks"
+    )
+  if nodes and not isinstance(space, StageSpace):
+    raise ValueError(f"space {name!r} has no stages: leave out nodes")
   if nodes:
-    raise ValueError(f"space {name!r} has no stages: leave out its nodes")
+    space = dataclasses.replace(space, nodes=tuple(nodes))
   if num_blocks:
     space = dataclasses.replace(space, num_blocks=num_blocks)
   if operations:

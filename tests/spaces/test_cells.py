@@ -12,6 +12,7 @@ from nasnet_jax.spaces import base, cells
 from nasnet_jax.spaces import genotype as gt
 from nasnet_jax.spaces.cells import CellSpace
 
+# Of cells whose decisions are the cell's own numbers, one by one.
 ALL = pytest.mark.parametrize(
   "space", spaces.CELL_SPACES.values(), ids=lambda space: space.name
 )

@@ -1,0 +1,275 @@
+"""Search strategies on NAS-Bench-201: ours, Optuna's and PyGlove's.
+
+    python -m venv BENCH
+    BENCH/bin/pip install -e '.[bench]' optuna==5.0.0 pyglove==0.4.5
+    BENCH/bin/python benchmarks/strategies.py --out=docs/results/strategies
+
+Every strategy searches each of the three data sets 100 times (the number of
+the run is the seed) with 500 queries. What it sees and what is reported is the
+validation accuracy after 200 epochs, mean over the table's seeds
+(`--answers=seed`: it sees one seed's, and the mean of the cell it prefers is
+reported). A query counts whether or not the cell was queried before. A strategy
+is asked for as many cells at a time as stands in `STRATEGIES`, and told all
+answers before it is asked again.
+
+Runs are written down one by one, so the command goes on where it was stopped;
+`--only=LABEL,...` takes some strategies, and what is not installed is left out
+with a line that names it. `--tune` tries learning rates of PPO instead, on
+ImageNet16-120 with other seeds.
+"""
+
+import argparse
+import importlib
+import importlib.metadata
+import json
+import pathlib
+import re
+import time
+from collections.abc import Generator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from nasnet_jax import controllers, report, tabular
+from nasnet_jax.search import rounds
+from nasnet_jax.training import workdir
+
+MARKS = (50, 100, 200, 500)  # queries
+
+
+class Ours(NamedTuple):
+  """A controller, its options, and how many cells it is asked for at a time."""
+
+  controller: str
+  options: dict[str, Any] = {}  # noqa: RUF012 (never written to)
+  per_round: int = 1
+
+
+class Peer(NamedTuple):
+  """A search of benchmarks/peers: a module, its function, its package."""
+
+  module: str
+  function: str
+  package: str
+
+
+STRATEGIES = {
+  "random search": Ours("random_search"),
+  "PPO at 3.5e-4": Ours("ppo", per_round=20),
+  # The best of `RATES` on ImageNet16-120: see docs/results/strategies.
+  "PPO, tuned": Ours("ppo", {"learning_rate": 1e-2}, per_round=20),
+  "Optuna TPE": Peer("optuna_search", "tpe", "optuna"),
+  "Optuna NSGA-II": Peer("optuna_search", "nsga2", "optuna"),
+  "PyGlove evolution": Peer("pyglove_search", "evolution", "pyglove"),
+}
+RATES = (3.5e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+TUNING = {
+  f"PPO {rate:g}": Ours("ppo", {"learning_rate": rate}, per_round=20)
+  for rate in RATES
+}
+TUNING_SET, TUNING_SEED = "imagenet16-120", 10_000
+
+
+def start(strategy: Ours | Peer, space, seed: int) -> Generator:
+  """A search: yields decisions int[n, D], is sent rewards f64[n]."""
+  if isinstance(strategy, Ours):
+    return _start_ours(strategy, space, seed)
+  module = importlib.import_module(f"peers.{strategy.module}")
+  return getattr(module, strategy.function)(space.num_choices, seed)
+
+
+def _start_ours(strategy: Ours, space, seed: int) -> Generator:
+  controller = controllers.make(strategy.controller, space, **strategy.options)
+  rng = jax.random.key(seed)
+  state, number = controller.init(rng), 0
+  while True:
+    key = jax.random.fold_in(rng, number)
+    proposals, state = controller.ask(state, key, strategy.per_round)
+    if not len(proposals):
+      return
+    if (np.asarray(proposals.budget) != 1).any():
+      raise ValueError(f"{strategy} asks for less than a whole training")
+    rewards = yield np.asarray(proposals.decisions)
+    status = np.zeros(len(rewards), np.int32)
+    state = controller.tell(state, proposals, np.float32(rewards), status)
+    number += 1
+
+
+def play(strategy, evaluator: tabular.TabularEvaluator, run: int, queries: int):
+  """One search; the row that is kept of it.
+
+  Returns:
+    {"run", "best": [[query, table's row, seconds of training so far], ...] at
+    each improvement, "queries", "distinct": cells at each of `MARKS`,
+    "train_seconds": at each of them, "own_seconds": of the strategy}
+  """
+  search = start(strategy, evaluator.table.space, run)
+  rows, rewards, seconds = [], [], []
+  own, answers = 0.0, None
+  while len(rows) < queries:
+    began = time.perf_counter()
+    try:
+      decisions = search.send(answers)
+    except StopIteration:  # it has nothing more to propose
+      break
+    own += time.perf_counter() - began
+    decisions = decisions[: queries - len(rows)]
+    numbers = range(len(rows), len(rows) + len(decisions))
+    seeds = np.array([rounds.child_seed(run, i) for i in numbers], np.uint32)
+    outcomes = evaluator.evaluate(decisions, seeds, np.ones(len(decisions)))
+    answers = np.array([outcome.reward for outcome in outcomes])
+    rows += evaluator.rows(decisions).tolist()
+    rewards += answers.tolist()
+    seconds += [outcome.seconds for outcome in outcomes]
+  search.close()
+  spent = np.cumsum(seconds)
+  best = np.maximum.accumulate(rewards)
+  better = np.flatnonzero(np.diff(best, prepend=-np.inf) > 0)
+  marks = [min(mark, len(rows)) for mark in MARKS]
+  return {
+    "run": run,
+    "best": [[int(i) + 1, rows[i], round(float(spent[i]))] for i in better],
+    "queries": len(rows),
+    "distinct": [len(set(rows[:mark])) for mark in marks],
+    "train_seconds": [round(float(spent[mark - 1])) for mark in marks],
+    "own_seconds": round(own, 3),
+  }
+
+
+def settings_of(strategy, args) -> dict[str, Any]:
+  """What a file's runs have in common; stands in its first line."""
+  about = {"queries": args.queries, "answers": args.answers}
+  if isinstance(strategy, Peer):
+    about["version"] = importlib.metadata.version(strategy.package)
+  return {**strategy._asdict(), **about}
+
+
+def complete(path, strategy, evaluator, first: int, args) -> None:
+  """Plays the runs that the file lacks."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  settings = json.loads(json.dumps(settings_of(strategy, args)))
+  lines = workdir.keep_lines(path, lambda _: True, "")
+  if not lines:
+    workdir.append_lines(path, [settings])
+  elif lines[0] != settings:
+    raise SystemExit(f"{path} is of other settings: remove it, {lines[0]}")
+  done = {line["run"] for line in lines[1:]}
+  for run in range(first, first + args.runs):
+    if run not in done:
+      row = play(strategy, evaluator, run, args.queries)
+      workdir.append_lines(path, [row])
+
+
+def curve(row, values: np.ndarray, queries: int) -> np.ndarray:
+  """f64[queries]: the value of the best cell so far.
+
+  Args:
+    row: as `play` returns it.
+    values: f64[n] of the table's rows.
+  """
+  found = np.full(queries, np.nan)
+  for query, place, _ in row["best"]:
+    found[query - 1 :] = values[place]
+  return found
+
+
+def read_curves(path, values) -> tuple[np.ndarray, list[dict]]:
+  """(f64[runs, queries], rows) of a file's runs."""
+  settings, *rows = workdir.keep_lines(path, lambda _: True, "")
+  rows = sorted({row["run"]: row for row in rows}.values(), key=_run)
+  return np.array([curve(r, values, settings["queries"]) for r in rows]), rows
+
+
+def _run(row) -> int:
+  return row["run"]
+
+
+def summarise(folder: pathlib.Path, labels, table: tabular.Table) -> None:
+  """Writes table.md and curves.png of the runs that there are so far."""
+  values = 100 * table.mean()
+  lines = [
+    f"| strategy | {' | '.join(f'{m} queries' for m in MARKS)} | runs |"
+    f" distinct cells of {MARKS[-1]} |",
+    "|---|" + "---|" * (len(MARKS) + 2),
+  ]
+  curves = {}
+  for label in labels:
+    path = folder / f"{slug(label)}.jsonl"
+    if not path.exists():
+      continue
+    found, rows = read_curves(path, values)
+    if not len(found):
+      continue
+    curves[label] = found
+    marks = [mark for mark in MARKS if mark <= found.shape[1]]
+    cells = [_mean_and_spread(found[:, mark - 1]) for mark in marks]
+    cells += ["-"] * (len(MARKS) - len(marks))
+    distinct = np.mean([row["distinct"][-1] for row in rows])
+    cells += [str(len(rows)), f"{distinct:.0f}"]
+    lines.append(f"| {label} | {' | '.join(cells)} |")
+  best = f"{values.max():.2f} | " * len(MARKS)
+  lines.append(f"| best cell of the table | {best}| |")
+  workdir.write_text(folder / "table.md", "\n".join(lines) + "\n")
+  if curves:
+    report.draw_searches(
+      curves, folder / "curves", "validation accuracy, %", values.max()
+    )
+
+
+def _mean_and_spread(values) -> str:
+  return (
+    f"{values.mean():.2f} ± {values.std(ddof=1) if len(values) > 1 else 0:.2f}"
+  )
+
+
+def slug(label: str) -> str:
+  """A label as the name of a file."""
+  return re.sub(r"[^a-z0-9.]+", "_", label.lower()).strip("_")
+
+
+def missing_package(strategy) -> str | None:
+  """The package that this strategy needs and that is not installed."""
+  if isinstance(strategy, Peer):
+    try:
+      importlib.metadata.version(strategy.package)
+    except importlib.metadata.PackageNotFoundError:
+      return strategy.package
+  return None
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--out", type=pathlib.Path, required=True)
+  parser.add_argument("--datasets", default=",".join(tabular.DATASETS))
+  parser.add_argument("--only", default="", help="labels, with ; between")
+  parser.add_argument("--runs", type=int, default=100)
+  parser.add_argument("--queries", type=int, default=MARKS[-1])
+  parser.add_argument("--answers", default="mean", choices=("mean", "seed"))
+  parser.add_argument("--tune", action="store_true")
+  args = parser.parse_args()
+  strategies, datasets = STRATEGIES, args.datasets.split(",")
+  out, first = args.out, 0
+  if args.tune:
+    strategies, datasets = TUNING, [TUNING_SET]
+    out, first = out / "tuning", TUNING_SEED
+  elif args.answers == "seed":
+    out = out / "one_seed"
+  wanted = [label for label in args.only.split(";") if label] or [*strategies]
+  for dataset in datasets:
+    table = tabular.nasbench201(dataset)
+    evaluator = tabular.TabularEvaluator(table, args.answers)
+    for label in wanted:
+      package = missing_package(strategies[label])
+      if package:
+        print(f"{label} is left out: pip install {package}")
+        continue
+      path = out / dataset / f"{slug(label)}.jsonl"
+      complete(path, strategies[label], evaluator, first, args)
+      print(f"{dataset}, {label}: done", flush=True)
+    summarise(out / dataset, strategies, table)
+    print((out / dataset / "table.md").read_text(), flush=True)
+
+
+if __name__ == "__main__":
+  main()

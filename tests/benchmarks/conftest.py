@@ -1,0 +1,22 @@
+"""The scripts of `benchmarks/` as modules."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="session")
+def script():
+  """script(name) -> the module."""
+
+  def load(name):
+    path = FOLDER / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+  return load
