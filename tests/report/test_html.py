@@ -162,10 +162,22 @@ def test_a_search_whose_children_all_failed_has_a_report(make_run):
 def test_a_winner_that_is_no_cell_still_has_a_report(make_run):
   folder = make_run()
   result = json.loads((folder / "result.json").read_text())
-  result["winner"]["genotype"] = {"stages": [3, 5]}
+  result["winner"]["genotype"] = {"layers": [3, 5]}
   result["space"] = "another"
   (folder / "result.json").write_text(json.dumps(result))
   assert "80.00%" in _page(folder).text
+
+
+def test_stages_of_a_winner_are_drawn_and_told(make_run):
+  folder = make_run()
+  result = json.loads((folder / "result.json").read_text())
+  stages = [{"nodes": 3, "edges": [[0, 2]]}, {"nodes": 2, "edges": []}]
+  result["winner"]["genotype"] = {"space": "genetic_cnn", "stages": stages}
+  result["space"] = "genetic_cnn"
+  (folder / "result.json").write_text(json.dumps(result))
+  text = _page(folder).text
+  assert "Stages of the winner" in text and "node 2 reads 0" in text
+  assert (folder / "figures" / "stages.png").exists()
 
 
 def test_a_missing_folder_is_one_clear_line(tmp_path):
