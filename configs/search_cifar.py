@@ -105,6 +105,13 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.search.controller_options.evolution.identity = 0.05
   config.search.controller_options.evolution.ageing = True
   config.search.controller_options.evolution.redraw = True
+  config.search.controller_options.genetic = ml_collections.ConfigDict()
+  # Xie & Yuille 2017 (arXiv 1703.01513), as on MNIST.
+  config.search.controller_options.genetic.population = 20
+  config.search.controller_options.genetic.crossover = 0.2
+  config.search.controller_options.genetic.crossover_group = 0.3
+  config.search.controller_options.genetic.mutation = 0.8
+  config.search.controller_options.genetic.mutation_decision = 0.1
   config.search.controller_options.local_search = ml_collections.ConfigDict()
   # White et al. 2020 (arXiv 2005.02960): one start, whole neighbourhoods.
   config.search.controller_options.local_search.first_improvement = False

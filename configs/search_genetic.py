@@ -39,13 +39,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.child.clip_norm = 5.0  # as in search_cifar, not of this paper
 
   config.search.controller = "genetic"
-  options = config.search.controller_options.genetic = (
-    ml_collections.ConfigDict()
-  )
-  options.population = 20  # section 4.2: N individuals
-  options.crossover = 0.2  # p_C, as on MNIST
-  options.crossover_group = 0.3  # q_C, as on MNIST
-  options.mutation = 0.8  # p_M, as on MNIST
+  # N = 20 individuals, p_C, q_C and p_M as in search_cifar.
+  options = config.search.controller_options.genetic
   options.mutation_decision = 0.05  # q_M, section 4.2, from memory
   config.search.children = 1000  # 20 x 50 generations
   config.search.children_per_round = 20  # a generation
