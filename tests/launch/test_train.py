@@ -170,7 +170,7 @@ def test_nothing_to_start_from_gets_one_clear_line(tmp_path):
 def test_every_variant_is_the_network_it_says(variant):
   config = _config("train_cifar", variant)
   space, genotype = trained.find_cells(config.model.genotype)
-  sizes = inputs.get_network(config.network, 10)
+  sizes = inputs.get_network(config.network, 10, space)
   network = stacked.StackedNetwork(sizes, stacked.as_cells(space, genotype))
   params = {
     "": 3_346_538,

@@ -157,7 +157,9 @@ def test_every_variant_is_the_network_it_says(name):
   published = zoo.NETWORKS[name]
   assert config.model.genotype == published.cells
   assert config.data.stream.image_size == published.side
-  sizes = inputs.get_network(config.network, 1000)
+  sizes = inputs.get_network(
+    config.network, 1000, zoo.CELLS[published.cells][0]
+  )
   wanted = stacked.NetworkConfig(num_classes=1000, **published.config)
   rest = {"aux": True, "dropout": 0.5, "numerics": sizes.numerics}
   assert sizes == dataclasses.replace(wanted, **rest)  # counts: test_zoo.py

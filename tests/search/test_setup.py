@@ -16,6 +16,9 @@ from nasnet_jax.search import setup
     ("search_cifar", ""),
     ("search_cifar", "small"),
     ("search_cifar", "tiny"),
+    ("search_genetic", ""),
+    ("search_genetic", "small"),
+    ("search_genetic", "tiny"),
   ],
 )
 def test_every_config_makes_a_space_its_controllers_and_settings(
@@ -28,10 +31,10 @@ def test_every_config_makes_a_space_its_controllers_and_settings(
     assert controller in config.search.controller_options
     assert len(setup.get_controller(config, space)) == 3
   assert setup.round_settings(config).children == config.search.children
-  final = setup.final_settings(config, 10, None)
+  final = setup.final_settings(config, 10, None, space)
   assert final.rank.epochs == config.final.rank_epochs
   assert final.final.epochs == config.final.epochs
-  network = setup.child_network(config, 10)
+  network = setup.child_network(config, 10, space)
   assert network.features == config.network.features
 
 
