@@ -96,7 +96,9 @@ def from_slim(
   Raises:
     CheckpointError: one line, listing names that do not fit, or saying which
       network or option does.
+    ValueError: for a network that slim cannot build.
   """
+  _check_cells(network)
   found = _own(arrays, network)
   _check_classes(found, network, background)
   rows = table(network, _window(found))
@@ -294,11 +296,15 @@ def _check_cells(network: stacked.StackedNetwork):
   for name, layout in (("nasnet_a", "nasnet"), ("pnasnet_5", "pnas")):
     space, _ = zoo.CELLS[name]
     cells = stacked.as_cells(space, zoo.genotype(name))
-    imagenet = config.stem == "imagenet" or layout == "nasnet"
-    if network.cells == cells and config.layout == layout and imagenet:
+    stems = ("imagenet", "cifar") if layout == "nasnet" else ("imagenet",)
+    if (
+      network.cells == cells
+      and (config.layout, config.num_reductions) == (layout, 2)
+      and config.stem in stems
+    ):
       return
   raise ValueError(
-    "slim has the cells of NASNet-A, and those of PNASNet-5 for ImageNet; make"
+    "slim has NASNet-A, and PNASNet-5 for ImageNet, with two reductions; make"
     " the network with export.slim.network"
   )
 

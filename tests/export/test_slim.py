@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from nasnet_jax.export import slim as ours
+from nasnet_jax.export import tables
 from nasnet_jax.training.checkpoint import CheckpointError
 
 PEER = pathlib.Path(__file__).with_name("slim_logits.py")
@@ -427,12 +428,16 @@ def test_weights_of_another_network_are_named(name, other):
 def test_networks_that_slim_has_not_are_refused():
   with pytest.raises(ValueError, match="slim has no 'pnasnet_5_cifar', only"):
     ours.network("pnasnet_5_cifar")
-  network = ours.network("pnasnet_5_mobile", stem="cifar")
-  with pytest.raises(ValueError, match=r"make the network with export\.slim"):
-    ours.table(network)
-  network = ours.network("nasnet_a_mobile").clone(cells=network.cells)
-  with pytest.raises(ValueError, match="slim has the cells of"):
-    ours.table(network)
+  odd = [
+    ours.network("pnasnet_5_mobile", stem="cifar"),
+    ours.network("nasnet_a_cifar", layout="pnas"),
+    ours.network("nasnet_a_cifar", num_reductions=1),
+    tables.published("amoebanet_a_cifar"),
+  ]
+  for network in odd:
+    for use in (ours.table, lambda network: ours.from_slim({}, network)):
+      with pytest.raises(ValueError, match=r"network with export\.slim\.netw"):
+        use(network)
 
 
 # Files.
