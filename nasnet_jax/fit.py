@@ -103,10 +103,11 @@ class Recipe:
     checks.at_least_one(
       self, "epochs", "batch_size", "steps_per_call", "eval_batch_size"
     )
-    if not 0 <= self.label_smoothing < 1:
-      raise ValueError(
-        f"label_smoothing is {self.label_smoothing}: give 0 or more, below 1"
-      )
+    for name in ("label_smoothing", "ema_decay"):
+      if not 0 <= getattr(self, name) < 1:
+        raise ValueError(
+          f"{name} is {getattr(self, name)}: give 0 or more, below 1"
+        )
     drop_path.check(self.drop_path_keep, self.drop_path_version)
     if self.micro_batches < 1 or self.batch_size % self.micro_batches:
       raise ValueError(

@@ -110,6 +110,8 @@ def summary(result: Row) -> str:
 
 
 def _prepare(config) -> Parts:
+  if config.train.seed < 0:
+    raise ValueError(f"train.seed is {config.train.seed}: give 0 or more")
   found = None
   if config.model.checkpoint:
     found = trained.load(config.model.checkpoint)

@@ -132,6 +132,9 @@ def _config(name, variant, **changes):
     ({"model__checkpoint": "nowhere"}, "nowhere/result.json is not there"),
     ({"network__stem": "none"}, "not one of: cifar, imagenet"),
     ({"mesh__data": 3}, "must divide"),
+    ({"train__epochs": 0}, "epochs is 0: give 1 or more"),
+    ({"train__seed": -1}, "train.seed is -1: give 0 or more"),
+    ({"train__ema_decay": 1.0}, "ema_decay is 1.0: give 0 or more, below 1"),
   ],
 )
 def test_what_cannot_be_trained_gets_one_clear_line(tmp_path, changes, words):

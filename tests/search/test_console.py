@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from nasnet_jax.search import rounds
 from nasnet_jax.search.console import Console
 from nasnet_jax.training import stop
 from nasnet_jax.training.scalars import Scalars
@@ -16,7 +17,8 @@ def say(tmp_path, caplog):
 
   def make(every=1e9):
     scalars = Scalars(tmp_path)
-    console = Console(stop.StopRequest(), scalars, 12, every)
+    settings = rounds.Settings(children=12, children_per_round=3, seed=0)
+    console = Console(stop.StopRequest(), scalars, settings, 1.0, every)
 
     def lines():
       said = [record.getMessage() for record in caplog.records]

@@ -14,6 +14,7 @@ def _row(child, reward, decisions, status="ok"):
     "reward": reward if status == "ok" else None,
     "decisions": decisions.tolist(),
     "status": status,
+    "steps": 10,
   }
 
 
