@@ -34,7 +34,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
   config.space = ml_collections.ConfigDict()
   config.space.name = "nasnet"  # add only, as all published cells turned out
-  config.space.num_blocks = 5  # B, section 3.1
+  config.space.num_blocks = 5  # B, section 3.1; 4 for nasnet_b and nasnet_c
   config.space.min_blocks = 0  # cells of exactly B blocks
   config.space.operations = ()  # all 13 of section 3.1
 

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nasnet_jax import counting, spaces
 from nasnet_jax import population as pop
-from nasnet_jax import spaces
 from nasnet_jax.data import digits
 from nasnet_jax.data.augment import DEFAULTS
 from nasnet_jax.evaluators import FAILED, OK, PopulationEvaluator, Stops, drain
 from nasnet_jax.models.layers import Numerics
-from nasnet_jax.models.stacked import NetworkConfig
+from nasnet_jax.models.stacked import NetworkConfig, StackedNetwork, as_cells
 from nasnet_jax.training.mesh import make_mesh
 
 OPERATIONS = ("identity", "sep_conv_3x3", "avg_pool_3x3")
@@ -444,3 +444,26 @@ def test_batch_norm_of_a_shared_batch_takes_the_all_reduces_it_must(
   outside = 1 + 3
   # And the gradients, statistics and metrics, all in one.
   assert _all_reduces(shared_batches) == 2 * branches + 2 * outside + 1
+
+
+def test_children_that_pass_on_each_block_are_trained_side_by_side():
+  space = spaces.get(
+    "nasnet_b", num_blocks=3, operations=("identity", "avg_pool_3x3")
+  )
+  evaluator = PopulationEvaluator(
+    space,
+    NETWORK,
+    dataclasses.replace(RECIPE, width=2),
+    DEFAULTS["digits"],
+    *_digits(),
+    make_mesh(1),
+  )
+  decisions = space.sample(np.random.default_rng(1), 2)
+  outcomes = evaluator.evaluate(decisions, SEEDS[:2], np.full(2, 4 / 32))
+  shape = _digits()[0][0].shape[1:]
+  for outcome, genotype in zip(outcomes, map(space.decode, decisions)):
+    assert (outcome.status, outcome.steps) == (OK, 4)
+    assert 0 <= outcome.reward <= 1
+    network = StackedNetwork(NETWORK, as_cells(space, genotype))
+    counted = counting.count_module(network, shape)
+    assert (outcome.params, outcome.macs) == counted

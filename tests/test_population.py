@@ -83,7 +83,7 @@ def _two_steps(apply, image, state, keep):
 
   def loss_fn(params, stats, _, rng, progress):
     del progress
-    drop = dp.DropPath(rng, jnp.full(3, keep))
+    drop = dp.DropPath(rng, jnp.full(5, keep))  # for up to five cells
     logits, new = apply(params, stats, images, drop, True)
     return losses.cross_entropy(logits, labels), (new, {"logits": logits})
 
@@ -109,17 +109,16 @@ class Program(NamedTuple):
   run: Any
 
 
-def _program(
-  space, config, num_kinds, concat_combiner, concat_inputs, image=IMAGE
-):
+def _program(space, config, concat_inputs=False, image=IMAGE):
   network = pop.make_network(
     config,
     space.operations,
     space.num_blocks,
     image,
-    num_kinds,
-    concat_combiner,
+    len(space.cells),
+    space.combiners,
     concat_inputs,
+    space.output == "separate",
   )
 
   def run(state, genotype, keep):
@@ -245,27 +244,32 @@ def _assert_unused_rest(program, genotype, state, found):
 
 @pytest.fixture(scope="module")
 def nasnet():
-  """All 13 operations, both combiners, any output: the largest program."""
-  return _program(spaces.get("nasnet_concat"), CONFIG, 2, True, True)
+  """All 13 operations and 4 combiners, any output: the largest program."""
+  space = spaces.get("nasnet_c", num_blocks=5)
+  return _program(space, CONFIG, concat_inputs=True)
 
 
 def _covering_cells(space):
-  """Two genotypes whose cells hold each operation, for both strides."""
+  """Two genotypes whose cells hold each operation and combiner, for both
+  strides."""
   decisions = space.sample(np.random.default_rng(0), 2)
   genotypes = space.decode(decisions)
   rng = np.random.default_rng(1)
   for kind in range(2):
     order = rng.permutation(len(space.operations))
     genotypes.ops[:, kind] = np.resize(order, (2, space.num_blocks, 2))
+    combiners = rng.permutation(len(space.combiners))
+    genotypes.combine[:, kind] = np.resize(combiners, (2, space.num_blocks))
     # The first operation of each block reads an input of the cell.
-    genotypes.inputs[:, kind, 1:, 0] %= 2
-  ends = gt.loose_ends(genotypes.inputs, genotypes.active)
-  genotypes = genotypes._replace(concat=ends)
+    genotypes.inputs[:, kind, 1:, 0] %= space.num_inputs
+  output = space.default_concat(genotypes.inputs, genotypes.active)
+  genotypes = genotypes._replace(concat=output)
   rows = [gt.Genotype(*(leaf[i] for leaf in genotypes)) for i in range(2)]
   for kind in range(2):
     found = {op for row in rows for op in row.ops[kind].ravel()}
-    assert len(found) >= 10
-  assert all(len(set(row.combine.ravel())) == 2 for row in rows)
+    assert len(found) >= min(10, len(space.operations))
+    found = {code for row in rows for code in row.combine[kind]}
+    assert found == set(range(len(space.combiners)))
   return rows
 
 
@@ -326,7 +330,7 @@ def pnas():
   """8 operations, one cell for both strides, room for 3 blocks; images whose
   sides are odd and differ, of two channels."""
   space = spaces.get("pnas", num_blocks=3)
-  return _program(space, CONFIG, 1, False, False, image=(7, 9, 2))
+  return _program(space, CONFIG, image=(7, 9, 2))
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3])
@@ -346,7 +350,7 @@ DEEP = dataclasses.replace(
 def deep():
   """Three normal cells: the last reads the first one's output as it is."""
   space = spaces.get("nasnet", num_blocks=2, operations=SMALL_OPERATIONS)
-  return _program(space, DEEP, 2, False, False)
+  return _program(space, DEEP)
 
 
 @pytest.mark.parametrize("ends", [pytest.param(1, marks=pytest.mark.smoke), 2])
@@ -412,6 +416,29 @@ def test_a_child_starts_as_its_static_network_does(name, request):
   ):
     if path[-1].key == "kernel":  # weight decay would move it, were it not 0
       assert (np.asarray(values)[~mask] == 0).all(), jax.tree_util.keystr(path)
+
+
+# --- cells that pass on each block by itself ---------------------------------
+
+
+@pytest.fixture(scope="module")
+def separate():
+  """Four blocks and so four inputs, as NASNet-B."""
+  operations = ("identity", "conv_1x1", "max_pool_3x3")
+  return _program(spaces.get("nasnet_b", operations=operations), CONFIG)
+
+
+def test_cells_of_separate_outputs_are_static_ones(separate):
+  genotype = _covering_cells(separate.space)[0]
+  _assert_same_network(separate, CONFIG, genotype, keep=0.7)
+
+
+@pytest.mark.slow
+def test_a_cell_that_reads_three_resolutions_is_the_static_one():
+  config = dataclasses.replace(CONFIG, num_reductions=2)
+  program = _program(spaces.get("nasnet_b"), config)
+  for genotype in _covering_cells(program.space):
+    _assert_same_network(program, config, genotype)
 
 
 # --- one branch runs, never all ----------------------------------------------
@@ -491,7 +518,9 @@ def test_exactly_one_branch_runs_also_under_vmap_of_vmap(concat):
 def test_one_branch_runs_in_the_program_that_trains_a_population():
   """Two children side by side on each of two devices, all operations."""
   space = spaces.get("nasnet_concat", num_blocks=2)
-  network = pop.make_network(CONFIG, space.operations, 2, IMAGE, 2, True, True)
+  network = pop.make_network(
+    CONFIG, space.operations, 2, IMAGE, 2, space.combiners, True
+  )
   recipe = pop.Recipe(batch_size=8, drop_path_keep=0.9, width=2)
   population = pop.make_population(
     network, recipe, Augmentation(), make_mesh(2), 16, 16

@@ -213,6 +213,21 @@ def test_a_network_of_identities_has_the_size_counted_by_hand():
   assert counting.count_module(network, (*side, 3)) == (params, macs)
 
 
+@pytest.mark.parametrize(
+  ("operation", "params"),
+  [("identity", 1_972_306), ("sep_conv_3x3", 2_999_890)],
+)
+def test_f_72_is_as_large_as_the_docs_say(operation, params):
+  """docs/networks.md: why 16 F is not what NASNet-B's 4 @ 1152 counts."""
+  first = (0, 1, operation, "identity")
+  blocks = [first] + [(0, 1, "identity", "identity")] * 3
+  cell = (blocks, [4, 5, 6, 7])
+  genotype = NASNET_B.from_literal({"normal": cell, "reduction": cell})
+  config = NetworkConfig(num_cells=4, features=72)
+  network = StackedNetwork(config, stacked.as_cells(NASNET_B, genotype))
+  assert counting.count_module(network, (32, 32, 3))[0] == params
+
+
 def test_cells_of_separate_outputs_refuse_the_skip_of_reductions():
   network, _ = _network(dataclasses.replace(SMALL, skip_reduction=True))
   images = jax.ShapeDtypeStruct((2, *SIDE, 3), jnp.float32)
