@@ -66,30 +66,35 @@ class Part(NamedTuple):
   cells: np.ndarray
 
 
-def choose_cells(random_per_level: int, repeated: int) -> list[Part]:
+def choose_cells(random_per_level: int, repeated_per_level: int) -> list[Part]:
   """What is trained, in this order.
 
+  - repeated: of each number of blocks that many chains and that many others,
+    twice, besides the once that they are trained below: the noise. It comes
+    first, so that a table which would be all noise is not made.
   - one_block: every cell of one block, on which a predictor learns first.
   - chain: every larger cell of the space "pnas_chain", which the table thus
     answers completely: strategies are compared there.
   - random: at each larger number of blocks, that many cells drawn uniformly
     from the whole space: a predictor's rank correlation, and its choice of
     cells against a random one, are measured on them.
-  - repeated: that many of the above twice more, with other seeds: the noise.
   """
   rng = np.random.default_rng(SEED)
   one_block = all_of_one_block()
-  chain = spaces.get("pnas_chain")
-  larger = chain.all_cells()
-  larger = SPACE.canonical(chain.in_whole(larger[larger[:, 0] > 0]))
-  drawn = draw_cells(rng, random_per_level, known=larger)
-  cells = np.concatenate([one_block, larger, drawn])
-  again = cells[rng.permutation(len(cells))[:repeated]]
+  space = spaces.get("pnas_chain")
+  chains = SPACE.canonical(space.in_whole(space.all_cells()))
+  drawn = draw_cells(rng, random_per_level, known=chains)
+  again = [
+    cells[rng.permutation(np.flatnonzero(cells[:, 0] == level))]
+    for level in range(SPACE.num_blocks)
+    for cells in (chains, drawn if level else one_block)
+  ]
+  again = np.concatenate([cells[:repeated_per_level] for cells in again])
   return [
-    Part("one_block", one_block),
-    Part("chain", larger),
-    Part("random", drawn),
     Part("repeated", np.repeat(again, 2, 0)),
+    Part("one_block", one_block),
+    Part("chain", chains[chains[:, 0] > 0]),
+    Part("random", drawn),
   ]
 
 
@@ -141,23 +146,25 @@ def from_list(cells: np.ndarray) -> base.Controller:
   return base.Controller(lambda rng: _Next(np.zeros((), np.int64)), ask, tell)
 
 
-def train(folder: pathlib.Path, config, cells, children: int):
-  """(rows of the history, images) of the first cells, with what is done."""
+def prepare(config):
+  """(evaluator, images) of the trainings."""
   space = setup.get_space(config)
   images = setup.load_images(config)
   aug = inputs.get_augmentation(config.data, images)
-  evaluator = setup.get_evaluator(config, space, images, aug)
-  settings = rounds.Settings(children, ROUND, SEED)
+  return setup.get_evaluator(config, space, images, aug), images
+
+
+def train(folder: pathlib.Path, evaluator, cells, children: int):
+  """Rows of the history of the first `children` cells, with what is done."""
   with stop.on_signals() as request:
-    rows = rounds.run(
+    return rounds.run(
       folder,
       from_list(cells),
       evaluator,
-      settings,
+      rounds.Settings(children, ROUND, SEED),
       progress=lambda share, text: request.check(),
-      finished=lambda rows, fresh, seconds: say(rows, fresh, seconds, children),
+      finished=lambda *now: say(*now, children),
     )
-  return rows, images
 
 
 def say(rows, fresh: int, seconds: float, children: int) -> None:
@@ -170,6 +177,33 @@ def say(rows, fresh: int, seconds: float, children: int) -> None:
     f" {left / 60:.0f} minutes to go",
     flush=True,
   )
+
+
+def noise(rows) -> str:
+  """How far cells differ, and trainings of one cell, by numbers of blocks.
+
+  Args:
+    rows: of the history, each cell twice in a row.
+  """
+  pairs = [(a, b) for a, b in zip(rows[::2], rows[1::2])]
+  lines = ["blocks, cells, accuracy, sd between cells, sd between seeds"]
+  for level in range(SPACE.num_blocks):
+    found = np.array(
+      [
+        [a["reward"], b["reward"]]
+        for a, b in pairs
+        if a["decisions"][0] == level and a["reward"] and b["reward"]
+      ]
+    )
+    if len(found) > 1:
+      seeds = found.var(-1, ddof=1).mean()
+      # The mean of two seeds has half of their noise in it.
+      cells = max(found.mean(-1).var(ddof=1) - seeds / 2, 0.0)
+      lines.append(
+        f"{level + 1}, {len(found)}, {found.mean():.3f}, {cells**0.5:.4f},"
+        f" {seeds**0.5:.4f}"
+      )
+  return "\n".join(lines)
 
 
 def write_table(path, parts: list[Part], rows, config, images) -> None:
@@ -210,7 +244,7 @@ def main() -> None:
   parser.add_argument("--data", required=True)
   parser.add_argument("--workdir", default="runs/table")
   parser.add_argument("--random-per-level", type=int, default=100)
-  parser.add_argument("--repeated", type=int, default=32)
+  parser.add_argument("--repeated-per-level", type=int, default=3)
   parser.add_argument("--children", type=int)
   parser.add_argument(
     "--out",
@@ -219,15 +253,18 @@ def main() -> None:
   )
   args = parser.parse_args()
   config = get_config(args.data)
-  parts = choose_cells(args.random_per_level, args.repeated)
+  parts = choose_cells(args.random_per_level, args.repeated_per_level)
   cells = np.concatenate([part.cells for part in parts])
   print({part.name: len(part.cells) for part in parts}, flush=True)
   with workdir.locked(args.workdir) as folder:
-    sizes = {"random": args.random_per_level, "repeated": args.repeated}
+    sizes = [args.random_per_level, args.repeated_per_level]
     claimed = {**config.to_dict(), "cells": sizes}
     workdir.claim(folder / "config.json", claimed, setup.MAY_CHANGE)
     children = min(args.children or len(cells), len(cells))
-    rows, images = train(folder, config, cells, children)
+    evaluator, images = prepare(config)
+    first = min(len(parts[0].cells), children)
+    print(noise(train(folder, evaluator, cells, first)), flush=True)
+    rows = train(folder, evaluator, cells, children)
     if len(rows) == len(cells):
       write_table(args.out, parts, rows, config, images)
 

@@ -218,9 +218,8 @@ def summarise(folder: pathlib.Path, labels, table: tabular.Table) -> None:
 
 
 def _mean_and_spread(values) -> str:
-  return (
-    f"{values.mean():.2f} ± {values.std(ddof=1) if len(values) > 1 else 0:.2f}"
-  )
+  spread = values.std(ddof=1) if len(values) > 1 else 0.0
+  return f"{values.mean():.2f} ± {spread:.2f}"
 
 
 def slug(label: str) -> str:
