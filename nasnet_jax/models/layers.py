@@ -43,6 +43,22 @@ class Numerics:
   dtype: Any = jnp.float32
   pool_padding: str = "same"
 
+  def __post_init__(self):
+    for field, options in (
+      ("init", ("fan_out", "fan_in")),
+      ("pool_padding", ("same", "zeros", "zeros_avg")),
+    ):
+      if getattr(self, field) not in options:
+        raise ValueError(
+          f"network.{field} is {getattr(self, field)!r}, not one of:"
+          f" {', '.join(options)}"
+        )
+    if not 0 <= self.bn_decay <= 1 or not self.bn_epsilon > 0:
+      raise ValueError(
+        f"network.bn_decay is {self.bn_decay} and network.bn_epsilon"
+        f" {self.bn_epsilon}: give a share from 0 to 1 and a number above 0"
+      )
+
 
 # slim, nasnet.py, nasnet_mobile_arg_scope and nasnet_large_arg_scope.
 IMAGENET = Numerics(bn_decay=0.9997, bn_epsilon=1e-3)
