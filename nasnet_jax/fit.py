@@ -22,7 +22,6 @@ from nasnet_jax.data import augment, batches, stream
 from nasnet_jax.models import drop_path, layers
 from nasnet_jax.training import (
   checkpoint,
-  checks,
   loop,
   losses,
   metrics,
@@ -39,6 +38,23 @@ _AUGMENT, _DROP_PATH, _DROPOUT = range(3)
 
 # How arrays lie on the mesh.
 _SAME, _DIVIDED = PartitionSpec(), PartitionSpec("data")
+
+
+# The least values of a recipe's numbers, and those that are shares below 1.
+_LEAST = {
+  "epochs": 1,
+  "batch_size": 1,
+  "learning_rate": 0,
+  "weight_decay": 0,
+  "clip_norm": 0,
+  "aux_weight": 0,
+  "rms_epsilon": 0,
+  "bn_group": 0,
+  "steps_per_call": 1,
+  "eval_batch_size": 1,
+  "report_epochs": 0,
+}
+_SHARES = ("momentum", "rms_decay", "label_smoothing", "ema_decay")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,16 +114,18 @@ class Recipe:
   freeze: bool = False
 
   def __post_init__(self):
+    for field, least in _LEAST.items():
+      if not getattr(self, field) >= least:
+        raise ValueError(
+          f"{field} is {getattr(self, field)}: give {least} or more"
+        )
+    for field in _SHARES:
+      if not 0 <= getattr(self, field) < 1:
+        raise ValueError(
+          f"{field} is {getattr(self, field)}: give 0 or more, below 1"
+        )
     if self.dtype not in ("float32", "bfloat16"):
       raise ValueError(f"dtype {self.dtype!r} is neither float32 nor bfloat16")
-    checks.at_least_one(
-      self, "epochs", "batch_size", "steps_per_call", "eval_batch_size"
-    )
-    for name in ("label_smoothing", "ema_decay"):
-      if not 0 <= getattr(self, name) < 1:
-        raise ValueError(
-          f"{name} is {getattr(self, name)}: give 0 or more, below 1"
-        )
     drop_path.check(self.drop_path_keep, self.drop_path_version)
     if self.micro_batches < 1 or self.batch_size % self.micro_batches:
       raise ValueError(
@@ -268,8 +286,14 @@ def make_step(
       axis `data`, and not the whole set.
 
   Raises:
-    ValueError: for a batch that does not divide as the recipe says.
+    ValueError: for a batch that does not divide as the recipe says, or a
+      stream that is to give several at once.
   """
+  if streamed and recipe.steps_per_call != 1:
+    raise ValueError(
+      f"steps_per_call is {recipe.steps_per_call}, and a stream gives one"
+      " batch per call: set it to 1"
+    )
   devices = 1 if mesh is None else mesh.shape["data"]
   parts = recipe.batch_size // recipe.micro_batches
   if parts % devices:
@@ -355,15 +379,14 @@ def _make_loss(network, recipe: Recipe, aug: augment.Augmentation):
       recipe.drop_path_version,
       positions,
     )
-    # Parts of a batch draw masks of their own.
-    dropout = jax.random.fold_in(keys[_DROPOUT], positions[0])
     (logits, auxiliary, _), updates = network.apply(
       variables,
       images,
       train=True,
       drop=drop,
+      positions=positions,
       mutable=["batch_stats"],
-      rngs={"dropout": dropout},
+      rngs={"dropout": keys[_DROPOUT]},
     )
     smoothing = recipe.label_smoothing
     loss = losses.cross_entropy(logits, labels, smoothing)
@@ -494,11 +517,6 @@ def fit(
   steps = batches.steps_per_epoch(n, recipe.batch_size)
   horizon = recipe.horizon(n)
   streamed = not isinstance(data, Images)
-  if streamed and recipe.steps_per_call != 1:
-    raise ValueError(
-      f"steps_per_call is {recipe.steps_per_call}, and a stream gives one"
-      " batch per call: set it to 1"
-    )
   step_fn = make_step(network, recipe, aug, mesh, streamed=streamed)
   state = init_state(
     network, recipe, data.image_shape, horizon, seed, start_from

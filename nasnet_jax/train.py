@@ -125,7 +125,9 @@ def _prepare(config) -> Parts:
   )
   recipe.make_schedule()
   devices = mesh.make_mesh(1, config.mesh.data)
-  fit.make_step(network, recipe, aug, devices)  # checks how batches divide
+  streamed = not isinstance(images.train, fit.Images)
+  # Checks how batches divide.
+  fit.make_step(network, recipe, aug, devices, streamed=streamed)
   start = None
   if found is not None:
     start = trained.transfer(found, keep_head=config.model.keep_head)
@@ -144,19 +146,36 @@ def _architecture(config, found: trained.Trained | None, images):
         f"{config.model.checkpoint} tells {len(old)} classes apart, not the"
         f" {len(new)} of {images.name}: set config.model.keep_head to False"
       )
-  if config.model.genotype:
-    space, genotype = trained.find_cells(config.model.genotype)
-    sizes = inputs.get_network(config.network, classes, space)
-    return space, genotype, sizes
-  if found is None:
+  cells = config.model.genotype or config.model.checkpoint
+  if not cells:
     raise ValueError(
       "there is nothing to train: give config.model.checkpoint, the folder of"
-      " a finished run, or config.model.genotype"
+      " a finished run, or take configs/train_cifar.py with"
+      " config.model.genotype"
     )
-  sizes = dataclasses.replace(
-    found.network.config, num_classes=classes, **config.network.to_dict()
+  space, genotype = trained.find_cells(cells)
+  if "features" in config.network:
+    sizes = inputs.get_network(config.network, classes, space)
+  elif config.model.genotype:
+    raise ValueError(
+      "this config takes cells and sizes from config.model.checkpoint: leave"
+      " out config.model.genotype, or take configs/train_cifar.py"
+    )
+  else:
+    sizes = _sizes_of(found, config.network.to_dict(), classes)
+  return space, genotype, sizes
+
+
+def _sizes_of(found: trained.Trained, fields, num_classes: int):
+  """A trained network's sizes, with what config.network says differently."""
+  sizes = found.network.config
+  bn_decay = fields.pop("bn_decay")
+  return dataclasses.replace(
+    sizes,
+    num_classes=num_classes,
+    numerics=dataclasses.replace(sizes.numerics, bn_decay=bn_decay),
+    **fields,
   )
-  return *trained.find_cells(config.model.checkpoint), sizes
 
 
 def _shapes(network, recipe, images: inputs.Splits, start=None):

@@ -32,12 +32,14 @@ class Trained(NamedTuple):
     variables: {"params", "batch_stats"} as `network.apply` reads them.
     augmentation: how its images were whitened and varied.
     result: all of result.json.
+    folder: where it was found.
   """
 
   network: nn.Module
   variables: dict[str, Any]
   augmentation: augment.Augmentation
   result: dict[str, Any]
+  folder: pathlib.Path
 
   def predict(self, images) -> jax.Array:
     """f32[N, classes], logits of images uint8[N, H, W, C]."""
@@ -61,7 +63,7 @@ def load(run_dir) -> Trained:
   )
   template = _template(network, result["data"]["image_shape"])
   variables = checkpoint.read(folder / WEIGHTS, template)
-  return Trained(network, variables, aug, result)
+  return Trained(network, variables, aug, result, folder)
 
 
 def save(
@@ -244,7 +246,6 @@ def transfer(found: Trained, *, keep_head: bool):
     CheckpointError: naming what is missing, unexpected or of another shape.
   """
   new = () if keep_head else HEADS
-  source = found.result["data"]["name"]
 
   def start(variables):
     result = {}
@@ -256,7 +257,7 @@ def transfer(found: Trained, *, keep_head: bool):
           have.pop(name, None)
       fresh = {k: v for k, v in wanted.items() if k in new}
       rest = {k: v for k, v in wanted.items() if k not in new}
-      checkpoint.compare(f"{source} ({collection})", have, rest)
+      checkpoint.compare(f"{found.folder} ({collection})", have, rest)
       result[collection] = {**jax.tree.map(jnp.asarray, have), **fresh}
     return result
 

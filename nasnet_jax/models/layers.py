@@ -53,6 +53,11 @@ class Numerics:
           f"{field} is {getattr(self, field)!r}, not one of:"
           f" {', '.join(options)}"
         )
+    if not 0 <= self.bn_decay <= 1 or not self.bn_epsilon > 0:
+      raise ValueError(
+        f"bn_decay is {self.bn_decay} and bn_epsilon"
+        f" {self.bn_epsilon}: give a share from 0 to 1 and a number above 0"
+      )
 
 
 # slim, nasnet.py, nasnet_mobile_arg_scope and nasnet_large_arg_scope.

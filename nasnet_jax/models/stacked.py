@@ -83,8 +83,10 @@ class NetworkConfig:
     for field, least in (
       ("num_cells", 1),
       ("features", 1),
-      ("stem_multiplier", 1),
+      ("num_classes", 1),
       ("num_reductions", 0),
+      ("stem_multiplier", 1),
+      ("stem_features", 1),
     ):
       if getattr(self, field) < least:
         raise ValueError(
@@ -92,7 +94,7 @@ class NetworkConfig:
         )
     if not 0 <= self.dropout < 1:
       raise ValueError(
-        f"network.dropout is {self.dropout}: give 0 or more, below 1"
+        f"network.dropout is {self.dropout}: give 0 or more, and less than 1"
       )
     if self.stem == "imagenet" and self.features < 4:
       raise ValueError(
@@ -200,11 +202,11 @@ def stem_side(config: NetworkConfig, side: tuple[int, int]) -> tuple[int, int]:
 def check_side(config: NetworkConfig, side: tuple[int, int]):
   """Raises ValueError for images too small to be halved so often."""
   strides = [cell.stride for cell in plan(config)]
-  side = stem_side(config, side)
+  given, side = side, stem_side(config, side)
   for stride in strides:
     if stride > 1 and min(side) < 2:
       raise ValueError(
-        "images are too small for"
+        f"images of {given[0]}x{given[1]} are too small for"
         f" {sum(s > 1 for s in strides)} reductions: lower"
         " network.num_reductions or take larger images"
       )
@@ -384,6 +386,25 @@ class AuxiliaryHead(nn.Module):
     return Classifier(num, self.num_classes, name="classifier")(x[:, 0, 0])
 
 
+def drop_features(
+  rng: Array, x: Array, rate: float, positions: Array | None = None
+) -> Array:
+  """Dropout whose coins come from each example's place in the whole batch,
+  and not from how the batch is divided.
+
+  Args:
+    x: [N, C].
+    rate: probability of dropping a feature; the others are scaled up.
+    positions: int[N]; None: 0..N-1.
+  """
+  positions = jnp.arange(len(x)) if positions is None else positions
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(rng, positions)
+  kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(
+    keys
+  )
+  return jnp.where(kept, x / (1 - rate), 0.0)
+
+
 class StackedNetwork(nn.Module):
   """The network of a genotype.
 
@@ -409,6 +430,7 @@ class StackedNetwork(nn.Module):
     drop=None,
     start: str | None = None,
     stop: str | None = None,
+    positions: Array | None = None,
   ) -> tuple[Array | None, Array | None, dict[str, Any]]:
     """From images to logits, or from any cell to any cell.
 
@@ -419,6 +441,8 @@ class StackedNetwork(nn.Module):
       drop: `DropPath` of this step, or None.
       start: name of the first cell to run; None: the stem comes first.
       stop: name of the last cell to run; None: the classifier comes last.
+      positions: int[N], place of each example in the whole batch, for dropout
+        on a part of it; None: 0..N-1.
 
     Returns:
       logits f32[N, classes], None with `stop`; auxiliary logits or None (only
@@ -455,8 +479,9 @@ class StackedNetwork(nn.Module):
       return None, auxiliary, endpoints
     pooled = nn.relu(_whole(output)).astype(jnp.float32).mean((1, 2))
     endpoints["pooled"] = pooled
-    if config.dropout:
-      pooled = nn.Dropout(config.dropout, deterministic=not train)(pooled)
+    if config.dropout and train:
+      rng = self.make_rng("dropout")
+      pooled = drop_features(rng, pooled, config.dropout, positions)
     classifier = Classifier(num, config.num_classes, name="classifier")
     return classifier(pooled), auxiliary, endpoints
 
