@@ -94,7 +94,7 @@ class NetworkConfig:
         )
     if not 0 <= self.dropout < 1:
       raise ValueError(
-        f"network.dropout is {self.dropout}: give 0 or more, and less than 1"
+        f"network.dropout is {self.dropout}: give 0 or more, below 1"
       )
     if self.stem == "imagenet" and self.features < 4:
       raise ValueError(

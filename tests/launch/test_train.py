@@ -140,7 +140,7 @@ def _config(name, variant, **changes):
     ({"network__num_cells": 0}, "network.num_cells is 0: give 1 or more"),
     ({"network__dropout": 1.0}, "network.dropout is 1.0: give 0 or more"),
     ({"network__init": "fanout"}, "'fanout', not one of: fan_out, fan_in"),
-    ({"network__bn_decay": 9.0}, "network.bn_decay is 9.0"),
+    ({"network__bn_decay": 9.0}, "bn_decay is 9.0"),
   ],
 )
 def test_what_cannot_be_trained_gets_one_clear_line(tmp_path, changes, words):
