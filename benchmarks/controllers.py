@@ -10,6 +10,7 @@ Prints one JSON object; --out keeps it.
 """
 
 import argparse
+import dataclasses
 import datetime
 import json
 import os
@@ -141,6 +142,13 @@ def hardware() -> dict:
   }
 
 
+def space_for(name: str, space):
+  """The space; for progressive search, its cells of one block and more."""
+  if name == "progressive":
+    return dataclasses.replace(space, min_blocks=1)
+  return space
+
+
 def main() -> None:
   """Measures, prints, writes."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -153,7 +161,9 @@ def main() -> None:
     "hardware": hardware(),
     "space": args.space,
     "decisions": len(space.num_choices),
-    "strategies": {name: measure(make(name, space)) for name in CONTROLLERS},
+    "strategies": {
+      name: measure(make(name, space_for(name, space))) for name in CONTROLLERS
+    },
   }
   text = json.dumps(result, indent=2)
   print(text)

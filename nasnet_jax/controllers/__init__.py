@@ -8,6 +8,8 @@ from nasnet_jax.controllers import (
   evolution,
   local_search,
   ppo,
+  predictor_search,
+  progressive,
   random_search,
   reinforce,
 )
@@ -18,6 +20,8 @@ CONTROLLERS = {
   "evolution": evolution.evolution,
   "local_search": local_search.local_search,
   "ppo": ppo.ppo,
+  "predictor_search": predictor_search.predictor_search,
+  "progressive": progressive.progressive,
   "random_search": random_search.random_search,
   "reinforce": reinforce.reinforce,
 }

@@ -109,6 +109,7 @@ def test_a_folder_without_a_result_has_no_winner(tmp_path):
   ("config", "overrides"),
   [
     ("search_cifar", []),
+    ("search_pnas", []),
     (
       "search_digits",
       [
@@ -117,7 +118,7 @@ def test_a_folder_without_a_result_has_no_winner(tmp_path):
       ],
     ),
   ],
-  ids=["cifar", "one operation"],
+  ids=["cifar", "pnas", "one operation"],
 )
 def test_every_tiny_search_runs(launch, tmp_path, config, overrides):
   done = launch(
