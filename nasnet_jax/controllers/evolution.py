@@ -55,9 +55,9 @@ class Mutation(NamedTuple):
 def evolution(
   space,
   *,
-  population: int = 100,  # P: Real et al. 2019, section 3.3
+  population: int = 100,  # P: Real et al. 2019
   sample: int = 25,  # S: the same
-  identity: float = 0.05,  # the same, section 3.2
+  identity: float = 0.05,  # the same
   ageing: bool = True,
   redraw: bool = True,
 ) -> base.Controller:
@@ -66,8 +66,8 @@ def evolution(
   A mutation first picks a kind of decision, uniformly of the space's `kinds`
   (the paper's hidden state mutation and op mutation), then a decision of that
   kind, then its new value. In the paper an input becomes another one, whereas
-  an operation becomes "a random choice" of the list, maybe itself again; so it
-  is here, and kinds that the paper does not know are treated as operations.
+  an operation becomes a random one of the list, maybe itself again; so it is
+  here, and kinds that the paper does not know are treated as operations.
 
   Answers may come in any order and at any time:
 
@@ -86,7 +86,7 @@ def evolution(
   Args:
     space: see `base.as_space`.
     population: P.
-    sample: S, drawn uniformly with replacement. 1 is random search.
+    sample: S, drawn uniformly with replacement; 1 selects nobody.
     identity: probability of a child equal to its parent.
     ageing: the oldest dies; else the worst of the sample.
     redraw: as in the paper; False: every new value differs from the old one,

@@ -2,9 +2,8 @@
 
 White et al. 2020 (arXiv 2005.02960): train a random architecture, then all of
 its neighbours, go on with the best of these, and stop where no neighbour is
-better. What is done then, that a neighbourhood comes in random order, and that
-nothing is trained twice, is taken from the authors' code (naszilla): the search
-starts again elsewhere.
+better. As in the authors' code (naszilla), neighbours come in random order,
+nothing is trained twice, and the search then starts again elsewhere.
 """
 
 import math

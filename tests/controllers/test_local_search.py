@@ -53,57 +53,59 @@ def neighbours(num_choices, row):
   ]
 
 
-def check_trace(found, num_choices, starts, first_improvement):
+def check_trace(found, num_choices, starts, first_improvement, memory):
   """Follows proposals that were asked for one at a time; number of climbs."""
-  known, left, climbs = set(), list(found), 0
+  done, climbs = 0, 0
+
+  def known():
+    return set(found[max(done - memory, 0) : done])
 
   def take():
-    assert left[0] not in known
-    known.add(left[0])
-    return left.pop(0)
+    nonlocal done
+    assert found[done] not in known()
+    done += 1
+    return found[done - 1]
+
+  def better():
+    """The best known neighbour, if it is better than the current one."""
+    rows = known().intersection(around)
+    best = max(rows, key=reward, default=current)
+    return best if reward(best) > reward(current) else None
 
   try:
-    while left:
+    while done < len(found):
       climbs += 1
-      current = max((take() for _ in range(starts)), key=reward)
-      while True:
-        around = neighbours(num_choices, current)
-        unknown = [row for row in around if row not in known]
-
-        def better(around=around, current=current):
-          rows = [row for row in around if row in known]
-          best = max(rows, key=reward, default=current)
-          return best if reward(best) > reward(current) else None
-
+      current = max([take() for _ in range(starts)], key=reward)
+      while current:
+        around = set(neighbours(num_choices, current))
+        unknown = around - known()
         while unknown and not (first_improvement and better()):
-          assert left[0] in unknown
+          assert found[done] in unknown
           unknown.remove(take())
-        if not better():
-          break
         current = better()
   except IndexError:  # the proposals end in the middle of a climb
-    assert not left
+    assert done == len(found)
   return climbs
 
 
+@pytest.mark.parametrize("memory", [12, 1000])
 @pytest.mark.parametrize("first_improvement", [False, True])
 @pytest.mark.parametrize("starts", [1, 3])
 def test_each_proposal_is_the_one_that_the_rules_ask_for(
-  starts, first_improvement
+  starts, first_improvement, memory
 ):
+  options = starts, first_improvement, memory
   controller = local_search(
-    CHOICES, starts=starts, first_improvement=first_improvement
+    CHOICES, starts=starts, first_improvement=first_improvement, memory=memory
   )
-  found, _ = run(controller, 150)
-  climbs = check_trace(found, CHOICES, starts, first_improvement)
-  assert climbs > 3
+  found, _ = run(controller, 200)
+  assert check_trace(found, CHOICES, *options) > 3
   with pytest.raises(AssertionError):  # the check can fail
-    check_trace(found[:9] + found[10:], CHOICES, starts, first_improvement)
+    check_trace(found[:9] + found[10:], CHOICES, *options)
 
 
 @pytest.mark.parametrize("asked_for", [2, 7, 100])
 def test_however_many_are_asked_for_the_climb_is_the_same(asked_for):
-  # One start and no repetition in the order: only keys differ.
   controller = local_search((3,) * 4)
 
   def first_neighbourhood(asked_for):
@@ -166,6 +168,8 @@ def test_what_random_draws_miss_of_a_small_space_is_found(monkeypatch):
   for i in range(200):
     proposals, state = controller.ask(state, key(i), 3)
     m = len(proposals)
+    if not m:
+      break
     state = controller.tell(
       state, proposals, np.zeros(m, np.float32), np.zeros(m, np.int32)
     )
