@@ -12,6 +12,7 @@ Prints one JSON object; --out keeps it.
 """
 
 import argparse
+import dataclasses
 import datetime
 import json
 import os
@@ -152,6 +153,13 @@ def hardware() -> dict:
   }
 
 
+def space_for(name: str, space):
+  """The space; for progressive search, its cells of one block and more."""
+  if name == "progressive":
+    return dataclasses.replace(space, min_blocks=1)
+  return space
+
+
 def main() -> None:
   """Measures, prints, writes."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -165,7 +173,9 @@ def main() -> None:
     "hardware": hardware(),
     "space": args.space,
     "decisions": len(space.num_choices),
-    "strategies": {name: measure(make(name, space)) for name in CONTROLLERS},
+    "strategies": {
+      name: measure(make(name, space_for(name, space))) for name in CONTROLLERS
+    },
   }
   if args.peers_python:
     result["peers"] = measure_peers(args.peers_python, space.num_choices)

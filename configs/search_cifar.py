@@ -126,6 +126,28 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.search.controller_options.reinforce.init_scale = 0.08
   # Not in that paper; as for PPO.
   config.search.controller_options.reinforce.baseline_decay = 0.95
+  config.search.controller_options.progressive = ml_collections.ConfigDict()
+  # Liu et al. 2018 (arXiv 1712.00559); needs space.min_blocks = 1. Epochs and
+  # batch size are not known to us.
+  config.search.controller_options.progressive.beam = 256
+  config.search.controller_options.progressive.predictor = "mlp"
+  config.search.controller_options.progressive.members = 5
+  config.search.controller_options.progressive.first_level = 512
+  config.search.controller_options.progressive.exploration = 0.0
+  config.search.controller_options.progressive.embedding = 100
+  config.search.controller_options.progressive.hidden = 100
+  config.search.controller_options.progressive.first_learning_rate = 0.01
+  config.search.controller_options.progressive.learning_rate = 0.002
+  config.search.controller_options.progressive.epochs = 20
+  config.search.controller_options.progressive.batch_size = 32
+  config.search.controller_options.predictor_search = (
+    ml_collections.ConfigDict()
+  )
+  # Ours; tuned on NAS-Bench-201.
+  config.search.controller_options.predictor_search.first = 10
+  config.search.controller_options.predictor_search.per_fit = 5
+  config.search.controller_options.predictor_search.exploration = 0.5
+  config.search.controller_options.predictor_search.max_children = 4096
   config.search.children = 20_000  # appendix A
   # Asked for at a time: what the controller learns from, its batch of 20.
   config.search.children_per_round = 20

@@ -121,6 +121,18 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.search.controller_options.reinforce.batch_size = 8
   config.search.controller_options.reinforce.init_scale = 0.08
   config.search.controller_options.reinforce.baseline_decay = 0.95
+  config.search.controller_options.progressive = ml_collections.ConfigDict()
+  # The paper's beam is 256; needs space.min_blocks = 1.
+  config.search.controller_options.progressive.beam = 12
+  config.search.controller_options.progressive.predictor = "mlp"
+  config.search.controller_options.progressive.first_level = 24
+  config.search.controller_options.progressive.exploration = 0.0
+  config.search.controller_options.predictor_search = (
+    ml_collections.ConfigDict()
+  )
+  config.search.controller_options.predictor_search.first = 10
+  config.search.controller_options.predictor_search.per_fit = 5
+  config.search.controller_options.predictor_search.exploration = 0.5
   config.search.children = 48
   config.search.children_per_round = 8
   # True: no rounds; a slot whose child is done takes the next at once, and

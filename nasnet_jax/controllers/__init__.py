@@ -9,6 +9,8 @@ from nasnet_jax.controllers import (
   genetic,
   local_search,
   ppo,
+  predictor_search,
+  progressive,
   random_search,
   reinforce,
 )
@@ -20,6 +22,8 @@ CONTROLLERS = {
   "genetic": genetic.genetic,
   "local_search": local_search.local_search,
   "ppo": ppo.ppo,
+  "predictor_search": predictor_search.predictor_search,
+  "progressive": progressive.progressive,
   "random_search": random_search.random_search,
   "reinforce": reinforce.reinforce,
 }

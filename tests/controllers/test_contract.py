@@ -29,7 +29,9 @@ class Case(NamedTuple):
     waits: it may answer an ask with fewer proposals, or none, while answers
       are pending. The others always give as many as were asked for.
     searches: options, each to be better than random search at 300 children
-      in rounds of 20; none for a strategy that does not learn.
+      in rounds of 20; none for a strategy that does not learn, or not there.
+    of_cells: it searches cells of 1 to B blocks only; the suite then gives it
+      `OF_CELLS` in place of lists.
   """
 
   strategy: str
@@ -37,6 +39,7 @@ class Case(NamedTuple):
   ends: str = ""
   waits: bool = False
   searches: tuple[dict[str, Any], ...] = ({},)
+  of_cells: bool = False
 
 
 EVOLUTION = {"population": 20, "sample": 5}
@@ -66,6 +69,19 @@ CASES = {
       {"learning_rate": 3e-3, "epochs": 4},  # for small budgets: half the time
     ),
   ),
+  "predictor_search": Case(
+    "predictor_search",
+    {"first": 4, "hidden": 8, "embedding": 4, "steps": 20, "pool": 64},
+    ends="architectures",
+  ),
+  "progressive": Case(
+    "progressive",
+    {"beam": 20, "hidden": 8, "embedding": 4},
+    ends="architectures",
+    waits=True,
+    searches=(),  # its landscape is in test_progressive.py
+    of_cells=True,
+  ),
   "random_search": Case("random_search", searches=()),
   "random_search, unique": Case(
     "random_search", {"unique": True}, ends="decisions", searches=()
@@ -78,7 +94,7 @@ CASES = {
 }
 
 # Modules of nasnet_jax.controllers that are no strategies.
-NO_STRATEGIES = {"__init__", "base", "journal", "policy"}
+NO_STRATEGIES = {"__init__", "base", "journal", "policy", "surrogate"}
 
 # Policies compile per space (seconds), so the tests share a few.
 MIXED = (2, 3, 1, 4, 13, 2)
@@ -97,10 +113,32 @@ SPACES = {
   "cells": CELLS,
 }
 
+
+def cells(blocks, operations):
+  """PNAS cells of 1 to so many blocks, of so many operations."""
+  names = spaces.PNAS.operations[:operations]
+  return spaces.get("pnas", blocks, names, min_blocks=1)
+
+
+# What stands for the lists where a strategy needs cells.
+OF_CELLS = {
+  MIXED: cells(3, 3),
+  TINY: cells(2, 1),
+  (1,): cells(1, 1),
+  SPACES["200 decisions"]: cells(50, 2),
+  CELLS: CELLS,
+  ONE_BLOCK: cells(1, 2),
+}
+
 every_case = pytest.mark.parametrize("case", CASES)
 
 
+def space_of(case, space=MIXED):
+  return OF_CELLS[space] if CASES[case].of_cells else space
+
+
 def build(case, space=MIXED):
+  space = space_of(case, space)
   return make(CASES[case].strategy, space, **CASES[case].options)
 
 
@@ -136,7 +174,7 @@ def bits(tree):
   return structure, [(x.dtype, x.shape, x.tobytes()) for x in leaves]
 
 
-def assert_valid(proposals, space=MIXED):
+def assert_valid(proposals, space):
   m, num_choices = len(proposals), base.as_space(space).num_choices
   assert proposals.decisions.shape == (m, len(num_choices))
   assert proposals.decisions.dtype == np.int32
@@ -173,7 +211,7 @@ def test_proposals_are_valid_whatever_the_space(case, space):
   for i, n in enumerate((5, 17, 20)):
     proposals, state = controller.ask(state, key(i), n)
     assert_many(case, proposals, n)
-    assert_valid(proposals, SPACES[space])
+    assert_valid(proposals, space_of(case, SPACES[space]))
     assert (proposals.id >= seen).all()
     seen = proposals.id[-1] + 1 if len(proposals) else seen
     state = tell_all(controller, state, proposals)
@@ -186,7 +224,7 @@ def test_asking_for_none_gives_none_of_the_usual_types(case):
   some, _ = controller.ask(state, key(1), 4)
   none, state = controller.ask(state, key(1), 0)
   assert len(none) == 0
-  assert_valid(none)
+  assert_valid(none, space_of(case))
   joined = base.join([none, some])
   assert bits(joined) == bits(some)
   state = controller.tell(state, none, np.zeros(0), np.zeros(0, np.int32))
@@ -306,7 +344,7 @@ def test_answers_may_come_in_any_order_and_after_further_asks(case):
     for i in range(3):
       proposals, state = controller.ask(state, key(i), 15)
       assert_many(case, proposals, 15, pending=i > 0)
-      assert_valid(proposals)
+      assert_valid(proposals, space_of(case))
       asked.append(proposals)
     everything = base.join(asked)
     assert len(np.unique(everything.id)) == len(everything)
@@ -315,7 +353,7 @@ def test_answers_may_come_in_any_order_and_after_further_asks(case):
       state = tell_all(controller, state, everything.rows(part))
     proposals, state = controller.ask(state, key(3), 15)
     assert_many(case, proposals, 15)
-    assert_valid(proposals)
+    assert_valid(proposals, space_of(case))
     return proposals, state
 
   assert bits(run()) == bits(run())
@@ -333,7 +371,7 @@ def test_a_failed_child_harms_nothing(case):
       states = np.zeros(len(proposals), np.int32)
       rewards[::3], states[::3] = value, status
       state = controller.tell(state, proposals, rewards, states)
-      assert_valid(proposals)
+      assert_valid(proposals, space_of(case))
     for leaf in jax.tree.leaves(state):
       assert np.isfinite(leaf).all()
     return bits(state)
@@ -352,7 +390,7 @@ def test_a_search_in_which_every_child_fails_goes_on(case):
   for i in range(6):
     proposals, state = controller.ask(state, key(i), 20)
     assert_many(case, proposals, 20)
-    assert_valid(proposals)
+    assert_valid(proposals, space_of(case))
     rewards = np.full(len(proposals), np.nan, np.float32)
     status = np.full(len(proposals), base.FAILED, np.int32)
     state = controller.tell(state, proposals, rewards, status)
@@ -363,7 +401,8 @@ def test_a_search_in_which_every_child_fails_goes_on(case):
 @every_case
 @pytest.mark.parametrize("space", [TINY, ONE_BLOCK], ids=["list", "cells"])
 def test_a_space_smaller_than_the_budget_ends_cleanly(case, space):
-  controller, space = build(case, space), base.as_space(space)
+  controller = build(case, space)
+  space = base.as_space(space_of(case, space))
   everything = itertools.product(*map(range, space.num_choices))
   everything = np.array(list(everything), np.int32)
   state, found, budget = controller.init(key(0)), [], 2 * len(everything)

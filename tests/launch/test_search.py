@@ -139,6 +139,7 @@ def test_a_result_that_was_cut_is_named(digits, tmp_path):
   ("config", "overrides"),
   [
     ("search_cifar", []),
+    ("search_pnas", []),
     (
       "search_digits",
       [
@@ -147,7 +148,7 @@ def test_a_result_that_was_cut_is_named(digits, tmp_path):
       ],
     ),
   ],
-  ids=["cifar", "one operation"],
+  ids=["cifar", "pnas", "one operation"],
 )
 def test_every_tiny_search_runs(launch, tmp_path, config, overrides):
   done = launch(

@@ -19,15 +19,20 @@ from nasnet_jax.search import setup
     ("search_genetic", ""),
     ("search_genetic", "small"),
     ("search_genetic", "tiny"),
+    ("search_pnas", ""),
+    ("search_pnas", "small"),
+    ("search_pnas", "tiny"),
   ],
 )
 def test_every_config_makes_a_space_its_controllers_and_settings(
   harness, name, variant
 ):
   config = harness.load_config(name, variant)
-  space = setup.get_space(config)
   for controller in controllers.CONTROLLERS:
     config.search.controller = controller
+    if controller == "progressive":
+      config.space.min_blocks = 1
+    space = setup.get_space(config)
     assert controller in config.search.controller_options
     assert len(setup.get_controller(config, space)) == 3
   assert setup.round_settings(config).children == config.search.children
@@ -78,6 +83,23 @@ def test_the_cifar_config_is_the_papers(harness):
     "baseline_decay": 0.95,
     "normalise": False,
   }
+
+
+def test_the_pnas_config_is_the_papers(harness):
+  config = harness.load_config("search_pnas", "")
+  space = setup.get_space(config)
+  assert (len(space.operations), space.num_blocks) == (8, 5)
+  assert config.search.children == 1160
+  assert (config.network.num_cells, config.network.features) == (2, 24)
+  assert (config.child.epochs, config.child.learning_rate) == (20, 0.01)
+
+
+@pytest.mark.parametrize("variant", ["", "small", "tiny"])
+def test_a_pnas_search_has_children_for_all_its_levels(harness, variant):
+  config = harness.load_config("search_pnas", variant)
+  controller = setup.get_controller(config, setup.get_space(config))
+  state = controller.init(jax.random.key(0))
+  assert len(state.rewards) == config.search.children
 
 
 def test_what_a_config_leaves_open_is_the_sources_augmentation(harness):
