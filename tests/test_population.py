@@ -493,8 +493,9 @@ def _stacked_shapes(tree, *sizes):
 @pytest.mark.smoke
 @pytest.mark.parametrize("concat", [False, True])
 def test_exactly_one_branch_runs_also_under_vmap_of_vmap(concat):
+  combiners = ("add", "concat") if concat else ("add",)
   network = pop.make_network(
-    CONFIG, SMALL_OPERATIONS, 2, IMAGE, concat_combiner=concat
+    CONFIG, SMALL_OPERATIONS, 2, IMAGE, combiners=combiners
   )
   genotype = network.genotype_shapes
   variables = jax.eval_shape(network.init, jax.random.key(0), genotype)
