@@ -154,7 +154,7 @@ def _architecture(config, found: trained.Trained | None, images):
       " config.model.genotype"
     )
   space, genotype = trained.find_cells(cells)
-  if "features" in config.network:
+  if "bn_epsilon" in config.network:  # all sizes, of whichever family
     sizes = inputs.get_network(config.network, classes, space)
   elif config.model.genotype:
     raise ValueError(
@@ -170,6 +170,13 @@ def _sizes_of(found: trained.Trained, fields, num_classes: int):
   """A trained network's sizes, with what config.network says differently."""
   sizes = found.network.config
   bn_decay = fields.pop("bn_decay")
+  known = {field.name for field in dataclasses.fields(sizes)}
+  for name in set(fields) - known:  # of cells, where these are none
+    if fields.pop(name):
+      raise ValueError(
+        f"the network of {found.folder} has no {name}: leave out"
+        f" config.network.{name}"
+      )
   return dataclasses.replace(
     sizes,
     num_classes=num_classes,

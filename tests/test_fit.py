@@ -13,7 +13,7 @@ from nasnet_jax import curves, fit, spaces
 from nasnet_jax.data import augment, stream
 from nasnet_jax.data import photographs as sources
 from nasnet_jax.data.image_data import DataError
-from nasnet_jax.models import stacked
+from nasnet_jax.models import layers, stacked, stages
 from nasnet_jax.training import checkpoint, mesh, optimizers, stop
 
 SPACE = spaces.get("nasnet", 1, ("identity", "avg_pool_3x3"))
@@ -278,13 +278,27 @@ def test_a_divided_batch_is_the_whole_one_if_groups_of_batch_norm_are(images):
 
 def test_dropout_drops_a_share_and_keeps_the_mean():
   x = jnp.ones((512, 20))
-  found = np.asarray(stacked.drop_features(jax.random.key(0), x, 0.4))
+  found = np.asarray(layers.drop_features(jax.random.key(0), x, 0.4))
   assert set(np.unique(found.round(4))) == {0.0, np.float32(1 / 0.6).round(4)}
   assert (found == 0).mean() == pytest.approx(0.4, abs=0.02)
-  part = stacked.drop_features(
+  part = layers.drop_features(
     jax.random.key(0), x[:3], 0.4, jnp.array([7, 0, 300])
   )
   np.testing.assert_array_equal(part, found[[7, 0, 300]])
+
+
+def test_a_network_of_stages_is_trained_like_one_of_cells():
+  config = stages.StageConfig((4, 4), num_classes=3, dropout=0.5)
+  network = stages.StageNetwork(config, ((2, ((0, 1),)), (2, ())))
+  recipe = fit.Recipe(batch_size=8, drop_path_keep=1.0)
+  data = fit.Images(np.zeros((9, 8, 8, 1), np.uint8), np.arange(9) % 3)
+  step = fit.make_step(network, recipe, AUGMENTATION)
+  state = jax.eval_shape(
+    lambda: fit.init_state(network, recipe, (8, 8, 1), 9, 1)
+  )
+  after, metrics = jax.eval_shape(step, state, data)
+  assert jax.tree.structure(after) == jax.tree.structure(state)
+  assert metrics["loss"].shape == ()
 
 
 def test_dropout_is_for_training_only(images):
@@ -386,6 +400,10 @@ def test_photographs_count_once_on_any_mesh_and_broken_ones_are_wrong():
   )
   state = fit.init_state(network, RECIPE, (8, 8, 3), 9, 1)
   variables = fit.variables_of(state)
+  # What fills up, and what is broken, is black with label 0: answered right,
+  # but not to be counted.
+  bias = variables["params"]["classifier"]["bias"]
+  variables["params"]["classifier"]["bias"] = bias.at[0].set(1e3)
   whole = stream.Stream(made_up, stream.Crops(8), 9)
   (batch,) = whole.evaluation_batches(22)
   x = augment.normalise(batch.images, AUGMENTATION)
@@ -493,7 +511,7 @@ def test_an_unknown_setting_of_a_recipe_gets_one_clear_line():
     ({"learning_rate": float("nan")}, "learning_rate is nan: give 0 or more"),
     ({"ema_decay": 1.0}, "ema_decay is 1.0: give 0 or more, below 1"),
     ({"label_smoothing": -0.1}, "label_smoothing is -0.1: give 0 or more"),
-    ({"drop_path_keep": 1.5}, "drop_path_keep is 1.5: give a number"),
+    ({"drop_path_keep": 1.5}, "drop_path_keep is 1.5: give a number above 0"),
     ({"dtype": "float16"}, "neither float32 nor bfloat16"),
     ({"drop_path_version": "v3"}, "not one of: time, layer, both, constant"),
     ({"micro_batches": 3}, "does not divide into 3 micro_batches"),

@@ -17,7 +17,7 @@ class Family(NamedTuple):
     config: the dataclass of its sizes, with `num_classes` and `numerics`.
     literals: (space, genotype) -> the architecture as a module can hold it.
     module: (config, literals) -> network that is called with (images, train,
-      drop) and gives (logits, auxiliary logits or None, endpoints).
+      drop, positions) and gives (logits, auxiliary logits or None, endpoints).
     check_side: (config, (H, W)); ValueError for images too small.
   """
 

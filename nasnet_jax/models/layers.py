@@ -55,8 +55,8 @@ class Numerics:
         )
     if not 0 <= self.bn_decay <= 1 or not self.bn_epsilon > 0:
       raise ValueError(
-        f"bn_decay is {self.bn_decay} and bn_epsilon"
-        f" {self.bn_epsilon}: give a share from 0 to 1 and a number above 0"
+        f"bn_decay is {self.bn_decay} and bn_epsilon {self.bn_epsilon}: give a"
+        " share from 0 to 1 and a number above 0"
       )
 
 
@@ -225,6 +225,25 @@ class ExampleNorm(nn.Module):
     variance = (centred * centred).mean(self.axes, keepdims=True)
     y = centred * jax.lax.rsqrt(variance + EXAMPLE_NORM_EPSILON)
     return (y * scale + bias).astype(x.dtype)
+
+
+def drop_features(
+  rng: Array, x: Array, rate: float, positions: Array | None = None
+) -> Array:
+  """Dropout whose coins come from each example's place in the whole batch,
+  and not from how the batch is divided.
+
+  Args:
+    x: [N, C].
+    rate: probability of dropping a feature; the others are scaled up.
+    positions: int[N]; None: 0..N-1.
+  """
+  positions = jnp.arange(len(x)) if positions is None else positions
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(rng, positions)
+  kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(
+    keys
+  )
+  return jnp.where(kept, x / (1 - rate), 0.0)
 
 
 class DepthwiseConv(nn.Module):

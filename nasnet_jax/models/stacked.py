@@ -22,6 +22,7 @@ from nasnet_jax.models.layers import (
   Conv,
   Numerics,
   PointwiseConv,
+  drop_features,
   kernel_std,
 )
 
@@ -384,25 +385,6 @@ class AuxiliaryHead(nn.Module):
     x = PointwiseConv(num, 768, name="conv_1")(x)
     x = nn.relu(BatchNorm(num, name="norm_1")(x, train))
     return Classifier(num, self.num_classes, name="classifier")(x[:, 0, 0])
-
-
-def drop_features(
-  rng: Array, x: Array, rate: float, positions: Array | None = None
-) -> Array:
-  """Dropout whose coins come from each example's place in the whole batch,
-  and not from how the batch is divided.
-
-  Args:
-    x: [N, C].
-    rate: probability of dropping a feature; the others are scaled up.
-    positions: int[N]; None: 0..N-1.
-  """
-  positions = jnp.arange(len(x)) if positions is None else positions
-  keys = jax.vmap(jax.random.fold_in, (None, 0))(rng, positions)
-  kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(
-    keys
-  )
-  return jnp.where(kept, x / (1 - rate), 0.0)
 
 
 class StackedNetwork(nn.Module):

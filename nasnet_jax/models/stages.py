@@ -12,7 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from nasnet_jax.models import kernels
-from nasnet_jax.models.layers import BatchNorm, Conv, Numerics
+from nasnet_jax.models.layers import (
+  BatchNorm,
+  Conv,
+  Numerics,
+  drop_features,
+)
 from nasnet_jax.models.stacked import Classifier
 
 Array = jax.Array
@@ -108,9 +113,14 @@ class StageNetwork(nn.Module):
 
   @nn.compact
   def __call__(
-    self, images: Array, train: bool = False, drop=None
+    self,
+    images: Array,
+    train: bool = False,
+    drop=None,
+    positions: Array | None = None,
   ) -> tuple[Array, None, dict[str, Any]]:
     """images: [N, H, W, C], whitened. drop: must be None, no path is dropped.
+    positions: int[N], for dropout, as in `layers.drop_features`.
 
     Returns:
       logits f32[N, classes]; None, there is no auxiliary head; endpoints.
@@ -127,8 +137,9 @@ class StageNetwork(nn.Module):
         x = pool(x)
       x = endpoints[f"stage_{s}"] = self._stage(s, stage, x, train)
     pooled = endpoints["pooled"] = x.astype(jnp.float32).mean((1, 2))
-    if config.dropout:
-      pooled = nn.Dropout(config.dropout, deterministic=not train)(pooled)
+    if config.dropout and train:
+      rng = self.make_rng("dropout")
+      pooled = drop_features(rng, pooled, config.dropout, positions)
     classifier = Classifier(num, config.num_classes, name="classifier")
     return classifier(pooled), None, endpoints
 

@@ -145,6 +145,7 @@ def test_a_network_of_photographs_starts_on_a_set_of_tfds_with_its_weights(
   config.data.options.test_split = "test"
   config.data.stream.image_size = 64
   config.train.batch_size = 4
+  config.network.bn_decay = 0.8
   parts = train._prepare(config)
   assert parts.images.class_names == ("rose", "tulip", "poppy")
   assert (parts.images.train.num_images, parts.images.test.num_images) == (
@@ -152,7 +153,7 @@ def test_a_network_of_photographs_starts_on_a_set_of_tfds_with_its_weights(
     6,
   )
   assert parts.network.config.stem == "imagenet"
-  assert parts.network.config.numerics.bn_decay == 0.9
+  assert parts.network.config.numerics.bn_decay == 0.8
   state = fit.init_state(
     parts.network, parts.recipe, (64, 64, 3), 3, 0, parts.start
   )
@@ -258,7 +259,7 @@ def test_every_variant_is_the_network_it_says(name):
     # Real et al. 2019, "Methods".
     (
       "amoebanet_a_large",
-      {"rms_epsilon": 0.1, "decay_epochs": 2.0, "drop_path_keep": 0.7},
+      {"rms_epsilon": 0.1, "drop_path_keep": 0.7, "bn_group": 16},
     ),
     # tensorflow/tpu, models/official/amoeba_net.
     (

@@ -131,7 +131,7 @@ def test_nasnets_that_disagree_have_the_sizes_of_the_docs(
   assert f"{params:.2f}M" in text
 
 
-def test_an_odd_width_gives_the_extra_channel_to_the_second_path():
+def test_an_odd_width_keeps_all_its_channels():
   """Nobody's released AmoebaNet takes odd widths, which F = 50 and 62 have in
   the second stem cell; a count with an even split there (554.6, 555.0 and 676.8
   million MACs) lacks 32 inputs of one channel at 56x56."""
