@@ -1,9 +1,10 @@
 """Progressive search: from small cells to larger ones, led by a predictor.
 
-Liu et al. 2018 (PNAS), algorithm 1: train all cells of one block and fit a
+Liu et al. 2018 (PNAS): train all cells of one block and fit a
 predictor of accuracy; expand each cell of the beam by every legal block, score
 all of them, train the K most promising, fit again; and so on up to B blocks.
-The search code was never released.
+The search code was never released. Only the paper's abstract and introduction
+were at hand; the loop is its own, its numbers are quoted from memory.
 """
 
 import math
@@ -66,7 +67,8 @@ def progressive(
 
   A level's cells are proposed best first. An ask never reaches over the end of
   a level, and gives nothing while the next level waits for answers to this
-  one, and after the last.
+  one, and after the last. Rewards are accuracies: the predictor knows no others
+  than those in (0, 1).
 
   What the paper leaves open to us, and what is done here:
 
@@ -114,10 +116,11 @@ def progressive(
       f"predictor is {predictor!r}, not one of:"
       f" {', '.join(surrogate.PREDICTORS)}"
     )
-  if min(beam, members, first_level, embedding, hidden, batch_size) < 1:
+  sizes = (beam, members, first_level, embedding, hidden, epochs, batch_size)
+  if min(sizes) < 1:
     raise ValueError(
-      "beam, members, first_level, embedding, hidden and batch_size must be"
-      " at least 1"
+      "beam, members, first_level, embedding, hidden, epochs and batch_size"
+      " must be at least 1"
     )
   model = surrogate.PREDICTORS[predictor](
     surrogate.cell_vocabulary(space), embedding, hidden

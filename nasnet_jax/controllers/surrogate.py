@@ -1,10 +1,11 @@
 """Predictors of a child's accuracy from its decisions, and ensembles of them.
 
-Liu et al. 2018, section 3.3: an architecture is a sequence of tokens, each
-embedded; an LSTM reads them one by one, or an MLP sees the mean over blocks of
-a block's concatenated embeddings; a sigmoid ends both. An ensemble fits each
-member on a different part of the data. No strategy is here: `progressive` and
-`predictor_search` are built on it.
+Liu et al. 2018: an architecture is a sequence of tokens, each embedded; an LSTM
+reads them one by one, or an MLP sees the mean over blocks of a block's
+concatenated embeddings; a sigmoid ends both. An ensemble fits each member on a
+different part of the data. Only the paper's abstract and introduction were at
+hand: what is called "the paper" below is from memory of the rest. No strategy
+is here: `progressive` and `predictor_search` are built on it.
 
 Shapes: M members, n children, S blocks, W tokens of a block, T rows of all
 embedding tables, E an embedding's width, H hidden units.
@@ -82,7 +83,7 @@ def list_tokens(decisions) -> Tokens:
 
 
 def cell_vocabulary(space) -> Vocabulary:
-  """A `CellSpace`: inputs share a table, operations another (section 3.3).
+  """A `CellSpace`: inputs share a table, operations another (the paper).
 
   Where there are several cells or combiners, which the paper has not, each
   cell has rows of its own in the tables, and combiners have a third table.

@@ -6,7 +6,7 @@ import pytest
 
 from nasnet_jax import spaces
 from nasnet_jax.controllers import base, make, surrogate
-from nasnet_jax.controllers.predictor_search import mutate
+from nasnet_jax.controllers.predictor_search import mutate, spread
 
 LIST = (3, 2, 4, 1, 5)  # 120 architectures
 LARGE = (4, 5, 3, 2) * 5  # 6e10
@@ -113,6 +113,11 @@ def test_only_the_order_of_rewards_counts():
     controller, sizes, reward=lambda d: np.exp(20 * reward(d)) - 1e7
   )
   np.testing.assert_array_equal(np.concatenate(plain), np.concatenate(bent))
+
+
+def test_ranks_are_spread_evenly_and_equal_rewards_share_theirs():
+  found = spread(np.float32([0.5, 0.9, 0.1, 0.9]))
+  np.testing.assert_allclose(found, [0.375, 0.75, 0.125, 0.75])
 
 
 def test_the_order_of_the_answers_does_not_matter():

@@ -43,7 +43,7 @@ def tables_of(predictor, params):
 
 
 def slow_mlp(predictor, params, blocks):
-  """f64[]: section 3.3's words for one child, a list of lists of tokens."""
+  """f64[]: the words of the paper for one child, a list of lists of tokens."""
   tables = tables_of(predictor, params)
   params = jax.tree.map(lambda x: x.astype(np.float64), params)
   slots = predictor.vocabulary.slots
