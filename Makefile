@@ -41,10 +41,10 @@ format: $(stamp)  ## let ruff rewrite the files
 	$(python) -m ruff check --fix .
 	$(python) -m ruff format .
 
-bench: $(stamp)  ## every benchmark, one after another
-	@set -e; for file in benchmarks/[a-z]*.py; do \
-	  [ -f "$$file" ] || continue; \
-	  echo "$$file"; $(python) "$$file" $(ARGS); done
+bench: $(stamp)  ## every benchmark of speed, one after another
+	@set -e; for name in controllers input networks population; do \
+	  echo "benchmarks/$$name.py"; \
+	  $(python) "benchmarks/$$name.py" $(ARGS); done
 
 # A venv that stopped half-way has no pip and is made anew; one that only
 # misses packages is filled up.

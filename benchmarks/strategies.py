@@ -58,6 +58,14 @@ class Peer(NamedTuple):
 
 STRATEGIES = {
   "random search": Ours("random_search"),
+  # P and S for a few hundred queries; a child is never its parent's copy, which
+  # a table would answer for nothing new.
+  "evolution": Ours(
+    "evolution",
+    {"population": 20, "sample": 5, "identity": 0.0, "redraw": False},
+  ),
+  "local search": Ours("local_search", {"memory": 2000}),
+  "predictor search": Ours("predictor_search", per_round=5),
   "PPO at 3.5e-4": Ours("ppo", per_round=20),
   # The best of `RATES` on ImageNet16-120: see docs/results/strategies.
   "PPO, tuned": Ours("ppo", {"learning_rate": 1e-2}, per_round=20),

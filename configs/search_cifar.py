@@ -34,7 +34,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
   config.space = ml_collections.ConfigDict()
   config.space.name = "nasnet"  # add only, as all published cells turned out
-  config.space.num_blocks = 5  # B, section 3.1
+  config.space.num_blocks = 5  # B, section 3.1; 4 for nasnet_b and nasnet_c
   config.space.min_blocks = 0  # cells of exactly B blocks
   config.space.operations = ()  # all 13 of section 3.1
 
@@ -98,10 +98,78 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.search.controller_options.ppo.normalise = False
   config.search.controller_options.random_search = ml_collections.ConfigDict()
   config.search.controller_options.random_search.unique = False
+  config.search.controller_options.evolution = ml_collections.ConfigDict()
+  # Real et al. 2019 (arXiv 1802.01548), section 3: P, S and the mutations.
+  config.search.controller_options.evolution.population = 100
+  config.search.controller_options.evolution.sample = 25
+  config.search.controller_options.evolution.identity = 0.05
+  config.search.controller_options.evolution.ageing = True
+  config.search.controller_options.evolution.redraw = True
+  config.search.controller_options.genetic = ml_collections.ConfigDict()
+  # Xie & Yuille 2017 (arXiv 1703.01513), as on MNIST.
+  config.search.controller_options.genetic.population = 20
+  config.search.controller_options.genetic.crossover = 0.2
+  config.search.controller_options.genetic.crossover_group = 0.3
+  config.search.controller_options.genetic.mutation = 0.8
+  config.search.controller_options.genetic.mutation_decision = 0.1
+  config.search.controller_options.local_search = ml_collections.ConfigDict()
+  # White et al. 2020 (arXiv 2005.02960): one start, whole neighbourhoods.
+  config.search.controller_options.local_search.first_improvement = False
+  config.search.controller_options.local_search.starts = 1
+  config.search.controller_options.local_search.memory = 20_000  # all children
+  config.search.controller_options.reinforce = ml_collections.ConfigDict()
+  # Zoph & Le 2017 (arXiv 1611.01578), section 4.1.
+  config.search.controller_options.reinforce.hidden = 35
+  config.search.controller_options.reinforce.layers = 2
+  config.search.controller_options.reinforce.learning_rate = 6e-4
+  config.search.controller_options.reinforce.batch_size = 8
+  config.search.controller_options.reinforce.init_scale = 0.08
+  # Not in that paper; as for PPO.
+  config.search.controller_options.reinforce.baseline_decay = 0.95
+  config.search.controller_options.progressive = ml_collections.ConfigDict()
+  # Liu et al. 2018 (arXiv 1712.00559); needs space.min_blocks = 1. Epochs and
+  # batch size are not known to us.
+  config.search.controller_options.progressive.beam = 256
+  config.search.controller_options.progressive.predictor = "mlp"
+  config.search.controller_options.progressive.members = 5
+  config.search.controller_options.progressive.first_level = 512
+  config.search.controller_options.progressive.exploration = 0.0
+  config.search.controller_options.progressive.embedding = 100
+  config.search.controller_options.progressive.hidden = 100
+  config.search.controller_options.progressive.first_learning_rate = 0.01
+  config.search.controller_options.progressive.learning_rate = 0.002
+  config.search.controller_options.progressive.epochs = 20
+  config.search.controller_options.progressive.batch_size = 32
+  config.search.controller_options.predictor_search = (
+    ml_collections.ConfigDict()
+  )
+  # Ours; tuned on NAS-Bench-201.
+  config.search.controller_options.predictor_search.first = 10
+  config.search.controller_options.predictor_search.per_fit = 5
+  config.search.controller_options.predictor_search.exploration = 0.5
+  config.search.controller_options.predictor_search.max_children = 4096
   config.search.children = 20_000  # appendix A
-  # Asked for at a time. The paper's queue is asynchronous; here the round is
-  # what the controller learns from, its batch of 20.
+  # Asked for at a time: what the controller learns from, its batch of 20.
   config.search.children_per_round = 20
+  # True: no rounds, as the paper's queue has none; a slot whose child is done
+  # takes the next, and children_per_round lie between two saved states.
+  config.search.asynchronous = False
+  # What the controller is told: "accuracy", or MnasNet's accuracy x (cost /
+  # target)^w, "mnasnet_soft" or "mnasnet_hard" (Tan et al. 2019, section 3.1).
+  config.search.reward = ml_collections.ConfigDict()
+  config.search.reward.kind = "accuracy"
+  config.search.reward.cost = (
+    "params"  # or "macs", "bytes" (nasnet_jax/traffic)
+  )
+  config.search.reward.target = 0.0  # T, in the cost's own unit
+  # None: the paper's, -0.07 and -0.07 (soft), 0 and -1 (hard).
+  config.search.reward.alpha = placeholder(float)
+  config.search.reward.beta = placeholder(float)
+  # Successive halving (Li et al. 2020): of the children at a rung the best
+  # 1/eta go on. 0: off; 3 or 4 are usual.
+  config.search.halving = ml_collections.ConfigDict()
+  config.search.halving.eta = 0
+  config.search.halving.min_epochs = 1.0  # the first rung; then eta x as far
   config.search.seed = 0
   config.search.shuffle_labels = False  # true: what remains is chance
 
@@ -157,6 +225,12 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     # 64 children are three updates: the paper's 3.5e-4 would change nothing.
     config.search.controller_options.ppo.learning_rate = 5e-3
     config.search.controller_options.ppo.normalise = True
+    config.search.controller_options.reinforce.learning_rate = 0.02
+    # Too few children for the papers' population and for a neighbourhood.
+    config.search.controller_options.evolution.population = 16
+    config.search.controller_options.evolution.sample = 4
+    config.search.controller_options.local_search.first_improvement = True
+    config.search.controller_options.local_search.starts = 20
     config.search.children = 64
     config.search.children_per_round = 20
     config.mesh.arch = 2  # a core for each child
@@ -184,6 +258,10 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.search.children = 6
     config.search.children_per_round = 3
     config.search.controller_options.ppo.batch_size = 3
+    config.search.controller_options.reinforce.batch_size = 3
+    config.search.controller_options.evolution.population = 3
+    config.search.controller_options.evolution.sample = 2
+    config.search.controller_options.local_search.starts = 3
     config.final.top_k = 2
     config.final.rank_epochs = 1
     config.final.epochs = 2

@@ -7,8 +7,11 @@ Data:     1,797 real 8x8 images in scikit-learn's wheel, nothing to download:
 Command:  python launch/main.py --config=configs/search_digits.py \\
             --workdir=runs/search_digits
           With `:tiny` behind the file's name it is a matter of seconds.
-Hardware: two CPU cores.
-Result:   see docs/results; nothing is claimed here.
+Hardware: two CPU cores: `make search` took 1 min 8 s, and 2 min 16 s from a
+          fresh clone, its environment made on the way (2026-11-24).
+Result:   a winner with 296 of 297 test images right (95 % interval 98.1 to
+          99.9 %) in that run; another machine rounds differently. One seed on
+          easy images: that the search runs, and no more.
 """
 
 import ml_collections
@@ -93,8 +96,64 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.search.controller_options.ppo.normalise = True
   config.search.controller_options.random_search = ml_collections.ConfigDict()
   config.search.controller_options.random_search.unique = False
+  # The papers' numbers are in search_cifar.py; these are for 48 children.
+  config.search.controller_options.evolution = ml_collections.ConfigDict()
+  config.search.controller_options.evolution.population = 12
+  config.search.controller_options.evolution.sample = 4
+  config.search.controller_options.evolution.identity = 0.05
+  config.search.controller_options.evolution.ageing = True
+  config.search.controller_options.evolution.redraw = True
+  config.search.controller_options.genetic = ml_collections.ConfigDict()
+  # Xie & Yuille 2017 (arXiv 1703.01513), as on MNIST.
+  config.search.controller_options.genetic.population = 8
+  config.search.controller_options.genetic.crossover = 0.2
+  config.search.controller_options.genetic.crossover_group = 0.3
+  config.search.controller_options.genetic.mutation = 0.8
+  config.search.controller_options.genetic.mutation_decision = 0.1
+  config.search.controller_options.local_search = ml_collections.ConfigDict()
+  config.search.controller_options.local_search.first_improvement = True
+  config.search.controller_options.local_search.starts = 8
+  config.search.controller_options.local_search.memory = 1000
+  config.search.controller_options.reinforce = ml_collections.ConfigDict()
+  config.search.controller_options.reinforce.hidden = 35
+  config.search.controller_options.reinforce.layers = 2
+  config.search.controller_options.reinforce.learning_rate = 0.02
+  config.search.controller_options.reinforce.batch_size = 8
+  config.search.controller_options.reinforce.init_scale = 0.08
+  config.search.controller_options.reinforce.baseline_decay = 0.95
+  config.search.controller_options.progressive = ml_collections.ConfigDict()
+  # The paper's beam is 256; needs space.min_blocks = 1.
+  config.search.controller_options.progressive.beam = 12
+  config.search.controller_options.progressive.predictor = "mlp"
+  config.search.controller_options.progressive.first_level = 24
+  config.search.controller_options.progressive.exploration = 0.0
+  config.search.controller_options.predictor_search = (
+    ml_collections.ConfigDict()
+  )
+  config.search.controller_options.predictor_search.first = 10
+  config.search.controller_options.predictor_search.per_fit = 5
+  config.search.controller_options.predictor_search.exploration = 0.5
   config.search.children = 48
   config.search.children_per_round = 8
+  # True: no rounds; a slot whose child is done takes the next at once, and
+  # children_per_round are what lies between two saved states.
+  config.search.asynchronous = False
+  # What the controller is told: "accuracy", or MnasNet's accuracy x (cost /
+  # target)^w, "mnasnet_soft" or "mnasnet_hard" (Tan et al. 2019, section 3.1).
+  config.search.reward = ml_collections.ConfigDict()
+  config.search.reward.kind = "accuracy"
+  config.search.reward.cost = (
+    "params"  # or "macs", "bytes" (nasnet_jax/traffic)
+  )
+  config.search.reward.target = 0.0  # T, in the cost's own unit
+  # None: the paper's, -0.07 and -0.07 (soft), 0 and -1 (hard).
+  config.search.reward.alpha = placeholder(float)
+  config.search.reward.beta = placeholder(float)
+  # Successive halving (Li et al. 2020): of the children at a rung the best
+  # 1/eta go on. 0: off; 3 or 4 are usual.
+  config.search.halving = ml_collections.ConfigDict()
+  config.search.halving.eta = 0
+  config.search.halving.min_epochs = 1.0  # the first rung; then eta x as far
   config.search.seed = 0
   config.search.shuffle_labels = False  # true: what remains is chance
 
@@ -138,6 +197,10 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.search.children = 6
     config.search.children_per_round = 3
     config.search.controller_options.ppo.batch_size = 3
+    config.search.controller_options.reinforce.batch_size = 3
+    config.search.controller_options.evolution.population = 3
+    config.search.controller_options.evolution.sample = 2
+    config.search.controller_options.local_search.starts = 3
     config.final.top_k = 2
     config.final.rank_epochs = 1
     config.final.epochs = 2

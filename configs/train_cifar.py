@@ -56,6 +56,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.train.batch_size = 128  # the same, "Methods", like all below
     config.train.learning_rate = 0.024
     config.train.drop_path_keep = 0.7
+    config.train.drop_path_version = "time"  # tensorflow/tpu: v1
     config.train.aux_weight = 0.5
   elif variant == "small":
     _make_small(config)
@@ -109,7 +110,9 @@ def _data(source: str) -> ml_collections.ConfigDict:
   # Of the source; what is None is left to it.
   data.options = ml_collections.ConfigDict()
   data.options.path = placeholder(str)
-  data.options.name = placeholder(str)
+  data.options.name = placeholder(str)  # of tfds, like both splits
+  data.options.train_split = placeholder(str)
+  data.options.test_split = placeholder(str)
   data.options.image_size = placeholder(int)
   data.options.channels = placeholder(int)
   data.options.note = placeholder(str)

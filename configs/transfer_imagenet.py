@@ -5,8 +5,8 @@ Paper:    Zoph et al. 2018 (arXiv 1707.07012): NASNet-A (4 @ 1056), the default,
           82.7 %. Every other ImageNet network of `nasnet_jax.zoo.NETWORKS` by
           its name, such as `:pnasnet_5_large` (Liu et al. 2018, 82.9 %) or
           `:amoebanet_a_mobile` (Real et al. 2019, 74.5 %). The recipe is
-          NASNet's for all of them (slim's comments on 50 x 32 images for
-          mobile, 100 x 16 for large).
+          NASNet's (slim's comments on 50 x 32 images for mobile, 100 x 16 for
+          large), with what the others' papers and code say differently.
 Data:     ImageNet through tfds, prepared once into array_record files; or
           class folders or a .tar of them, read from the disk as they are:
           --config.data.source=folder --config.data.options.path=...
@@ -50,8 +50,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.model.checkpoint = ""  # folder of a run whose weights to start from
   config.model.keep_head = False  # whether its classifier is taken too
   config.network = _network(published.config)
-  # Mobile networks are those of a stem of 32.
-  config.train = _train(large=published.config["stem_features"] > 32)
+  config.train = _train(large=published.side > 224)
+  config.train.update(_differences(published))
   config.data = _data(published.side)
   config.mesh = ml_collections.ConfigDict()
   config.mesh.arch = 1
@@ -67,6 +67,7 @@ def _make_tiny(config):
   config.network.num_cells = 1
   config.network.features = 8
   config.network.aux = False
+  config.network.bn_decay = 0.9  # few steps, so faster ones
   config.train.epochs = 8
   config.train.batch_size = 16
   config.train.bn_group = 0
@@ -132,6 +133,36 @@ def _train(large: bool) -> ml_collections.ConfigDict:
   return train
 
 
+def _differences(published) -> dict[str, float]:
+  """Where a network's own recipe is not NASNet's, as far as it is known."""
+  large = published.side > 224
+  if published.cells == "pnasnet_5":  # slim, pnasnet.py
+    keep = 0.6 if large else 1.0
+    return {"weight_decay": 4e-5, "drop_path_keep": keep}
+  if published.cells == "amoebanet_d":  # tensorflow/tpu, amoeba_net
+    return {
+      "epochs": 48,
+      "batch_size": 256,
+      "learning_rate": 0.64,
+      "warmup_epochs": 3.0,
+      "decay_factor": 0.9,
+      "decay_epochs": 1.0,
+      "weight_decay": 4e-5,
+      "drop_path_keep": 0.7,
+      "drop_path_version": "time",  # v1
+    }
+  if published.cells.startswith("amoebanet"):  # Real et al. 2019, "Methods"
+    return {
+      "rms_epsilon": 0.1,
+      "learning_rate": 0.001,  # for 100 GPUs; their batch is not printed
+      "decay_epochs": 2.0,
+      "weight_decay": 4e-5,
+      "drop_path_keep": 0.7 if large else 1.0,  # mobile: as NASNet's
+      "drop_path_version": "time",
+    }
+  return {}
+
+
 def _data(image_size: int) -> ml_collections.ConfigDict:
   """Photographs on disk, and how they are cut and varied."""
   data = ml_collections.ConfigDict()
@@ -142,9 +173,13 @@ def _data(image_size: int) -> ml_collections.ConfigDict:
   # Of the source; what is None is left to it.
   data.options = ml_collections.ConfigDict()
   data.options.name = placeholder(str)  # of tfds: imagenet2012 if None
+  data.options.train_split = placeholder(str)  # of tfds: train
+  data.options.test_split = placeholder(str)  # of tfds: validation
   data.options.path = placeholder(str)
   data.options.test_fraction = placeholder(float)
   data.options.note = placeholder(str)
+  data.options.num_images = placeholder(int)  # of fake
+  data.options.num_classes = placeholder(int)  # of fake
   data.stream = ml_collections.ConfigDict()
   data.stream.image_size = image_size
   data.stream.min_area = 0.08  # Szegedy et al. 2015

@@ -37,10 +37,8 @@ def run(main: Callable[[list[str]], int | None]):
 def _parse(argv: list[str]) -> list[str]:
   try:
     return flags.FLAGS(argv)
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as e:
-    _say(_unknown_field(e) or _last_line(e))
-  except OSError as error:  # a config file that cannot be loaded
-    _say(_last_line(error))
+  except Exception as error:  # a config file may raise anything
+    _say(_unknown_field(error) or _not_python(error) or _last_line(error))
   sys.exit(2)
 
 
@@ -52,6 +50,13 @@ def _unknown_field(error: BaseException) -> str:
     return ""
   name, _, hint = str(error.args[0]).partition("\n")
   return f"the config has no field {name}. {hint}".strip()
+
+
+def _not_python(error: BaseException) -> str:
+  """Where a config file cannot be read as Python."""
+  if not isinstance(error, SyntaxError):
+    return ""
+  return f"{error.filename} is no config: line {error.lineno}: {error.msg}"
 
 
 def _last_line(error: BaseException) -> str:

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasnet_jax.models import any_cell, layers, stacked
+from nasnet_jax.models import any_cell, layers, stacked, stages
+from nasnet_jax.models.cell import halvings
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.models.ops import OPERATIONS
-from nasnet_jax.spaces.genotype import CONCAT, Genotype
+from nasnet_jax.spaces.genotype import ADD, CONCAT, Genotype
 
 _LAYERS = (
   layers.DepthwiseConv,
@@ -63,13 +64,15 @@ def make_counter(
   operations: tuple[str, ...],
   num_blocks: int,
   image_shape: tuple[int, int, int],
+  separate: bool = False,
 ) -> Callable[[Genotype], tuple[int, int]]:
   """(genotype) -> (params, MACs) of its child, by tables: microseconds each.
 
   Args: as `population.make_network`.
   """
   cells = stacked.plan(config)
-  shapes = stacked.cell_shapes(config, num_blocks, image_shape[:2])
+  make_shapes = stacked.separate_shapes if separate else stacked.cell_shapes
+  shapes = make_shapes(config, num_blocks, image_shape[:2])
   stem = count_module(stacked.make_stem(config), image_shape)
   tables = [_branch_table(shape, operations, num_blocks) for shape in shapes]
 
@@ -83,13 +86,37 @@ def make_counter(
     used = [1] + [int(genes[c.kind].concat.sum()) for c in cells]
     total = np.array(stem)
     for cell, shape, table in zip(cells, shapes, tables, strict=True):
-      previous = None if cell.previous is None else used[cell.previous]
-      total += _count_cell(
-        genes[cell.kind], shape, table, used[cell.current], previous
-      )
+      reads = [None if i is None else used[i] for i in cell.reads()]
+      total += _count_inputs(shape, reads)
+      total += _count_cell(genes[cell.kind], shape, table)
     width = used[-1] * shapes[-1].features
     head = width * config.num_classes
     return int(total[0] + head + config.num_classes), int(total[1] + head)
+
+  return count
+
+
+def make_stage_counter(
+  config: stages.StageConfig, space, image_shape: tuple[int, int, int]
+) -> Callable[[Any], tuple[int, int]]:
+  """The same for networks of stages (`spaces.stages.StageSpace`)."""
+  parts = stages.AnyStages(config, space.nodes)
+  side, width = image_shape[:2], image_shape[2]
+  costs = {}
+  for s, features in enumerate(config.features):
+    for name in parts.names(s):
+      channels = width if name.endswith("input") else features
+      node = stages.Node(config.numerics, features, config.kernel_size)
+      costs[name] = np.array(count_module(node, (*side, channels)))
+    side, width = tuple(-(-length // 2) for length in side), features
+  head = np.array(
+    [(width + 1) * config.num_classes, width * config.num_classes]
+  )
+
+  def count(genotype) -> tuple[int, int]:
+    used = parts.used(np.asarray(genotype.edges))
+    total = head + sum(costs[name] for name, is_used in used.items() if is_used)
+    return int(total[0]), int(total[1])
 
   return count
 
@@ -111,19 +138,51 @@ def _conv(inputs: int, features: int, side) -> np.ndarray:
   return np.array([kernel + 2 * features, kernel * math.prod(side)])
 
 
-def _count_cell(genes, shape, table, current: int, previous: int | None):
-  raw_places, costs = table
+def _count_inputs(shape, reads) -> np.ndarray:
+  """What prepares a cell's inputs.
+
+  Args:
+    reads: concatenated states of h_i and h_{i-1}; None: there is none.
+  """
   features = shape.features
+  if isinstance(shape, stacked.SeparateShape):
+    return _count_separate_inputs(shape)
+  current, previous = reads
   total = _conv(current * shape.current[1], features, shape.side)
   if previous is not None:
     _, width, side = shape.previous
     if side != shape.side or previous * width != features:
       total += _conv(previous * width, features, shape.side)
+  return total
+
+
+def _count_separate_inputs(shape: stacked.SeparateShape) -> np.ndarray:
+  features = shape.features
+  (width, side), *others = shape.inputs
+  total = _conv(width, features, side)
+  for width, side in others:
+    count = halvings(side, shape.side)
+    for _ in range(count):
+      side = tuple(-(-s // 2) for s in side)
+      total += _conv(width, features, side)
+      width = features
+    if not count and width != features:
+      total += _conv(width, features, side)
+  return total
+
+
+def _count_cell(genes, shape, table) -> np.ndarray:
+  raw_places, costs = table
+  features = shape.features
+  total = np.zeros(2, int)
   raw = raw_places[genes.inputs]
   edges = costs[(raw >= 0).astype(int), genes.ops][genes.active]
   total += edges.sum((0, 1))
-  combined = int(((genes.combine == CONCAT) & genes.active).sum())
-  total += combined * _conv(2 * features, features, shape.out_side)
+  combine = genes.combine[genes.active]
+  concats = int((combine == CONCAT).sum())
+  total += concats * _conv(2 * features, features, shape.out_side)
+  norms = int(((combine != ADD) & (combine != CONCAT)).sum())
+  total += norms * np.array([2 * features, 0])
   for s in (0, 1):
     if genes.concat[s] and raw_places[s] >= 0:
       width = features if shape.stride > 1 else shape.current[1]

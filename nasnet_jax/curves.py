@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
+
 from nasnet_jax import fit
 from nasnet_jax.data import augment
-from nasnet_jax.models import stacked
 from nasnet_jax.training import workdir
 
 CURVES = "retrain.jsonl"
@@ -40,7 +41,7 @@ def checkpoints(folder, key: Row) -> pathlib.Path:
 def train(
   folder,
   key: Row,
-  network: stacked.StackedNetwork,
+  network: nn.Module,
   recipe: fit.Recipe,
   aug: augment.Augmentation,
   images: fit.Data,

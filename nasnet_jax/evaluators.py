@@ -1,20 +1,21 @@
 """From decisions to rewards."""
 
+import collections
+import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
-from nasnet_jax import counting, population
+from nasnet_jax import counting, population, traffic
 from nasnet_jax.data import batches
 from nasnet_jax.data.augment import Augmentation
-from nasnet_jax.models.stacked import NetworkConfig
-from nasnet_jax.spaces import genotype as gt
-from nasnet_jax.spaces.cells import CellSpace
+from nasnet_jax.models import families
+from nasnet_jax.spaces.stages import StageSpace
 from nasnet_jax.training import programs
 
 _log = logging.getLogger(__name__)
@@ -29,11 +30,16 @@ class Outcome(NamedTuple):
   """What training one child told.
 
   Attributes:
-    reward: accuracy on the validation images, NaN for a failed child.
+    reward: accuracy on the validation images, NaN for a failed child. What
+      the controller is told of it is up to `rewards`.
     status: `controllers.base.OK` or FAILED (its loss was not finite).
     steps: updates made.
     seconds: this child's share of the wall time.
     params, macs: trainable parameters; multiply-accumulates per image.
+    bytes: `traffic.count_bytes`; 0: not counted.
+    horizon: updates of its whole budget, more than `steps` for a child that
+      was stopped; 0: nobody is ever stopped here.
+    rungs: accuracy at each rung it reached, see `Stops`.
   """
 
   reward: float
@@ -42,6 +48,26 @@ class Outcome(NamedTuple):
   seconds: float
   params: int
   macs: int
+  bytes: int = 0
+  horizon: int = 0
+  rungs: tuple[float, ...] = ()
+
+
+class Stops(NamedTuple):
+  """Where children are looked at before their end, and who goes on.
+
+  Attributes:
+    rungs: calls of the compiled step after which a child is evaluated,
+      ascending; a child that ends before is not looked at there.
+    keep: (child, index of the rung, its outcome so far) -> whether it goes
+      on. Of several children at one moment the lower numbers come first.
+  """
+
+  rungs: tuple[int, ...] = ()
+  keep: Callable[[int, int, Outcome], bool] = lambda *_: True
+
+
+NO_STOPS = Stops()
 
 
 class Evaluator(Protocol):
@@ -59,6 +85,78 @@ class Evaluator(Protocol):
     only, not on its neighbours."""
 
 
+class Stream(Protocol):
+  """Children that come and go one by one.
+
+  An evaluator that has `stream(stops) -> Stream`, `slots`, `steps(budget)`,
+  `calls(updates)` and `steps_per_epoch` can stop children early and search
+  without rounds. All slots advance in lockstep, so who ends when is a pure
+  function of when children began and of how many updates they make.
+  """
+
+  @property
+  def busy(self) -> bool:
+    """Whether any child is in training or waits for a slot."""
+
+  def add(
+    self,
+    children: Sequence[int],
+    decisions: np.ndarray,
+    seeds: np.ndarray,
+    budgets: np.ndarray,
+  ) -> None:
+    """Children by number, ascending and never twice; they take free slots in
+    that order. Arrays as in `Evaluator.evaluate`."""
+
+  def advance(self) -> list[tuple[int, Outcome]]:
+    """One call of the compiled step, while `busy`; (child, outcome) of who is
+    done."""
+
+  def due(self, child: int) -> int:
+    """Calls from the child's first to the next after which it may end."""
+
+  def report(self) -> tuple[float, str]:
+    """What `Progress` is told."""
+
+
+def drain(
+  stream: Stream, progress: Progress | None = None
+) -> dict[int, Outcome]:
+  """Trains all that is in a stream to its end: outcomes by child."""
+  done = {}
+  while stream.busy:
+    done.update(stream.advance())
+    if progress:
+      progress(*stream.report())
+  return done
+
+
+def _open(space, network, image_shape) -> tuple[population.Network, Callable]:
+  """(the network with its architecture left open, () -> counter)."""
+  if isinstance(space, StageSpace):
+    build = population.make_stage_network(network, space.nodes, image_shape)
+    return build, functools.partial(
+      counting.make_stage_counter, network, space, image_shape
+    )
+  build = population.make_network(
+    network,
+    space.operations,
+    space.num_blocks,
+    image_shape,
+    len(space.cells),
+    space.combiners,
+    separate=space.output == "separate",
+  )
+  return build, functools.partial(
+    counting.make_counter,
+    network,
+    space.operations,
+    space.num_blocks,
+    image_shape,
+    space.output == "separate",
+  )
+
+
 class PopulationEvaluator:
   """Trains children on images, as many at once as the mesh has slots.
 
@@ -69,30 +167,25 @@ class PopulationEvaluator:
 
   def __init__(
     self,
-    space: CellSpace,
-    network: NetworkConfig,
+    space,
+    network,
     recipe: population.Recipe,
     augmentation: Augmentation,
     train: tuple[np.ndarray, np.ndarray],
     valid: tuple[np.ndarray, np.ndarray],
     mesh: jax.sharding.Mesh,
+    count_bytes: bool = False,
   ):
-    """train, valid: (images uint8[n, H, W, C], labels int[n])."""
+    """space: of cells or of stages; network: sizes, its family's config;
+    train, valid: (images uint8[n, H, W, C], labels int[n]); count_bytes:
+    whether outcomes have `bytes`, which compiles every operation once."""
     self.space, self.recipe, self.mesh = space, recipe, mesh
     shape = train[0].shape[1:]
-    cells = {
-      "operations": space.operations,
-      "num_blocks": space.num_blocks,
-      "image_shape": shape,
-      "num_kinds": len(space.cells),
-      "concat_combiner": "concat" in space.combiners,
-    }
-    build = population.make_network(network, **cells)
-    self._make_counter = functools.partial(
-      counting.make_counter, network, space.operations, space.num_blocks, shape
-    )
+    build, self._make_counter = _open(space, network, shape)
+    self._network, self._image_shape = network, shape
+    self._count_bytes = count_bytes
     self._num_valid = len(valid[1])
-    self._steps_per_epoch = batches.steps_per_epoch(
+    self.steps_per_epoch = batches.steps_per_epoch(
       len(train[1]), recipe.batch_size
     )
     self.population = population.make_population(
@@ -105,7 +198,8 @@ class PopulationEvaluator:
     # All that the compiled functions are made from.
     self._about = (
       network,
-      cells,
+      repr(space),
+      shape,
       recipe,
       augmentation,
       (len(train[1]), self._num_valid),
@@ -118,7 +212,16 @@ class PopulationEvaluator:
 
   def steps(self, budget: float) -> int:
     """Updates that a budget stands for, at least 1."""
-    return max(1, round(budget * self.recipe.epochs * self._steps_per_epoch))
+    return max(1, round(budget * self.recipe.epochs * self.steps_per_epoch))
+
+  def calls(self, steps: int) -> int:
+    """Calls of the compiled step that so many updates take."""
+    return -(-steps // self.recipe.steps_per_call)
+
+  @property
+  def slots(self) -> int:
+    """Children in training at once."""
+    return self.population.slots
 
   def compile(self) -> float:
     """Compiles all that `evaluate` runs, or reads what an earlier process
@@ -147,8 +250,8 @@ class PopulationEvaluator:
     slots, network = self.population.slots, self.population.network
     nobody = np.zeros(slots, bool)
     zeros = np.zeros(slots, np.int32)
-    in_slots = gt.Genotype(
-      *(np.zeros((slots, *s.shape), s.dtype) for s in network.genotype_shapes)
+    in_slots = jax.tree.map(
+      lambda s: np.zeros((slots, *s.shape), s.dtype), network.genotype_shapes
     )
     state = jax.eval_shape(self.population.empty)
     seeds = zeros.astype(np.uint32)
@@ -169,124 +272,203 @@ class PopulationEvaluator:
     """See `Evaluator`."""
     if not len(seeds):
       return []
+    stream = self.stream()
+    stream.add(range(len(seeds)), decisions, seeds, budgets)
+    done = drain(stream, progress)
+    return [done[child] for child in range(len(seeds))]
+
+  def stream(self, stops: Stops = NO_STOPS) -> Stream:
+    """An empty stream; one that was made before must not go on."""
     if not self._compiled:  # first of all: no child's seconds contain it
       _log.info("compiling the program that trains every child, once")
       _log.info("compiled, or read from the cache, in %.0f s", self.compile())
     if self._state is None:  # after a stop
       self.compile()
-    genotypes = self.space.decode(decisions)
-    horizons = np.array([self.steps(b) for b in budgets], np.int32)
-    run = _Run(self, genotypes, np.asarray(seeds, np.uint32), horizons)
-    while not run.finished:
-      run.advance()
-      if progress:
-        progress(*run.report())
-    return run.outcomes()
+    return _PopulationStream(self, stops)
+
+  def cost(self, genotype) -> tuple[int, int, int]:
+    """(params, MACs, bytes) of one child; bytes 0 where not counted."""
+    params, macs = self._count(genotype)
+    if not self._count_bytes:
+      return params, macs, 0
+    network = families.network(self.space, genotype, self._network)
+    return params, macs, traffic.count_bytes(network, self._image_shape)
 
 
-class _Run:
-  """The slots of one call of `evaluate`, and who sits in them."""
+@dataclasses.dataclass(eq=False)
+class _Child:
+  """One child on its way."""
 
-  def __init__(self, owner: PopulationEvaluator, genotypes, seeds, horizons):
-    self.owner, self.pop = owner, owner.population
-    self.genotypes, self.seeds, self.horizons = genotypes, seeds, horizons
-    n, slots = len(seeds), self.pop.slots
-    self.waiting = list(range(n))[::-1]
-    self.child = np.full(slots, -1)  # who sits in each slot
-    self.done = np.zeros(slots, np.int64)  # updates made there
-    self.correct = np.zeros(n, np.int64)
-    self.failed = np.zeros(n, bool)
-    self.seconds = np.zeros(n)
-    self.state = owner._state
-    owner._state = None  # donated from here on: after a stop, made anew
-    self.in_slots = None
+  number: int
+  genotype: Any
+  seed: int
+  horizon: int  # in updates
+  ends: list[int]  # rungs to come and the end, in calls
+  done: int = 0  # calls
+  failed: bool = False
+  seconds: float = 0.0
+  rungs: list[float] = dataclasses.field(default_factory=list)  # accuracies
+  cost: tuple[int, int, int] | None = None
+
+
+class _PopulationStream:
+  """See `Stream`: who sits in which slot of a population."""
+
+  def __init__(self, owner: PopulationEvaluator, stops: Stops):
+    self.owner, self.stops = owner, stops
+    slots = owner.population.slots
+    self.waiting: collections.deque[_Child] = collections.deque()
+    self.seats: list[_Child | None] = [None] * slots
+    # Slots whose state on the devices is of nobody who sits here.
+    self.stale = np.ones(slots, bool)
+    self.in_slots = None  # genotypes, stacked
+    self.under_way: dict[int, _Child] = {}
+    self.added = 0
     self._pending = None
     self._last_loss = float("nan")
-    self._fill(np.ones(slots, bool))
 
   @property
-  def finished(self) -> bool:
-    return (self.child < 0).all()
+  def busy(self) -> bool:
+    return bool(self.under_way)
 
-  def advance(self):
-    """One call of the compiled step, then evaluation of who is done."""
+  def add(self, children, decisions, seeds, budgets) -> None:
+    if not len(seeds):
+      return
+    genotypes = self.owner.space.decode(np.asarray(decisions, np.int32))
+    for i, (number, seed, budget) in enumerate(zip(children, seeds, budgets)):
+      genotype = jax.tree.map(lambda leaf, i=i: leaf[i], genotypes)
+      horizon = self.owner.steps(budget)
+      end = self.owner.calls(horizon)
+      ends = [r for r in self.stops.rungs if r < end] + [end]
+      child = _Child(int(number), genotype, int(seed), horizon, ends)
+      self.waiting.append(child)
+      self.under_way[child.number] = child
+    self.added += len(seeds)
+
+  def advance(self) -> list[tuple[int, Outcome]]:
+    self._seat()
+    sitting = [child for child in self.seats if child]
     start = time.perf_counter()
-    sitting = self.child[self.child >= 0]
-    self.state, metrics = self.pop.train(
-      self.state, self.in_slots, self.owner._train
-    )
-    self._note_losses()  # of the call before: the device never waits for us
-    self._pending = (self.child.copy(), metrics["loss"])
-    self.done += self.owner.recipe.steps_per_call
-    over = (self.child >= 0) & (self.done >= self._horizon_of(self.child))
-    if over.any():
-      self._note_losses()
-      correct = self.pop.count_correct(
-        self.state, over, self.in_slots, self.owner._valid
-      )
-      self.correct[self.child[over]] = np.asarray(correct)[over]
-    self.seconds[sitting] += (time.perf_counter() - start) / len(sitting)
-    if over.any():
-      self._fill(over)
+    self._train(sitting)
+    due = np.array([bool(c) and c.done >= c.ends[0] for c in self.seats])
+    correct = self._count_correct(due) if due.any() else due
+    share = (time.perf_counter() - start) / len(sitting)
+    for child in sitting:
+      child.seconds += share
+    finished = []
+    # By number, whatever the slots: see `Stops.keep`.
+    for slot in sorted(np.flatnonzero(due), key=self._number_in):
+      child = self.seats[slot]
+      outcome = self._judge(child, int(correct[slot]))
+      if outcome:
+        finished.append((child.number, outcome))
+        self.seats[slot], self.stale[slot] = None, True
+        del self.under_way[child.number]
+    return finished
+
+  def due(self, child: int) -> int:
+    return self.under_way[child].ends[0]
 
   def report(self) -> tuple[float, str]:
-    n = len(self.seeds)
-    over = n - len(self.waiting) - int((self.child >= 0).sum())
-    sitting = self.child >= 0
-    part = self.done[sitting] / self._horizon_of(self.child[sitting])
-    share = (over + np.minimum(part, 1).sum()) / n
-    words = f"{over}/{n} trained"
+    sitting = [child for child in self.seats if child]
+    part = sum(child.done / child.ends[-1] for child in sitting)
+    over = self.added - len(self.under_way)
+    words = f"{over}/{self.added} trained"
     if np.isfinite(self._last_loss):
       words += f", loss {self._last_loss:.3f}"
-    return float(share), words
+    return (over + part) / self.added, words
 
-  def outcomes(self) -> list[Outcome]:
-    self.owner._state = self.state
-    rows = []
-    for i, horizon in enumerate(self.horizons):
-      genotype = gt.Genotype(*(leaf[i] for leaf in self.genotypes))
-      params, macs = self.owner._count(genotype)
-      failed = bool(self.failed[i])
-      reward = np.nan if failed else self.correct[i] / self.owner._num_valid
-      rows.append(
-        Outcome(
-          float(reward),
-          FAILED if failed else OK,
-          int(horizon),
-          float(self.seconds[i]),
-          params,
-          macs,
-        )
+  def _train(self, sitting: list[_Child]):
+    """One call of the compiled step."""
+    owner = self.owner
+    state, owner._state = owner._state, None  # donated: after a stop, made anew
+    owner._state, metrics = owner.population.train(
+      state, self.in_slots, owner._train
+    )
+    self._note_losses()  # of the call before: the device never waits for us
+    self._pending = (list(self.seats), metrics["loss"])
+    for child in sitting:
+      child.done += 1
+
+  def _count_correct(self, due: np.ndarray) -> np.ndarray:
+    self._note_losses()
+    owner = self.owner
+    return np.asarray(
+      owner.population.count_correct(
+        owner._state, due, self.in_slots, owner._valid
       )
-    return rows
+    )
 
-  def _horizon_of(self, children):
-    return self.horizons[np.maximum(children, 0)]
+  def _number_in(self, slot: int) -> int:
+    return self.seats[slot].number
+
+  def _judge(self, child: _Child, correct: int) -> Outcome | None:
+    """The outcome of a child that ends here, at a rung or where its horizon
+    is; None for one that goes on."""
+    last = len(child.ends) == 1
+    failed = child.failed
+    accuracy = float("nan") if failed else correct / self.owner._num_valid
+    if not last and not failed:
+      child.rungs.append(accuracy)
+    outcome = Outcome(
+      accuracy,
+      FAILED if failed else OK,
+      min(child.done * self.owner.recipe.steps_per_call, child.horizon),
+      child.seconds,
+      *self._cost(child),
+      child.horizon if self.stops.rungs else 0,
+      tuple(child.rungs),
+    )
+    rung = len(child.rungs) - 1
+    if last or failed or not self.stops.keep(child.number, rung, outcome):
+      return outcome
+    del child.ends[0]
+    return None
+
+  def _cost(self, child: _Child) -> tuple[int, int, int]:
+    if child.cost is None:
+      child.cost = self.owner.cost(child.genotype)
+    return child.cost
 
   def _note_losses(self):
     if self._pending is None:
       return
-    children, loss = self._pending
-    loss = np.asarray(loss)
-    sitting = children >= 0
-    self.failed[children[sitting]] |= ~np.isfinite(loss[sitting])
-    if sitting.any():
-      self._last_loss = float(np.mean(loss[sitting]))
+    seats, loss = self._pending
     self._pending = None
+    loss = np.asarray(loss)
+    taken = np.array([bool(child) for child in seats])
+    for child, finite in zip(seats, np.isfinite(loss)):
+      if child and not finite:
+        child.failed = True
+    if taken.any():
+      self._last_loss = float(np.mean(loss[taken]))
 
-  def _fill(self, free: np.ndarray):
-    """Seats waiting children in the free slots; the rest stand empty."""
-    for slot in np.flatnonzero(free):
-      self.child[slot] = self.waiting.pop() if self.waiting else -1
-      self.done[slot] = 0
-    who = np.maximum(self.child, 0)
-    horizons = np.where(self.child >= 0, self.horizons[who], 0)
-    self.in_slots = gt.Genotype(*(leaf[who] for leaf in self.genotypes))
-    if (self.child >= 0).any():
-      self.state = self.pop.refill(
-        self.state,
-        free,
-        self.seeds[who],
-        horizons.astype(np.int32),
-        self.in_slots,
-      )
+  def _seat(self):
+    """Seats waiting children in the free slots; the rest have nothing to do."""
+    for slot, child in enumerate(self.seats):
+      if child is None and self.waiting:
+        child = self.seats[slot] = self.waiting.popleft()
+        self.stale[slot] = True
+        self._put(slot, child.genotype)
+    if not self.stale.any():
+      return
+    seeds = np.array([c.seed if c else 0 for c in self.seats], np.uint32)
+    horizons = np.array([c.horizon if c else 0 for c in self.seats], np.int32)
+    owner = self.owner
+    state, owner._state = owner._state, None
+    owner._state = owner.population.refill(
+      state, self.stale, seeds, horizons, self.in_slots
+    )
+    self.stale = np.zeros(len(self.seats), bool)
+
+  def _put(self, slot: int, genotype):
+    """A new array: the devices may still read the old one."""
+    if self.in_slots is None:  # anything that is a cell will do for the rest
+      slots = len(self.seats)
+      self.in_slots = jax.tree.map(lambda g: np.stack([g] * slots), genotype)
+      return
+    self.in_slots = jax.tree.map(np.copy, self.in_slots)
+    for leaf, new in zip(
+      jax.tree.leaves(self.in_slots), jax.tree.leaves(genotype), strict=True
+    ):
+      leaf[slot] = new

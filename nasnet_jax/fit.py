@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from nasnet_jax.data import augment, batches, stream
-from nasnet_jax.models import drop_path, layers, stacked
+from nasnet_jax.models import drop_path, layers
 from nasnet_jax.training import (
   checkpoint,
   loop,
@@ -38,6 +38,23 @@ _AUGMENT, _DROP_PATH, _DROPOUT = range(3)
 
 # How arrays lie on the mesh.
 _SAME, _DIVIDED = PartitionSpec(), PartitionSpec("data")
+
+
+# The least values of a recipe's numbers, and those that are shares below 1.
+_LEAST = {
+  "epochs": 1,
+  "batch_size": 1,
+  "learning_rate": 0,
+  "weight_decay": 0,
+  "clip_norm": 0,
+  "aux_weight": 0,
+  "rms_epsilon": 0,
+  "bn_group": 0,
+  "steps_per_call": 1,
+  "eval_batch_size": 1,
+  "report_epochs": 0,
+}
+_SHARES = ("momentum", "rms_decay", "label_smoothing", "ema_decay")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,13 +114,19 @@ class Recipe:
   freeze: bool = False
 
   def __post_init__(self):
+    for field, least in _LEAST.items():
+      if not getattr(self, field) >= least:
+        raise ValueError(
+          f"{field} is {getattr(self, field)}: give {least} or more"
+        )
+    for field in _SHARES:
+      if not 0 <= getattr(self, field) < 1:
+        raise ValueError(
+          f"{field} is {getattr(self, field)}: give 0 or more, below 1"
+        )
     if self.dtype not in ("float32", "bfloat16"):
       raise ValueError(f"dtype {self.dtype!r} is neither float32 nor bfloat16")
-    if self.drop_path_version not in drop_path.VERSIONS:
-      raise ValueError(
-        f"drop_path_version {self.drop_path_version!r} is not one of:"
-        f" {', '.join(drop_path.VERSIONS)}"
-      )
+    drop_path.check(self.drop_path_keep, self.drop_path_version)
     if self.micro_batches < 1 or self.batch_size % self.micro_batches:
       raise ValueError(
         f"a batch of {self.batch_size} does not divide into"
@@ -248,7 +271,7 @@ def init_state(
 
 
 def make_step(
-  network: stacked.StackedNetwork,
+  network: nn.Module,
   recipe: Recipe,
   aug: augment.Augmentation,
   mesh: jax.sharding.Mesh | None = None,
@@ -263,8 +286,14 @@ def make_step(
       axis `data`, and not the whole set.
 
   Raises:
-    ValueError: for a batch that does not divide as the recipe says.
+    ValueError: for a batch that does not divide as the recipe says, or a
+      stream that is to give several at once.
   """
+  if streamed and recipe.steps_per_call != 1:
+    raise ValueError(
+      f"steps_per_call is {recipe.steps_per_call}, and a stream gives one"
+      " batch per call: set it to 1"
+    )
   devices = 1 if mesh is None else mesh.shape["data"]
   parts = recipe.batch_size // recipe.micro_batches
   if parts % devices:
@@ -330,7 +359,7 @@ def _over_data(function, mesh, in_specs):
 
 
 def _make_loss(network, recipe: Recipe, aug: augment.Augmentation):
-  num_cells = len(stacked.plan(network.config))
+  num_cells = network.config.num_layers
 
   def loss_fn(params, batch_stats, batch, rng, progress):
     images, labels, positions = batch
@@ -350,15 +379,14 @@ def _make_loss(network, recipe: Recipe, aug: augment.Augmentation):
       recipe.drop_path_version,
       positions,
     )
-    # Parts of a batch draw masks of their own.
-    dropout = jax.random.fold_in(keys[_DROPOUT], positions[0])
     (logits, auxiliary, _), updates = network.apply(
       variables,
       images,
       train=True,
       drop=drop,
+      positions=positions,
       mutable=["batch_stats"],
-      rngs={"dropout": dropout},
+      rngs={"dropout": keys[_DROPOUT]},
     )
     smoothing = recipe.label_smoothing
     loss = losses.cross_entropy(logits, labels, smoothing)
@@ -452,7 +480,7 @@ def _feed(data: Data, recipe: Recipe, seed: int, steps: range, mesh):
 
 
 def fit(
-  network: stacked.StackedNetwork,
+  network: nn.Module,
   recipe: Recipe,
   aug: augment.Augmentation,
   data: Data,
@@ -489,11 +517,6 @@ def fit(
   steps = batches.steps_per_epoch(n, recipe.batch_size)
   horizon = recipe.horizon(n)
   streamed = not isinstance(data, Images)
-  if streamed and recipe.steps_per_call != 1:
-    raise ValueError(
-      f"steps_per_call is {recipe.steps_per_call}, and a stream gives one"
-      " batch per call: set it to 1"
-    )
   step_fn = make_step(network, recipe, aug, mesh, streamed=streamed)
   state = init_state(
     network, recipe, data.image_shape, horizon, seed, start_from

@@ -11,7 +11,7 @@ from nasnet_jax import data as image_sources
 from nasnet_jax import fit
 from nasnet_jax.data import augment, batches, photographs
 from nasnet_jax.data import stream as streams
-from nasnet_jax.models import stacked
+from nasnet_jax.models import families
 from nasnet_jax.models.layers import Numerics
 
 
@@ -180,15 +180,16 @@ def describe(images: Splits) -> dict[str, Any]:
   }
 
 
-def get_network(fields, num_classes: int) -> stacked.NetworkConfig:
-  """Sizes of a static network; numerics stand among the fields."""
+def get_network(fields, num_classes: int, space):
+  """Sizes of a static network of that space, as its family's config; numerics
+  stand among the fields."""
   network = fields.to_dict()
   numerics = Numerics(
     bn_decay=network.pop("bn_decay"),
     bn_epsilon=network.pop("bn_epsilon"),
     init=network.pop("init"),
   )
-  return stacked.NetworkConfig(
+  return families.of(space).config(
     num_classes=num_classes, numerics=numerics, **network
   )
 

@@ -20,11 +20,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from nasnet_jax.data import augment as aug
 from nasnet_jax.data import batches
-from nasnet_jax.models import any_cell, kernels, mixed, stacked
+from nasnet_jax.models import any_cell, kernels, mixed, stacked, stages
 from nasnet_jax.models import drop_path as dp
 from nasnet_jax.models.any_cell import Genes, Output
-from nasnet_jax.spaces.genotype import CONCAT, Genotype
-from nasnet_jax.training import losses, optimizers, schedules
+from nasnet_jax.spaces.genotype import ADD, CONCAT, Genotype
+from nasnet_jax.spaces.stages import StageGenotype
+from nasnet_jax.training import checks, losses, optimizers, schedules
 from nasnet_jax.training.state import TrainState
 from nasnet_jax.training.step import train_step
 
@@ -64,6 +65,12 @@ class Recipe:
   steps_per_call: int = 1
   eval_batch_size: int = 500
 
+  def __post_init__(self):
+    checks.at_least_one(
+      self, "epochs", "batch_size", "width", "steps_per_call", "eval_batch_size"
+    )
+    dp.check(self.drop_path_keep, self.drop_path_version)
+
 
 class Network(NamedTuple):
   """Functions of a child of any genotype.
@@ -75,6 +82,7 @@ class Network(NamedTuple):
     cells: `stacked.plan`.
     shapes, mixes: `CellShape` and mixed operation of each cell.
     genotype_shapes: shapes and types of one child's genotype.
+    any_stages: `stages.AnyStages` of a network of stages, which has no cells.
   """
 
   init: Callable
@@ -82,7 +90,8 @@ class Network(NamedTuple):
   cells: tuple
   shapes: tuple
   mixes: tuple
-  genotype_shapes: Genotype
+  genotype_shapes: Any
+  any_stages: stages.AnyStages | None = None
 
 
 def genes_of(genotype: Genotype, kind: int) -> Genes:
@@ -97,8 +106,9 @@ def make_network(
   num_blocks: int,
   image_shape: tuple[int, int, int],
   num_kinds: int = 2,
-  concat_combiner: bool = False,
+  combiners: tuple[str, ...] = ("add",),
   concat_inputs: bool = False,
+  separate: bool = False,
 ) -> Network:
   """The child network with its cells left open.
 
@@ -108,8 +118,10 @@ def make_network(
     num_blocks: B.
     image_shape: (H, W, C).
     num_kinds: cells of a genotype: 2, or 1 that serves both strides.
-    concat_combiner: whether genotypes may combine by concatenation.
+    combiners: names of those that genotypes may have.
     concat_inputs: whether they may concatenate states 0 and 1.
+    separate: whether cells pass on each block by itself and read as many
+      states (`CellSpace.output`).
   """
   if config.aux or config.dropout:
     raise ValueError("a child has no auxiliary head and no dropout")
@@ -117,11 +129,12 @@ def make_network(
     raise ValueError("children have the CIFAR stem: set network.stem to it")
   num = config.numerics
   cells = stacked.plan(config)
-  shapes = stacked.cell_shapes(config, num_blocks, image_shape[:2])
+  num_separate = num_blocks if separate else 0
+  make_shapes = stacked.separate_shapes if separate else stacked.cell_shapes
+  make_cell = any_cell.AnySeparateCell if separate else any_cell.AnyCell
+  shapes = make_shapes(config, num_blocks, image_shape[:2])
   parts = [
-    any_cell.AnyCell(
-      shape, operations, num_blocks, num, concat_combiner, concat_inputs
-    )
+    make_cell(shape, operations, num_blocks, num, combiners, concat_inputs)
     for shape in shapes
   ]
   stem_module = stacked.make_stem(config)
@@ -138,12 +151,13 @@ def make_network(
     stem = stem_module.init(stem_key, image, False)
     params, stats = {"stem": stem["params"]}, {"stem": stem["batch_stats"]}
     for cell, part, key in zip(cells, parts, keys, strict=True):
-      previous = cell.previous
       params[cell.name], stats[cell.name] = part.init(
         key,
         genes_of(genotype, cell.kind),
-        used_of(genotype, cell.current),
-        None if previous is None else used_of(genotype, previous),
+        tuple(
+          None if i is None else used_of(genotype, i)
+          for i in cell.reads(num_separate)
+        ),
       )
     used = used_of(genotype, len(cells))
     params["classifier"] = any_cell.init_classifier(
@@ -171,8 +185,9 @@ def make_network(
         params[cell.name],
         stats[cell.name],
         genes,
-        outputs[cell.current],
-        None if cell.previous is None else outputs[cell.previous],
+        tuple(
+          None if i is None else outputs[i] for i in cell.reads(num_separate)
+        ),
         masks,
         train,
       )
@@ -180,8 +195,37 @@ def make_network(
     return _classify(params["classifier"], outputs[-1]), new
 
   mixes = tuple(part.mix for part in parts)
-  genotype_shapes = _genotype_shapes(num_kinds, num_blocks)
+  num_states = num_blocks + shapes[0].num_inputs
+  genotype_shapes = _genotype_shapes(num_kinds, num_blocks, num_states)
   return Network(init, apply, cells, shapes, mixes, genotype_shapes)
+
+
+def make_stage_network(
+  config: stages.StageConfig,
+  nodes: tuple[int, ...],
+  image_shape: tuple[int, int, int],
+) -> Network:
+  """The child network with the graphs of its stages left open.
+
+  Args:
+    config: sizes.
+    nodes: of each stage, see `spaces.stages.StageSpace`.
+    image_shape: (H, W, C).
+  """
+  parts = stages.AnyStages(config, nodes)
+  stages.check_side(config, image_shape[:2])
+
+  def init(rng, genotype):
+    return parts.init(rng, genotype.edges, image_shape[-1])
+
+  def apply(params, stats, genotype, images, drop, train):
+    if drop is not None:
+      raise ValueError(stages.NO_PATHS)
+    return parts.apply(params, stats, genotype.edges, images, train)
+
+  shape = (len(nodes), max(nodes), max(nodes))
+  edges = jax.ShapeDtypeStruct(shape, jnp.bool_)
+  return Network(init, apply, (), (), (), StageGenotype(edges), parts)
 
 
 def _classify(head, output: Output) -> Array:
@@ -193,7 +237,7 @@ def _classify(head, output: Output) -> Array:
   return flat @ head["kernel"] + head["bias"]
 
 
-def _genotype_shapes(num_kinds: int, num_blocks: int) -> Genotype:
+def _genotype_shapes(num_kinds, num_blocks, num_states) -> Genotype:
   shape = jax.ShapeDtypeStruct
   blocks = (num_kinds, num_blocks)
   return Genotype(
@@ -201,7 +245,7 @@ def _genotype_shapes(num_kinds: int, num_blocks: int) -> Genotype:
     ops=shape((*blocks, 2), jnp.int32),
     combine=shape(blocks, jnp.int32),
     active=shape(blocks, jnp.bool_),
-    concat=shape((num_kinds, num_blocks + 2), jnp.bool_),
+    concat=shape((num_kinds, num_states), jnp.bool_),
   )
 
 
@@ -263,7 +307,9 @@ class _Child:
     self.tx = optimizers.momentum_sgd(
       recipe.momentum, recipe.weight_decay, recipe.clip_norm
     )
-    self.schedule = schedules.SCHEDULES[recipe.schedule](recipe.learning_rate)
+    self.schedule = schedules.make(
+      recipe.schedule, recipe.learning_rate, recipe.epochs
+    )
     self.evaluation_order = batches.evaluation_order(
       num_valid, recipe.eval_batch_size
     )
@@ -440,16 +486,6 @@ def put_data(images, labels, mesh) -> Data:
   return jax.device_put(data, replicated)
 
 
-def check_genotype(
-  genotype: Genotype, concat_combiner: bool, concat_inputs: bool
-):
-  """Raises ValueError where the program at hand cannot express the cells."""
-  if not concat_combiner and (np.asarray(genotype.combine) == CONCAT).any():
-    raise ValueError("a cell combines by concatenation: set concat_combiner")
-  if not concat_inputs and np.asarray(genotype.concat)[..., :2].any():
-    raise ValueError("a cell's output contains its inputs: set concat_inputs")
-
-
 # --- from a child to the static network --------------------------------------
 
 
@@ -466,6 +502,8 @@ def extract(
     {"params", "batch_stats"} for `stacked.StackedNetwork.apply`.
   """
   params, stats = jax.device_get((state.params, state.batch_stats))
+  if network.any_stages:
+    return network.any_stages.extract(params, stats, genotype.edges)
   genotype = Genotype(*(np.asarray(leaf) for leaf in genotype))
   out_params = {"stem": params["stem"]}
   out_stats = {"stem": stats["stem"]}
@@ -478,15 +516,14 @@ def extract(
   for cell, shape, mix in zip(
     network.cells, network.shapes, network.mixes, strict=True
   ):
-    previous = None if cell.previous is None else used(cell.previous)
+    reads = [None if i is None else used(i) for i in cell.reads()]
     out_params[cell.name], out_stats[cell.name] = _extract_cell(
       params[cell.name],
       stats[cell.name],
       genes_of(genotype, cell.kind),
       shape,
       mix,
-      used(cell.current),
-      previous,
+      reads,
     )
   head = params["classifier"]
   rows = np.repeat(used(len(network.cells)), network.shapes[-1].features)
@@ -494,7 +531,8 @@ def extract(
   return {"params": out_params, "batch_stats": out_stats}
 
 
-def _extract_cell(params, stats, genes, shape, mix, current, previous):
+def _extract_cell(params, stats, genes, shape, mix, reads):
+  """reads: the used states of h_i and h_{i-1}; None: there is none."""
   out_params, out_stats = {}, {}
 
   def add(name, p, s):
@@ -503,25 +541,10 @@ def _extract_cell(params, stats, genes, shape, mix, current, previous):
     if s:
       out_stats[name] = s
 
-  def joined(kernel, used):
-    return kernel[used].reshape(-1, kernel.shape[-1])
-
-  def project(name, used):
-    kernel = joined(params[name]["conv"]["kernel"], used)
-    return {"conv": {"kernel": kernel}, "norm": params[name]["norm"]}
-
-  add("project", project("project", current), stats["project"])
-  if previous is not None:
-    if shape.previous[2] != shape.side:
-      inner = {"norm": params["fit_previous"]["norm"]}
-      for i, conv in enumerate(params["fit_previous"]["conv"]):
-        inner[f"conv_{i}"] = {"kernel": joined(conv["kernel"], previous)}
-      add("fit_previous", {"reduce": inner}, {"reduce": stats["fit_previous"]})
-    elif previous.sum() * shape.previous[1] != shape.features:
-      inner = project("fit_previous", previous)
-      add(
-        "fit_previous", {"project": inner}, {"project": stats["fit_previous"]}
-      )
+  if isinstance(shape, stacked.SeparateShape):
+    add("inputs", params["inputs"], stats["inputs"])
+  else:
+    _extract_inputs(params, stats, shape, reads, add)
   raw_places, _ = any_cell.groups_of(shape, genes.active.shape[0])
   branch, _ = any_cell.branch_numbers(genes, mix, raw_places)
 
@@ -536,6 +559,8 @@ def _extract_cell(params, stats, genes, shape, mix, current, previous):
         mixed.read_view(chosen.params, row(params["edges"], b, side)),
         mixed.read_view(chosen.stats, row(stats["edges"], b, side)),
       )
+    if genes.combine[b] not in (ADD, CONCAT):
+      add(f"block_{b}_combine", row(params["combine"]["norm"], b), {})
     if genes.combine[b] == CONCAT:
       conv = params["combine"]["conv"]["kernel"][b]
       add(
@@ -557,3 +582,27 @@ def _extract_cell(params, stats, genes, shape, mix, current, previous):
       )
       add(name, {**pairs, "norm": params[name]["norm"]}, stats[name])
   return out_params, out_stats
+
+
+def _extract_inputs(params, stats, shape, reads, add):
+  """What prepares h_i and h_{i-1}. add: (name, params, statistics)."""
+  current, previous = reads
+
+  def joined(kernel, used):
+    return kernel[used].reshape(-1, kernel.shape[-1])
+
+  def project(name, used):
+    kernel = joined(params[name]["conv"]["kernel"], used)
+    return {"conv": {"kernel": kernel}, "norm": params[name]["norm"]}
+
+  add("project", project("project", current), stats["project"])
+  if previous is None:
+    return
+  if shape.previous[2] != shape.side:
+    inner = {"norm": params["fit_previous"]["norm"]}
+    for i, conv in enumerate(params["fit_previous"]["conv"]):
+      inner[f"conv_{i}"] = {"kernel": joined(conv["kernel"], previous)}
+    add("fit_previous", {"reduce": inner}, {"reduce": stats["fit_previous"]})
+  elif previous.sum() * shape.previous[1] != shape.features:
+    inner = project("fit_previous", previous)
+    add("fit_previous", {"project": inner}, {"project": stats["fit_previous"]})

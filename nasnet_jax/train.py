@@ -10,6 +10,7 @@ import pathlib
 import shutil
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 from clu import parameter_overview, platform
 
@@ -24,7 +25,7 @@ from nasnet_jax import (
   trained,
 )
 from nasnet_jax.data import augment
-from nasnet_jax.models import stacked
+from nasnet_jax.models import families
 from nasnet_jax.training import checkpoint, mesh, stop, workdir
 from nasnet_jax.training.scalars import Scalars
 
@@ -47,7 +48,7 @@ class Parts(NamedTuple):
 
   space: Any
   genotype: Any
-  network: stacked.StackedNetwork
+  network: nn.Module
   recipe: fit.Recipe
   images: inputs.Splits
   augmentation: augment.Augmentation
@@ -109,20 +110,24 @@ def summary(result: Row) -> str:
 
 
 def _prepare(config) -> Parts:
+  if config.train.seed < 0:
+    raise ValueError(f"train.seed is {config.train.seed}: give 0 or more")
   found = None
   if config.model.checkpoint:
     found = trained.load(config.model.checkpoint)
   images = inputs.load_images(config.data, (config.train.batch_size,))
   aug = inputs.get_augmentation(config.data, images)
   space, genotype, sizes = _architecture(config, found, images)
-  network = stacked.StackedNetwork(sizes, stacked.as_cells(space, genotype))
-  stacked.check_side(sizes, images.image_shape[:2])
+  network = families.network(space, genotype, sizes)
+  families.of(space).check_side(sizes, images.image_shape[:2])
   recipe = fit.Recipe(
     epochs=config.train.epochs, **inputs.recipe_fields(config.train)
   )
   recipe.make_schedule()
   devices = mesh.make_mesh(1, config.mesh.data)
-  fit.make_step(network, recipe, aug, devices)  # checks how batches divide
+  streamed = not isinstance(images.train, fit.Images)
+  # Checks how batches divide.
+  fit.make_step(network, recipe, aug, devices, streamed=streamed)
   start = None
   if found is not None:
     start = trained.transfer(found, keep_head=config.model.keep_head)
@@ -141,18 +146,36 @@ def _architecture(config, found: trained.Trained | None, images):
         f"{config.model.checkpoint} tells {len(old)} classes apart, not the"
         f" {len(new)} of {images.name}: set config.model.keep_head to False"
       )
-  if config.model.genotype:
-    sizes = inputs.get_network(config.network, classes)
-    return *trained.find_cells(config.model.genotype), sizes
-  if found is None:
+  cells = config.model.genotype or config.model.checkpoint
+  if not cells:
     raise ValueError(
       "there is nothing to train: give config.model.checkpoint, the folder of"
-      " a finished run, or config.model.genotype"
+      " a finished run, or take configs/train_cifar.py with"
+      " config.model.genotype"
     )
-  sizes = dataclasses.replace(
-    found.network.config, num_classes=classes, **config.network.to_dict()
+  space, genotype = trained.find_cells(cells)
+  if "features" in config.network:
+    sizes = inputs.get_network(config.network, classes, space)
+  elif config.model.genotype:
+    raise ValueError(
+      "this config takes cells and sizes from config.model.checkpoint: leave"
+      " out config.model.genotype, or take configs/train_cifar.py"
+    )
+  else:
+    sizes = _sizes_of(found, config.network.to_dict(), classes)
+  return space, genotype, sizes
+
+
+def _sizes_of(found: trained.Trained, fields, num_classes: int):
+  """A trained network's sizes, with what config.network says differently."""
+  sizes = found.network.config
+  bn_decay = fields.pop("bn_decay")
+  return dataclasses.replace(
+    sizes,
+    num_classes=num_classes,
+    numerics=dataclasses.replace(sizes.numerics, bn_decay=bn_decay),
+    **fields,
   )
-  return *trained.find_cells(config.model.checkpoint), sizes
 
 
 def _shapes(network, recipe, images: inputs.Splits, start=None):
@@ -187,8 +210,8 @@ def _describe(parts: Parts):
   images, config = parts.images, parts.network.config
   params, macs = counting.count_module(parts.network, images.image_shape)
   words = (
-    f"{params:,} parameters, {macs:,} multiply-adds (N={config.num_cells},"
-    f" F={config.features}); {images.name}:"
+    f"{params:,} parameters, {macs:,} multiply-adds ({config.summary});"
+    f" {images.name}:"
     f" {images.train.num_images:,} images to train on,"
     f" {images.valid.num_images:,} to validate,"
     f" {images.test.num_images:,} to test; {parts.mesh.size}"

@@ -8,14 +8,15 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasnet_jax import __version__, fit, inputs, spaces, zoo
 from nasnet_jax import data as image_sources
-from nasnet_jax import fit, inputs, spaces, zoo
 from nasnet_jax.data import augment
-from nasnet_jax.models import stacked
+from nasnet_jax.models import families, stacked
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.training import checkpoint, workdir
 
@@ -27,16 +28,18 @@ class Trained(NamedTuple):
   """A trained network.
 
   Attributes:
-    network: `models.stacked.StackedNetwork`.
+    network: a module, see `models.families`.
     variables: {"params", "batch_stats"} as `network.apply` reads them.
     augmentation: how its images were whitened and varied.
     result: all of result.json.
+    folder: where it was found.
   """
 
-  network: stacked.StackedNetwork
+  network: nn.Module
   variables: dict[str, Any]
   augmentation: augment.Augmentation
   result: dict[str, Any]
+  folder: pathlib.Path
 
   def predict(self, images) -> jax.Array:
     """f32[N, classes], logits of images uint8[N, H, W, C]."""
@@ -60,25 +63,84 @@ def load(run_dir) -> Trained:
   )
   template = _template(network, result["data"]["image_shape"])
   variables = checkpoint.read(folder / WEIGHTS, template)
-  return Trained(network, variables, aug, result)
+  return Trained(network, variables, aug, result, folder)
+
+
+def save(
+  run_dir,
+  name: str,
+  network: stacked.StackedNetwork,
+  variables: dict[str, Any],
+  *,
+  class_names=None,
+  augmentation: augment.Augmentation = augment.PHOTOGRAPHS,
+):
+  """A folder like a finished run's, of weights that were trained elsewhere.
+
+  `load` reads it and fine-tuning starts from it. There is no test in it.
+
+  Args:
+    run_dir: the folder; made if it is not there.
+    name: key of `zoo.NETWORKS`, for the cells and the side of images.
+    network, variables: as a reader of `export` gives them.
+    class_names: in the order of the logits; None: their numbers.
+    augmentation: how images are whitened; the default takes pixels to -1..1.
+
+  Raises:
+    ValueError: one line: the cells are not those of `name`, names and classes
+      differ in number, or the folder has a run.
+    CheckpointError: listing variables that are not the network's.
+  """
+  folder = pathlib.Path(run_dir)
+  entry, config = zoo.network(name), network.config
+  space, genotype = find_cells(entry.cells)
+  if network.cells != stacked.as_cells(space, genotype):
+    raise ValueError(f"the network's cells are not those of {name}")
+  if class_names is None:
+    class_names = [str(i) for i in range(config.num_classes)]
+  if len(class_names) != config.num_classes:
+    raise ValueError(
+      f"{len(class_names)} class_names are given for a network of"
+      f" {config.num_classes} classes"
+    )
+  if (folder / RESULT).exists():
+    raise ValueError(f"{folder} has a run already: take another folder")
+  image_shape = (entry.side, entry.side, 3)
+  checkpoint.compare("weights", variables, _template(network, image_shape))
+  checkpoint.write(folder / WEIGHTS, variables)
+  result = {
+    "version": __version__,
+    "job": "import",
+    "space": space.name,
+    "space_options": space.options,
+    "winner": {"genotype": space.to_json(genotype)},
+    "network": describe_network(config),
+    "augmentation": dataclasses.asdict(augmentation),
+    "data": {
+      "name": name,
+      "classes": list(class_names),
+      "image_shape": list(image_shape),
+    },
+  }
+  workdir.write_json(folder / RESULT, result)
 
 
 def read_result(folder) -> dict[str, Any]:
-  """result.json; WorkdirError if there is none."""
+  """result.json; WorkdirError if there is none, or it is damaged."""
   path = pathlib.Path(folder) / RESULT
   if not path.exists():
     raise workdir.WorkdirError(
       f"{path} is not there: the run has not finished; the command that"
       " started it goes on with it"
     )
-  return json.loads(path.read_text())
+  return workdir.read_json(path)
 
 
-def build(result: dict[str, Any]) -> stacked.StackedNetwork:
+def build(result: dict[str, Any]) -> nn.Module:
   """The network that a result describes, without weights."""
   space, genotype = _cells_in(result)
-  cells = stacked.as_cells(space, genotype)
-  return stacked.StackedNetwork(network_config(result["network"]), cells)
+  config = network_config(result["network"], space)
+  return families.network(space, genotype, config)
 
 
 def _cells_in(result: dict[str, Any]):
@@ -111,14 +173,14 @@ def find_cells(name: str):
     raise ValueError(f"{path} has no cells of ours: {error}") from None
 
 
-def network_config(fields: dict[str, Any]) -> stacked.NetworkConfig:
-  """The inverse of `describe_network`."""
+def network_config(fields: dict[str, Any], space):
+  """The inverse of `describe_network`, for a network of that space."""
   numerics = Numerics(**fields["numerics"])
-  return stacked.NetworkConfig(**{**fields, "numerics": numerics})
+  return families.of(space).config(**{**fields, "numerics": numerics})
 
 
-def describe_network(config: stacked.NetworkConfig) -> dict[str, Any]:
-  """A NetworkConfig as JSON can hold it."""
+def describe_network(config) -> dict[str, Any]:
+  """A family's config as JSON can hold it."""
   fields = dataclasses.asdict(config)
   fields["numerics"].pop("dtype")  # evaluation and weights are float32
   for name in ("bn_axis", "bn_parts"):  # of training only
@@ -145,6 +207,10 @@ def test_images(result: dict[str, Any], data_dir=None) -> fit.Data:
   Raises:
     DataError: if it cannot be read, or has changed since.
   """
+  if "load" not in result["data"]:
+    raise image_sources.DataError(
+      "the network was trained elsewhere, so it has no test set of its own"
+    )
   arguments = dict(result["data"]["load"])
   if data_dir is not None:
     arguments["data_dir"] = str(data_dir)
@@ -180,7 +246,6 @@ def transfer(found: Trained, *, keep_head: bool):
     CheckpointError: naming what is missing, unexpected or of another shape.
   """
   new = () if keep_head else HEADS
-  source = found.result["data"]["name"]
 
   def start(variables):
     result = {}
@@ -192,7 +257,7 @@ def transfer(found: Trained, *, keep_head: bool):
           have.pop(name, None)
       fresh = {k: v for k, v in wanted.items() if k in new}
       rest = {k: v for k, v in wanted.items() if k not in new}
-      checkpoint.compare(f"{source} ({collection})", have, rest)
+      checkpoint.compare(f"{found.folder} ({collection})", have, rest)
       result[collection] = {**jax.tree.map(jnp.asarray, have), **fresh}
     return result
 

@@ -68,3 +68,54 @@ def random_variables(network, side, seed=0, channels=3):
 @pytest.fixture(name="random_variables", scope="session")
 def _random_variables():
   return random_variables
+
+
+@pytest.fixture(scope="session")
+def write_tfds():
+  """write_tfds(data_dir, name, {split: [(image file, label), ...]}, classes):
+  a set of tfds in array_record files, made without TensorFlow."""
+
+  def write(data_dir, name, splits, class_names):
+    import tensorflow_datasets as tfds
+    from array_record.python import array_record_module
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    folder = pathlib.Path(data_dir) / name / "1.0.0"
+    folder.mkdir(parents=True)
+    infos = []
+    for split, rows in splits.items():
+      file = folder / f"{name}-{split}.array_record-00000-of-00001"
+      writer = array_record_module.ArrayRecordWriter(str(file), "group_size:1")
+      for image, label in rows:
+        example = tf_example_pb2.Example()
+        features = example.features.feature
+        features["image"].bytes_list.value.append(image)
+        features["label"].int64_list.value.append(label)
+        writer.write(example.SerializeToString())
+      writer.close()
+      template = tfds.core.ShardedFileTemplate(
+        data_dir=folder,
+        dataset_name=name,
+        split=split,
+        filetype_suffix="array_record",
+      )
+      infos.append(
+        tfds.core.SplitInfo(
+          name=split,
+          shard_lengths=[len(rows)],
+          num_bytes=file.stat().st_size,
+          filename_template=template,
+        )
+      )
+    image = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
+    label = tfds.features.ClassLabel(names=list(class_names))
+    tfds.folder_dataset.write_metadata(
+      data_dir=folder,
+      features=tfds.features.FeaturesDict({"image": image, "label": label}),
+      split_infos=infos,
+      supervised_keys=("image", "label"),
+      check_data=False,  # which would take TensorFlow
+    )
+    return data_dir
+
+  return write

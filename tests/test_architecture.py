@@ -12,6 +12,7 @@ FILES = sorted((ROOT / "nasnet_jax").rglob("*.py"))
 _NETWORKS = {"spaces", "zoo", "scaling", "models"}
 _SEARCH = _NETWORKS | {
   "counting",
+  "traffic",
   "population",
   "controllers",
   "training",
@@ -29,6 +30,8 @@ ALLOWED = {
   "training": set(),
   "models": {"spaces", "zoo", "scaling"},
   "counting": _NETWORKS,
+  "traffic": _NETWORKS,
+  "rewards": set(),
   "population": _NETWORKS | {"training", "data"},
   "detection": _NETWORKS | {"training", "data"},
   "export": _NETWORKS | {"training"},
@@ -39,7 +42,7 @@ ALLOWED = {
   "running": {"training"},
   "inputs": {"fit", "models", "data", "training"},
   "trained": _NETWORKS | {"fit", "inputs", "data", "training"},
-  "search": _SEARCH | {"evaluators", "report"} | _JOBS,
+  "search": _SEARCH | {"evaluators", "report", "rewards"} | _JOBS,
   "train": _SEARCH | {"report"} | _JOBS,
   "cli": {"training"},
 }

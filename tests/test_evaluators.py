@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nasnet_jax import counting, spaces
 from nasnet_jax import population as pop
-from nasnet_jax import spaces
 from nasnet_jax.data import digits
 from nasnet_jax.data.augment import DEFAULTS
-from nasnet_jax.evaluators import FAILED, OK, PopulationEvaluator
+from nasnet_jax.evaluators import FAILED, OK, PopulationEvaluator, Stops, drain
 from nasnet_jax.models.layers import Numerics
-from nasnet_jax.models.stacked import NetworkConfig
+from nasnet_jax.models.stacked import NetworkConfig, StackedNetwork, as_cells
 from nasnet_jax.training.mesh import make_mesh
 
 OPERATIONS = ("identity", "sep_conv_3x3", "avg_pool_3x3")
@@ -71,11 +71,14 @@ class Child(NamedTuple):
   correct: int
 
 
-def _train(evaluator, children, seeds, horizons, labels=None) -> list[Child]:
+def _train(
+  evaluator, children, seeds, horizons, labels=None, calls=None
+) -> list[Child]:
   """Trains children on the slots of a population, a full house at a time.
 
   Args:
     labels: in place of the true ones of the training images.
+    calls: of the training step; None: as many as the horizons take.
   """
   population = evaluator.population
   slots = population.slots
@@ -83,7 +86,8 @@ def _train(evaluator, children, seeds, horizons, labels=None) -> list[Child]:
   train = pop.put_data(images, truth if labels is None else labels, mesh)
   valid = pop.put_data(*valid, mesh)
   everybody = np.ones(slots, bool)
-  calls = math.ceil(max(horizons) / evaluator.recipe.steps_per_call)
+  if calls is None:
+    calls = math.ceil(max(horizons) / evaluator.recipe.steps_per_call)
   done = []
   for first in range(0, len(children), slots):
     who = np.minimum(np.arange(first, first + slots), len(children) - 1)
@@ -157,6 +161,17 @@ def alone(one_device):
 def test_any_number_of_devices_gives_the_same_bits(arch, alone, eight_devices):
   evaluator = eight_devices if arch == 8 else _evaluator(arch)
   _assert_same_bits(_train(evaluator, CHILDREN, SEEDS, TEN), alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "data"), [(2, 1), (1, 2)])
+def test_devices_change_no_bits_of_wider_vmaps_and_shared_batches(width, data):
+  options = {"width": width, "bn_axis": "data" if data > 1 else None}
+  one, four = (
+    _train(_evaluator(arch, data, **options), CHILDREN, SEEDS, TEN)
+    for arch in (1, 4)
+  )
+  _assert_same_bits(four, one)
 
 
 def test_equal_children_are_equal_wherever_they_sit(alone, eight_devices):
@@ -259,6 +274,61 @@ def test_outcomes_do_not_depend_on_neighbours_and_budgets(
   order = rng.permutation(12)
   again = eight_devices.evaluate(children[order], seeds[order], budgets[order])
   assert _comparable(again) == [_comparable(found)[i] for i in order]
+
+
+def test_children_that_come_one_by_one_are_trained_the_same(
+  eight_devices, compilations
+):
+  """Eight slots; the rest take the place of whoever is done."""
+  rng = np.random.default_rng(2)
+  children, seeds = SPACE.sample(rng, 11), np.arange(11, dtype=np.uint32)
+  budgets = (rng.integers(1, 6, 11) / STEPS_PER_EPOCH).astype(np.float32)
+  wanted = eight_devices.evaluate(children, seeds, budgets)
+  del compilations[:]
+  stream, found, added = eight_devices.stream(), {}, 0
+  while added < 11 or stream.busy:
+    new = slice(added, min(added + (1 if added else 5), 11))
+    stream.add(range(11)[new], children[new], seeds[new], budgets[new])
+    added = new.stop
+    found.update(stream.advance())
+  assert compilations == []
+  assert _comparable([found[i] for i in range(11)]) == _comparable(wanted)
+
+
+def test_children_that_stop_are_those_they_were_until_then(
+  eight_devices, compilations
+):
+  """Every second child ends at its first or second rung; the rest goes on as
+  if nobody had looked."""
+  budgets = np.full(8, 12 / STEPS_PER_EPOCH, np.float32)
+  wanted = eight_devices.evaluate(CHILDREN, SEEDS, budgets)
+  del compilations[:]
+  asked = []
+
+  def keep(child, rung, outcome):
+    asked.append((child, rung))
+    assert outcome.steps == (3, 7)[rung]
+    return child % 2 == 0 or rung < child % 4 // 2
+
+  stream = eight_devices.stream(Stops((3, 7, 12), keep))
+  stream.add(range(8), CHILDREN, SEEDS, budgets)
+  found = drain(stream)
+  assert compilations == []
+  assert asked == [(i, 0) for i in range(8)] + [
+    (i, 1) for i in (0, 2, 3, 4, 6, 7)
+  ]
+  for number, outcome in found.items():
+    steps = 12 if number % 2 == 0 else (3, 7)[number % 4 // 2]
+    assert (outcome.steps, outcome.horizon) == (steps, 12)
+    if steps == 12:
+      assert outcome.reward == wanted[number].reward
+      assert len(outcome.rungs) == 2
+    else:
+      assert outcome.reward == outcome.rungs[-1]
+  short = _train(eight_devices, CHILDREN, SEEDS, np.full(8, 12), calls=3)
+  assert [found[i].rungs[0] for i in range(8)] == [
+    child.correct / NUM_VALID for child in short
+  ]
 
 
 def test_no_children_have_no_outcomes(one_device):
@@ -374,3 +444,26 @@ def test_batch_norm_of_a_shared_batch_takes_the_all_reduces_it_must(
   outside = 1 + 3
   # And the gradients, statistics and metrics, all in one.
   assert _all_reduces(shared_batches) == 2 * branches + 2 * outside + 1
+
+
+def test_children_that_pass_on_each_block_are_trained_side_by_side():
+  space = spaces.get(
+    "nasnet_b", num_blocks=3, operations=("identity", "avg_pool_3x3")
+  )
+  evaluator = PopulationEvaluator(
+    space,
+    NETWORK,
+    dataclasses.replace(RECIPE, width=2),
+    DEFAULTS["digits"],
+    *_digits(),
+    make_mesh(1),
+  )
+  decisions = space.sample(np.random.default_rng(1), 2)
+  outcomes = evaluator.evaluate(decisions, SEEDS[:2], np.full(2, 4 / 32))
+  shape = _digits()[0][0].shape[1:]
+  for outcome, genotype in zip(outcomes, map(space.decode, decisions)):
+    assert (outcome.status, outcome.steps) == (OK, 4)
+    assert 0 <= outcome.reward <= 1
+    network = StackedNetwork(NETWORK, as_cells(space, genotype))
+    counted = counting.count_module(network, shape)
+    assert (outcome.params, outcome.macs) == counted

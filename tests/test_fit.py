@@ -4,23 +4,26 @@ import dataclasses
 import itertools
 
 import jax
+import jax.extend
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasnet_jax import fit, spaces
+from nasnet_jax import curves, fit, spaces
 from nasnet_jax.data import augment, stream
 from nasnet_jax.data import photographs as sources
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.models import stacked
-from nasnet_jax.training import checkpoint, mesh, stop
+from nasnet_jax.training import checkpoint, mesh, optimizers, stop
 
 SPACE = spaces.get("nasnet", 1, ("identity", "avg_pool_3x3"))
 AUGMENTATION = augment.Augmentation(pad=1, mean=(0.5,), std=(0.5,))
 RECIPE = fit.Recipe(epochs=3, batch_size=8, drop_path_keep=0.8)
 
 
-def _network(aux=False):
-  config = stacked.NetworkConfig(1, 4, 3, num_reductions=1, aux=aux)
+def _network(aux=False, **fields):
+  fields = {"num_reductions": 1, **fields}
+  config = stacked.NetworkConfig(1, 4, 3, aux=aux, **fields)
   cells = SPACE.decode(np.array([0, 1, 1, 1, 0, 1, 1, 0]))
   return stacked.StackedNetwork(config, stacked.as_cells(SPACE, cells))
 
@@ -55,6 +58,12 @@ def _train(images, recipe=RECIPE, network=None, **options):
 def _assert_equal(a, b):
   for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
     np.testing.assert_array_equal(x, y)
+
+
+def _loss(network, recipe, aug=AUGMENTATION):
+  """(state, images) -> loss of the state's step; compiles no backward pass."""
+  step = fit.make_step(network, recipe, aug)
+  return jax.jit(lambda state, data: step(state, data)[1]["loss"])
 
 
 def test_a_curve_has_a_point_per_epoch_and_its_start(images):
@@ -134,11 +143,88 @@ def test_the_auxiliary_head_adds_its_share_to_the_loss(images):
   for weight in (0.0, 0.4, 0.8):
     recipe = fit.Recipe(batch_size=8, aux_weight=weight)
     state = fit.init_state(network, recipe, (6, 6, 1), 9, 1)
-    step = jax.jit(fit.make_step(network, recipe, AUGMENTATION))
-    losses.append(float(step(state, images)[1]["loss"]))
+    losses.append(float(_loss(network, recipe)(state, images)))
   shares = [b - a for a, b in itertools.pairwise(losses)]
   assert shares[0] > 0.1  # near 0.4 ln 3
   assert shares[0] == pytest.approx(shares[1], rel=1e-4)
+
+
+def test_the_loss_smooths_the_labels_of_both_heads(images):
+  """Against NumPy, from the logits of the same batch."""
+  network = _network(aux=True)
+  plain = augment.Augmentation(mean=(0.5,), std=(0.5,))
+  recipe = fit.Recipe(
+    batch_size=30, drop_path_keep=1.0, label_smoothing=0.1, aux_weight=0.3
+  )
+  state = fit.init_state(network, recipe, (6, 6, 1), 9, 1)
+  (logits, auxiliary, _), _ = network.apply(
+    {"params": state.params, "batch_stats": state.batch_stats},
+    augment.normalise(images.images, plain),
+    train=True,
+    mutable=["batch_stats"],
+  )
+  found = _loss(network, recipe, plain)(state, images)
+
+  def cross_entropy(logits):
+    logits = np.float64(logits)
+    logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    targets = 0.9 * np.eye(3)[np.asarray(images.labels)] + 0.1 / 3
+    return -(targets * logs).sum(-1).mean()
+
+  wanted = cross_entropy(logits) + 0.3 * cross_entropy(auxiliary)
+  assert float(found) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_recipe_hands_its_numbers_to_rmsprop():
+  recipe = fit.Recipe(
+    optimizer="rmsprop",
+    momentum=0.7,
+    rms_decay=0.8,
+    rms_epsilon=0.5,
+    weight_decay=0.01,
+    clip_norm=2.0,
+  )
+  found, wanted = (
+    recipe.make_optimizer(),
+    optimizers.rmsprop(
+      decay=0.8, momentum=0.7, epsilon=0.5, weight_decay=0.01, clip_norm=2.0
+    ),
+  )
+  params = {"kernel": jnp.array([1.0, -2.0])}
+  states = [tx.init(params) for tx in (found, wanted)]
+  for gradient in ([0.5, 0.1], [3.0, 4.0]):
+    updates = []
+    for i, tx in enumerate((found, wanted)):
+      update, states[i] = tx.update(
+        {"kernel": jnp.array(gradient)}, states[i], params, learning_rate=0.1
+      )
+      updates.append(update["kernel"])
+    np.testing.assert_array_equal(*updates)
+
+
+def test_drop_path_follows_its_version_and_the_progress(images):
+  """Time only drops nothing yet at the start, layer only does at once; at the
+  end both ramps of "both" are done."""
+  network = _network()
+  losses = {}
+  for version in (None, "time", "layer", "both", "constant"):
+    recipe = fit.Recipe(
+      batch_size=8,
+      drop_path_keep=0.3 if version else 1.0,
+      drop_path_version=version or "both",
+    )
+    state = fit.init_state(network, recipe, (6, 6, 1), 100, 1)
+    loss = _loss(network, recipe)
+    losses[version] = [
+      float(loss(state._replace(step=jnp.int32(n)), images))
+      for n in (0, 50, 100)
+    ]
+  start, middle, end = ({k: v[i] for k, v in losses.items()} for i in range(3))
+  assert start["time"] == start["both"] == start[None]
+  assert start["layer"] != start[None] != start["constant"]
+  assert len(set(middle.values())) == 5
+  assert end["time"] == end["constant"] != end[None]
+  assert end["both"] == end["layer"] != end["time"]
 
 
 def test_a_checkpoint_of_another_network_is_refused(images, tmp_path):
@@ -176,6 +262,48 @@ def test_devices_share_a_batch_and_change_nothing(images, examples, devices):
   _, shared = _train(images, recipe, mesh=_mesh(devices))
   _close(alone.params, shared.params, 1e-4)
   _close(alone.batch_stats, shared.batch_stats, 1e-4)
+
+
+def test_a_divided_batch_is_the_whole_one_if_groups_of_batch_norm_are(images):
+  """Every coin (augmentation, drop path, dropout) comes from an example's place
+  in the whole batch; only statistics move once for each micro-batch."""
+  network = _network(dropout=0.5, num_reductions=0)
+  recipe = dataclasses.replace(RECIPE, epochs=1, bn_group=2, ema_decay=0.9)
+  _, whole = _train(images, recipe, network)
+  recipe = dataclasses.replace(recipe, micro_batches=2)
+  _, parts = _train(images, recipe, network, mesh=_mesh(2))
+  _close(whole.params, parts.params, 1e-5)
+  _close(whole.ema[0], parts.ema[0], 1e-5)
+
+
+def test_dropout_drops_a_share_and_keeps_the_mean():
+  x = jnp.ones((512, 20))
+  found = np.asarray(stacked.drop_features(jax.random.key(0), x, 0.4))
+  assert set(np.unique(found.round(4))) == {0.0, np.float32(1 / 0.6).round(4)}
+  assert (found == 0).mean() == pytest.approx(0.4, abs=0.02)
+  part = stacked.drop_features(
+    jax.random.key(0), x[:3], 0.4, jnp.array([7, 0, 300])
+  )
+  np.testing.assert_array_equal(part, found[[7, 0, 300]])
+
+
+def test_dropout_is_for_training_only(images):
+  network, plain = (_network(dropout=d, num_reductions=0) for d in (0.5, 0.0))
+  state = fit.init_state(network, RECIPE, (6, 6, 1), 9, 1)
+  variables = fit.variables_of(state)
+  x = augment.normalise(images.images, AUGMENTATION)
+  np.testing.assert_array_equal(
+    network.apply(variables, x)[0], plain.apply(variables, x)[0]
+  )
+  trained = network.apply(
+    variables,
+    x,
+    train=True,
+    mutable=["batch_stats"],
+    rngs={"dropout": jax.random.key(0)},
+  )
+  kept = plain.apply(variables, x, train=True, mutable=["batch_stats"])
+  assert np.abs(trained[0][0] - kept[0][0]).max() > 0.01
 
 
 def test_groups_of_batch_norm_change_the_training(images):
@@ -229,6 +357,50 @@ def test_both_scores_count_every_image_once_on_any_mesh(devices, batch_size):
   )
 
 
+class _Labelled:
+  """Photographs with other labels, one of them broken."""
+
+  labels = None
+
+  def __init__(self, records, labels, broken):
+    self._records, self._labels, self._broken = records, labels, broken
+
+  def __len__(self):
+    return len(self._labels)
+
+  def name(self, index):
+    return f"image {index}"
+
+  def read(self, index):
+    content, _ = self._records.read(index)
+    return b"" if index == self._broken else content, self._labels[index]
+
+
+def test_photographs_count_once_on_any_mesh_and_broken_ones_are_wrong():
+  made_up = sources.load(
+    "fake", num_images=22, num_classes=9, width=50, height=50
+  ).train
+  network = _network()
+  network = network.clone(
+    config=dataclasses.replace(network.config, num_classes=9)
+  )
+  state = fit.init_state(network, RECIPE, (8, 8, 3), 9, 1)
+  variables = fit.variables_of(state)
+  whole = stream.Stream(made_up, stream.Crops(8), 9)
+  (batch,) = whole.evaluation_batches(22)
+  x = augment.normalise(batch.images, AUGMENTATION)
+  order = np.argsort(-np.asarray(network.apply(variables, x)[0]), 1)
+  # Labels that are answered at the first, fourth and seventh place, in turns.
+  labels = order[np.arange(22), np.arange(22) % 3 * 3]
+  data = stream.Stream(
+    _Labelled(made_up, labels, broken=3), stream.Crops(8), 9, max_broken=1
+  )
+  for devices in (1, 2, 4):
+    evaluate = fit.make_evaluate(network, AUGMENTATION, 5, _mesh(devices))
+    # Eight of the first, of which one is broken, and seven of the fourth.
+    assert evaluate(variables, data) == fit.Score(7, 22, 14)
+
+
 def test_bfloat16_keeps_weights_statistics_and_loss_in_float32(images):
   recipe = dataclasses.replace(RECIPE, dtype="bfloat16", epochs=1)
   curve, state = _train(images, recipe)
@@ -244,6 +416,27 @@ def test_bfloat16_keeps_weights_statistics_and_loss_in_float32(images):
     state, images
   )
   assert "bf16[8,6,6,4]" in str(text)
+  # Of products only the classifier's, forward and twice backward, is exact.
+  kinds = [
+    (equation.primitive.name, equation.outvars[0].aval)
+    for equation in _equations(text.jaxpr)
+    if equation.primitive.name in ("dot_general", "conv_general_dilated")
+  ]
+  exact = [aval.shape for _, aval in kinds if aval.dtype == jnp.float32]
+  assert sorted(exact) == [(3, 8), (8, 3), (8, 8)]
+  assert len(kinds) > 20
+  loss = jax.eval_shape(
+    fit.make_step(_network(), recipe, AUGMENTATION), state, images
+  )[1]["loss"]
+  assert loss.dtype == jnp.float32
+
+
+def _equations(jaxpr):
+  """All equations, those within others too."""
+  for equation in jaxpr.eqns:
+    yield equation
+    for inner in jax.extend.core.jaxprs_in_params(equation.params):
+      yield from _equations(inner)
 
 
 def test_the_moving_average_is_what_is_evaluated(images, tmp_path):
@@ -256,6 +449,29 @@ def test_the_moving_average_is_what_is_evaluated(images, tmp_path):
   _assert_equal(found, {"params": params, "batch_stats": batch_stats})
   kernels = [p["stem"]["conv"]["kernel"] for p in (params, state.params)]
   assert np.abs(kernels[0] - kernels[1]).max() > 1e-4
+
+
+def test_a_curve_scores_the_moving_average(images, tmp_path):
+  recipe = dataclasses.replace(RECIPE, ema_decay=0.9999, learning_rate=0.5)
+  network, rows = _network(num_reductions=0), []
+  state, score = curves.train(
+    tmp_path,
+    {"id": 0, "stage": "train"},
+    network,
+    recipe,
+    AUGMENTATION,
+    images,
+    7,
+    valid=images,
+    watch=curves.Watch(point=rows.append),
+  )
+  evaluate = fit.make_evaluate(network, AUGMENTATION, 500)
+  average, last = (
+    evaluate({"params": params, "batch_stats": statistics}, images)
+    for params, statistics in (state.ema, (state.params, state.batch_stats))
+  )
+  assert score == average != last
+  assert rows[-1]["valid_accuracy"] == average.accuracy
 
 
 def test_freezing_trains_the_classifier_alone(images):
@@ -271,9 +487,19 @@ def test_freezing_trains_the_classifier_alone(images):
 
 def test_an_unknown_setting_of_a_recipe_gets_one_clear_line():
   for changes, words in (
+    ({"epochs": 0}, "epochs is 0: give 1 or more"),
+    ({"steps_per_call": 0}, "steps_per_call is 0: give 1 or more"),
+    ({"eval_batch_size": 0}, "eval_batch_size is 0: give 1 or more"),
+    ({"learning_rate": float("nan")}, "learning_rate is nan: give 0 or more"),
+    ({"ema_decay": 1.0}, "ema_decay is 1.0: give 0 or more, below 1"),
+    ({"label_smoothing": -0.1}, "label_smoothing is -0.1: give 0 or more"),
+    ({"drop_path_keep": 1.5}, "drop_path_keep is 1.5: give a number"),
     ({"dtype": "float16"}, "neither float32 nor bfloat16"),
     ({"drop_path_version": "v3"}, "not one of: time, layer, both, constant"),
     ({"micro_batches": 3}, "does not divide into 3 micro_batches"),
+    ({"drop_path_keep": 0.0}, "give a number above 0, 1 at most"),
+    ({"label_smoothing": 1.0}, "give 0 or more, below 1"),
+    ({"epochs": 0}, "epochs is 0: give 1 or more"),
   ):
     with pytest.raises(ValueError, match=words):
       fit.Recipe(**changes)
@@ -281,6 +507,14 @@ def test_an_unknown_setting_of_a_recipe_gets_one_clear_line():
     fit.Recipe(optimizer="adam").make_optimizer()
   with pytest.raises(ValueError, match="not one of: cosine, constant, exp"):
     fit.Recipe(schedule="step").make_schedule()
+  with pytest.raises(ValueError, match="decay_epochs 0: give numbers above 0"):
+    fit.Recipe(decay_epochs=0).make_schedule()
+
+
+def test_a_stream_that_is_to_give_several_batches_at_once_is_refused():
+  recipe = dataclasses.replace(RECIPE, steps_per_call=2)
+  with pytest.raises(ValueError, match="steps_per_call is 2, and a stream"):
+    fit.make_step(_network(), recipe, AUGMENTATION, streamed=True)
 
 
 @pytest.mark.parametrize("devices", [1, 2])

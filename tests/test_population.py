@@ -69,20 +69,21 @@ class Trace(NamedTuple):
   evaluated: Any
 
 
-def _two_steps(apply, state, keep):
+def _two_steps(apply, image, state, keep):
   """Trains on the batch twice, then evaluates.
 
   Args:
     apply: (params, stats, images, drop, train) -> (logits, stats).
+    image: (H, W, C).
     keep: f32[], 1 drops nothing; the same program serves all.
   """
   rng = np.random.default_rng(0)
-  images = rng.standard_normal((BATCH, *IMAGE)).astype(np.float32)
+  images = rng.standard_normal((BATCH, *image)).astype(np.float32)
   labels = np.arange(BATCH) % 5
 
   def loss_fn(params, stats, _, rng, progress):
     del progress
-    drop = dp.DropPath(rng, jnp.full(3, keep))
+    drop = dp.DropPath(rng, jnp.full(5, keep))  # for up to five cells
     logits, new = apply(params, stats, images, drop, True)
     return losses.cross_entropy(logits, labels), (new, {"logits": logits})
 
@@ -102,29 +103,31 @@ class Program(NamedTuple):
   """One compiled population program and what it is for."""
 
   space: Any
+  image: tuple[int, int, int]
   network: pop.Network
   init: Any
   run: Any
 
 
-def _program(space, config, num_kinds, concat_combiner, concat_inputs):
+def _program(space, config, concat_inputs=False, image=IMAGE):
   network = pop.make_network(
     config,
     space.operations,
     space.num_blocks,
-    IMAGE,
-    num_kinds,
-    concat_combiner,
+    image,
+    len(space.cells),
+    space.combiners,
     concat_inputs,
+    space.output == "separate",
   )
 
   def run(state, genotype, keep):
     def apply(params, stats, images, drop, train):
       return network.apply(params, stats, genotype, images, drop, train)
 
-    return _two_steps(apply, state, keep)
+    return _two_steps(apply, image, state, keep)
 
-  return Program(space, network, jax.jit(network.init), jax.jit(run))
+  return Program(space, image, network, jax.jit(network.init), jax.jit(run))
 
 
 def _child(program, genotype, seed=0) -> TrainState:
@@ -164,7 +167,7 @@ def _used(program, genotype, params, stats):
 
 
 @functools.cache
-def _static_run(config, cells):
+def _static_run(config, cells, image):
   """The two steps of a static network, compiled once per cell."""
   network = StackedNetwork(config, cells)
 
@@ -177,14 +180,14 @@ def _static_run(config, cells):
     )
     return outputs[0], new["batch_stats"]
 
-  return jax.jit(functools.partial(_two_steps, apply))
+  return jax.jit(functools.partial(_two_steps, apply, image))
 
 
 def _static(program, genotype, config, state, keep) -> Trace:
   cells = stacked.as_cells(program.space, genotype)
   variables = pop.extract(program.network, genotype, state)
   start = _start(variables["params"], variables["batch_stats"])
-  return _static_run(config, cells)(start, keep)
+  return _static_run(config, cells, program.image)(start, keep)
 
 
 def _assert_close(found, wanted, what):
@@ -241,26 +244,32 @@ def _assert_unused_rest(program, genotype, state, found):
 
 @pytest.fixture(scope="module")
 def nasnet():
-  """All 13 operations, both combiners, any output: the largest program."""
-  return _program(spaces.get("nasnet_concat"), CONFIG, 2, True, True)
+  """All 13 operations and 4 combiners, any output: the largest program."""
+  space = spaces.get("nasnet_c", num_blocks=5)
+  return _program(space, CONFIG, concat_inputs=True)
 
 
 def _covering_cells(space):
-  """Two genotypes whose cells hold each operation, for both strides."""
+  """Two genotypes whose cells hold each operation and combiner, for both
+  strides."""
   decisions = space.sample(np.random.default_rng(0), 2)
   genotypes = space.decode(decisions)
   rng = np.random.default_rng(1)
   for kind in range(2):
     order = rng.permutation(len(space.operations))
     genotypes.ops[:, kind] = np.resize(order, (2, space.num_blocks, 2))
+    combiners = rng.permutation(len(space.combiners))
+    genotypes.combine[:, kind] = np.resize(combiners, (2, space.num_blocks))
     # The first operation of each block reads an input of the cell.
-    genotypes.inputs[:, kind, 1:, 0] %= 2
-  ends = gt.loose_ends(genotypes.inputs, genotypes.active)
-  genotypes = genotypes._replace(concat=ends)
+    genotypes.inputs[:, kind, 1:, 0] %= space.num_inputs
+  output = space.default_concat(genotypes.inputs, genotypes.active)
+  genotypes = genotypes._replace(concat=output)
   rows = [gt.Genotype(*(leaf[i] for leaf in genotypes)) for i in range(2)]
   for kind in range(2):
     found = {op for row in rows for op in row.ops[kind].ravel()}
-    assert len(found) >= 10
+    assert len(found) >= min(10, len(space.operations))
+    found = {code for row in rows for code in row.combine[kind]}
+    assert found == set(range(len(space.combiners)))
   return rows
 
 
@@ -318,9 +327,10 @@ def test_other_cells_compile_nothing(nasnet):
 
 @pytest.fixture(scope="module")
 def pnas():
-  """8 operations, one cell for both strides, room for 3 blocks."""
+  """8 operations, one cell for both strides, room for 3 blocks; images whose
+  sides are odd and differ, of two channels."""
   space = spaces.get("pnas", num_blocks=3)
-  return _program(space, CONFIG, 1, False, False)
+  return _program(space, CONFIG, image=(7, 9, 2))
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3])
@@ -331,14 +341,16 @@ def test_cells_of_fewer_blocks_are_static_ones(pnas, blocks):
 
 
 SMALL_OPERATIONS = ("identity", "sep_conv_3x3", "max_pool_3x3")
-DEEP = dataclasses.replace(CONFIG, num_cells=3, num_reductions=0)
+DEEP = dataclasses.replace(
+  CONFIG, num_cells=3, num_reductions=0, numerics=Numerics(init="fan_out")
+)
 
 
 @pytest.fixture(scope="module")
 def deep():
   """Three normal cells: the last reads the first one's output as it is."""
   space = spaces.get("nasnet", num_blocks=2, operations=SMALL_OPERATIONS)
-  return _program(space, DEEP, 2, False, False)
+  return _program(space, DEEP)
 
 
 @pytest.mark.parametrize("ends", [pytest.param(1, marks=pytest.mark.smoke), 2])
@@ -356,6 +368,77 @@ def test_an_output_of_one_state_is_passed_on_untouched(deep, ends):
   names = pop.extract(deep.network, genotype, state)["params"]["cell_2"]
   assert ("fit_previous" in names) == (ends == 2)
   _assert_same_network(deep, DEEP, genotype)
+
+
+# --- how a child starts ------------------------------------------------------
+
+
+def _deviation(path, shape, init):
+  """Of a kernel's initial values; by He et al. 2015, or slim's fan-out."""
+  if len(shape) == 3:  # depthwise: each output sees one channel
+    fan = shape[0] * shape[1]
+  elif init == "fan_in":
+    fan = np.prod(shape[:-1])
+  else:
+    fan = np.prod(shape[:-2]) * shape[-1]
+  # Only the classifier's normal is not scaled up for its cut tails.
+  return np.sqrt(2 / fan) * (0.8796 if path[0].key == "classifier" else 1)
+
+
+@pytest.mark.parametrize("name", ["nasnet", "deep"])
+def test_a_child_starts_as_its_static_network_does(name, request):
+  """Slots and operations that it has not do not count, and are 0."""
+  program = request.getfixturevalue(name)
+  if name == "nasnet":
+    genotype, init = zoo.genotype("nasnet_a"), "fan_in"
+  else:
+    decisions = program.space.sample(np.random.default_rng(4), 1)[0]
+    genotype, init = program.space.decode(decisions), "fan_out"
+  traced = jax.tree.map(jnp.asarray, genotype)
+  made, extracted = [], []
+  for seed in range(128):
+    child = _start(*program.init(jax.random.key(seed), traced))
+    made.append(child.params)
+    found = pop.extract(program.network, genotype, child)
+    extracted.append(found["params"])
+  together = jax.tree.map(lambda *leaves: np.stack(leaves), *extracted)
+  for path, values in jax.tree_util.tree_leaves_with_path(together):
+    leaf, where = path[-1].key, jax.tree_util.keystr(path)
+    if leaf == "kernel":
+      wanted = _deviation(path, values.shape[1:], init)
+      assert np.std(values) == pytest.approx(wanted, rel=0.06), where
+      assert abs(values.mean()) < 0.1 * wanted, where
+    else:
+      assert (values == (leaf == "scale")).all(), where
+  used = _used(program, genotype, child.params, child.batch_stats)
+  for (path, mask), values in zip(
+    jax.tree_util.tree_leaves_with_path(used), jax.tree.leaves(made[0])
+  ):
+    if path[-1].key == "kernel":  # weight decay would move it, were it not 0
+      assert (np.asarray(values)[~mask] == 0).all(), jax.tree_util.keystr(path)
+
+
+# --- cells that pass on each block by itself ---------------------------------
+
+
+@pytest.fixture(scope="module")
+def separate():
+  """Four blocks and so four inputs, as NASNet-B."""
+  operations = ("identity", "conv_1x1", "max_pool_3x3")
+  return _program(spaces.get("nasnet_b", operations=operations), CONFIG)
+
+
+def test_cells_of_separate_outputs_are_static_ones(separate):
+  genotype = _covering_cells(separate.space)[0]
+  _assert_same_network(separate, CONFIG, genotype, keep=0.7)
+
+
+@pytest.mark.slow
+def test_a_cell_that_reads_three_resolutions_is_the_static_one():
+  config = dataclasses.replace(CONFIG, num_reductions=2)
+  program = _program(spaces.get("nasnet_b"), config)
+  for genotype in _covering_cells(program.space):
+    _assert_same_network(program, config, genotype)
 
 
 # --- one branch runs, never all ----------------------------------------------
@@ -408,16 +491,20 @@ def _stacked_shapes(tree, *sizes):
 
 
 @pytest.mark.smoke
-def test_exactly_one_branch_runs_also_under_vmap_of_vmap():
-  space = spaces.get("nasnet", num_blocks=2, operations=SMALL_OPERATIONS)
-  network = pop.make_network(CONFIG, space.operations, 2, IMAGE)
+@pytest.mark.parametrize("concat", [False, True])
+def test_exactly_one_branch_runs_also_under_vmap_of_vmap(concat):
+  combiners = ("add", "concat") if concat else ("add",)
+  network = pop.make_network(
+    CONFIG, SMALL_OPERATIONS, 2, IMAGE, combiners=combiners
+  )
   genotype = network.genotype_shapes
   variables = jax.eval_shape(network.init, jax.random.key(0), genotype)
   one = _loss(network)
   alone = _switches(one, *variables, genotype)
   # One switch forward and one backward per cell. The first cell and the
   # reduction read two kinds of states: 2 * 3 operations and "left out".
-  assert alone == {7: 4, 4: 2}
+  combiners = {2: 6} if concat else {}  # one each way in three cells
+  assert alone == {7: 4, 4: 2, **combiners}
   children = jax.vmap(one)
   args = _stacked_shapes((*variables, genotype), 5)
   assert _switches(children, *args) == alone
@@ -432,7 +519,9 @@ def test_exactly_one_branch_runs_also_under_vmap_of_vmap():
 def test_one_branch_runs_in_the_program_that_trains_a_population():
   """Two children side by side on each of two devices, all operations."""
   space = spaces.get("nasnet_concat", num_blocks=2)
-  network = pop.make_network(CONFIG, space.operations, 2, IMAGE, 2, True, True)
+  network = pop.make_network(
+    CONFIG, space.operations, 2, IMAGE, 2, space.combiners, True
+  )
   recipe = pop.Recipe(batch_size=8, drop_path_keep=0.9, width=2)
   population = pop.make_population(
     network, recipe, Augmentation(), make_mesh(2), 16, 16

@@ -3,13 +3,29 @@
 import difflib
 import inspect
 
-from nasnet_jax.controllers import base, ppo, random_search
+from nasnet_jax.controllers import (
+  base,
+  evolution,
+  genetic,
+  local_search,
+  ppo,
+  predictor_search,
+  progressive,
+  random_search,
+  reinforce,
+)
 from nasnet_jax.spaces.base import SearchSpace
 
 # name -> factory(space, **options) -> Controller
 CONTROLLERS = {
+  "evolution": evolution.evolution,
+  "genetic": genetic.genetic,
+  "local_search": local_search.local_search,
   "ppo": ppo.ppo,
+  "predictor_search": predictor_search.predictor_search,
+  "progressive": progressive.progressive,
   "random_search": random_search.random_search,
+  "reinforce": reinforce.reinforce,
 }
 
 

@@ -125,7 +125,10 @@ def read(path) -> list[Ask | Tell]:
 
 
 def replay(
-  controller: base.Controller, rng, events: Iterable[Ask | Tell]
+  controller: base.Controller,
+  rng,
+  events: Iterable[Ask | Tell],
+  pending: base.Proposals | None = None,
 ) -> Replayed:
   """Repeats a journal's calls.
 
@@ -133,6 +136,7 @@ def replay(
     controller: made as it was for the journal.
     rng: the key that `init` was given.
     events: as `read` returns them.
+    pending: proposals that were under way before the first of them.
 
   Raises:
     ValueError: naming the event, if the controller proposes something else
@@ -140,7 +144,8 @@ def replay(
   """
   state = controller.init(rng)
   impl = jax.random.key_impl(rng)
-  pending, _ = controller.ask(state, rng, 0)
+  if pending is None:
+    pending, _ = controller.ask(state, rng, 0)
   for number, event in enumerate(events, 1):
     if isinstance(event, Ask):
       key = jax.random.wrap_key_data(np.asarray(event.key), impl=impl)

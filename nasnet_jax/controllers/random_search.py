@@ -109,17 +109,9 @@ def _encipher(num_choices, rng, decisions) -> np.ndarray:
     salts = rng.integers(0, 1 << 63, len(num_choices) + 1, dtype=np.uint64)
     word = np.full(len(decisions), salts[-1])
     for i in right:
-      word = _mix(word ^ decisions[:, i].astype(np.uint64))
+      word = base.mix(word ^ decisions[:, i].astype(np.uint64))
     for i in left:
-      shift = _mix(word ^ salts[i]) % np.uint64(choices[i])
+      shift = base.mix(word ^ salts[i]) % np.uint64(choices[i])
       decisions[:, i] = (decisions[:, i] + shift.astype(np.int64)) % choices[i]
     left, right = right, left
   return decisions
-
-
-def _mix(word: np.ndarray) -> np.ndarray:
-  """splitmix64's step on uint64[m] (Steele et al. 2014)."""
-  word = word + np.uint64(0x9E3779B97F4A7C15)
-  word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-  word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-  return word ^ (word >> np.uint64(31))

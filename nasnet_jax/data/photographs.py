@@ -332,6 +332,8 @@ def open_tfds(
   info = tfds_source.describe(name, data_dir)
   train = TfdsRecords(name, train_split, data_dir)
   test = TfdsRecords(name, test_split, data_dir)
+  for split, records in ((train_split, train), (test_split, test)):
+    _check_labels(name, split, records, len(info.class_names))
   about = (info.full_name, train_split, len(train), test_split, len(test))
   return Photographs(
     train,
@@ -341,6 +343,16 @@ def open_tfds(
     note,
     _digest(info.class_names, about),
   )
+
+
+def _check_labels(name: str, split: str, records, num_classes: int):
+  """Some sets keep the labels of their test split to themselves."""
+  label = records.read(0)[1]
+  if not 0 <= label < num_classes:
+    raise DataError(
+      f"tfds set {name!r}: split {split!r} has label {label}, outside"
+      f" 0..{num_classes - 1}: take another split"
+    )
 
 
 # Made up

@@ -52,6 +52,8 @@ def load(
     if option not in known:
       hint = image_data.nearest(option, [*known, "fraction", "max_per_class"])
       raise DataError(f"source {source!r} has no option {option!r}: {hint}")
+  if seed < 0:
+    raise DataError(f"the seed of the images is {seed}: give 0 or more")
   if "seed" in known:
     options["seed"] = seed
   if data_dir is not None:

@@ -295,7 +295,15 @@ class Stream:
       max_broken: broken files that are replaced; one more stops the run.
       host, num_hosts: this host reads its rows of every batch, the others
         theirs.
+
+    Raises:
+      DataError: for numbers below 0.
     """
+    if workers < 0 or max_broken < 0:
+      raise DataError(
+        f"data.stream.workers is {workers} and max_broken {max_broken}: give 0"
+        " or more"
+      )
     self.num_images = len(records)
     self.image_shape = (crops.image_size, crops.image_size, 3)
     self.broken: set[str] = set()

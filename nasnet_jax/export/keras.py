@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_jax import zoo
 from nasnet_jax.export import tables
 from nasnet_jax.models import stacked
 from nasnet_jax.models.layers import IMAGENET
@@ -47,16 +46,8 @@ def network(name: str, **changes) -> stacked.StackedNetwork:
     name: "nasnet_a_mobile" (NASNetMobile) or "nasnet_a_large" (NASNetLarge).
     **changes: fields of NetworkConfig that differ.
   """
-  entry = zoo.network(name)
-  fields = {
-    "num_classes": 1000,
-    "numerics": dataclasses.replace(IMAGENET, pool_padding="zeros"),
-    **entry.config,
-    **changes,
-  }
-  space, _ = zoo.CELLS["nasnet_a"]
-  cells = stacked.as_cells(space, zoo.genotype("nasnet_a"))
-  return stacked.StackedNetwork(stacked.NetworkConfig(**fields), cells)
+  numerics = dataclasses.replace(IMAGENET, pool_padding="zeros")
+  return tables.published(name, **{"numerics": numerics, **changes})
 
 
 def from_keras(model: Any, network: stacked.StackedNetwork) -> dict[str, Any]:

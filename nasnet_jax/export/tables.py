@@ -5,12 +5,15 @@ scheme, and the shape there. Reading and writing are strict: what is missing,
 unexpected or of another shape is listed.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasnet_jax import zoo
+from nasnet_jax.models import stacked
 from nasnet_jax.training import checkpoint
 
 
@@ -30,10 +33,32 @@ class Entry(NamedTuple):
   shape: tuple[int, ...]
 
 
+def published(name: str, **fields) -> stacked.StackedNetwork:
+  """A published network.
+
+  Args:
+    name: key of `zoo.NETWORKS`.
+    **fields: of NetworkConfig, in place of the published ones.
+  """
+  entry = zoo.network(name)
+  fields = {"num_classes": entry.num_classes, **entry.config, **fields}
+  space, _ = zoo.CELLS[entry.cells]
+  cells = stacked.as_cells(space, zoo.genotype(entry.cells))
+  return stacked.StackedNetwork(stacked.NetworkConfig(**fields), cells)
+
+
+@functools.lru_cache(maxsize=16)  # a network is traced for it, in seconds
 def shapes_of(network, side: int = 64) -> dict[tuple[str, ...], tuple]:
-  """{path: shape} of a network's variables in evaluation, for RGB images."""
+  """{path: shape} of a network's variables, for RGB images.
+
+  With those of the auxiliary head, if there is one; its second convolution
+  has a kernel of the size that these images leave it.
+  """
   images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-  variables = jax.eval_shape(network.init, jax.random.key(0), images)
+  rngs = dict.fromkeys(("params", "dropout"), jax.random.key(0))
+  variables = jax.eval_shape(
+    lambda rngs, images: network.init(rngs, images, train=True), rngs, images
+  )
   return {
     tuple(key.key for key in path): leaf.shape
     for path, leaf in jax.tree_util.tree_flatten_with_path(variables)[0]

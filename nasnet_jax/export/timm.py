@@ -38,17 +38,9 @@ def network(name: str, **changes) -> stacked.StackedNetwork:
     name: "nasnet_a_large" (nasnetalarge) or "pnasnet_5_large" (pnasnet5large).
     **changes: fields of NetworkConfig that differ.
   """
-  entry = zoo.network(name)
-  padding = "zeros_avg" if entry.cells == "nasnet_a" else "same"
-  fields = {
-    "num_classes": 1000,
-    "numerics": dataclasses.replace(IMAGENET, pool_padding=padding),
-    **entry.config,
-    **changes,
-  }
-  space, _ = zoo.CELLS[entry.cells]
-  cells = stacked.as_cells(space, zoo.genotype(entry.cells))
-  return stacked.StackedNetwork(stacked.NetworkConfig(**fields), cells)
+  padding = "zeros_avg" if zoo.network(name).cells == "nasnet_a" else "same"
+  numerics = dataclasses.replace(IMAGENET, pool_padding=padding)
+  return tables.published(name, **{"numerics": numerics, **changes})
 
 
 def from_timm(

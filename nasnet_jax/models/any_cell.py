@@ -1,9 +1,10 @@
 """A cell whose architecture is data: the traced twin of `cell.Cell`.
 
-States of a cell are one stack [B+2, N, h, w, F]. Where a cell's inputs have
-another shape (in a reduction cell; the raw stem in the first cell) they stand
-in a second stack, `raw`. The output is the stack itself with a mask of the
-states that belong to it; consumers read only those, in place of a
+States of a cell are one stack [B+I, N, h, w, F]: its I inputs (2, or B where
+outputs are passed on separately), then the outputs of its B blocks. Where
+inputs have another shape (in a reduction cell; the raw stem in the first cell)
+they stand in a second stack, `raw`. The output is the stack itself with a mask
+of the states that belong to it; consumers read only those, in place of a
 concatenation.
 """
 
@@ -16,15 +17,18 @@ import jax.numpy as jnp
 from jax import lax
 
 from nasnet_jax.models import kernels, mixed
+from nasnet_jax.models.cell import FitInputs
 from nasnet_jax.models.layers import (
+  NORM_AXES,
   TRUNCATED_STD,
   BatchNorm,
+  ExampleNorm,
   Numerics,
   kernel_std,
   shift_by_one,
 )
-from nasnet_jax.models.stacked import CellShape
-from nasnet_jax.spaces.genotype import CONCAT
+from nasnet_jax.models.stacked import CellShape, SeparateShape
+from nasnet_jax.spaces.genotype import COMBINERS, CONCAT
 
 Array = jax.Array
 
@@ -34,7 +38,7 @@ class Output(NamedTuple):
 
   Attributes:
     states: [k, N, h, w, F].
-    used: bool[k], the states that are concatenated.
+    used: bool[k], the states that are concatenated, or passed on separately.
   """
 
   states: Array
@@ -137,7 +141,7 @@ class Genes(NamedTuple):
   ops: Array  # int32[B, 2]
   combine: Array  # int32[B]
   active: Array  # bool[B]
-  concat: Array  # bool[B+2]
+  concat: Array  # bool[B+I]
 
 
 def branch_numbers(
@@ -146,7 +150,7 @@ def branch_numbers(
   """(branch int32[B, 2], place in the raw stack int32[B, 2]) of each edge.
 
   Args:
-    raw_places: for each state 0..B+1 its place in the raw stack, or -1.
+    raw_places: for each state its place in the raw stack, or -1.
   """
   raw = jnp.asarray(raw_places, jnp.int32)[genes.inputs]
   branch = genes.ops + jnp.where(raw >= 0, mix.num_operations, 0)
@@ -154,9 +158,12 @@ def branch_numbers(
   return branch, jnp.maximum(raw, 0)
 
 
-def _combine(numerics: Numerics, train: bool = True):
-  """Branches (add; concatenate and 1x1) of (states, ys [2, ...], params,
-  stats) -> (y, stats)."""
+def _combine(
+  numerics: Numerics, combiners: tuple[str, ...], train: bool = True
+) -> list[Callable]:
+  """Branches (states, ys [2, ...], params, stats) -> (y, stats), by the code
+  of the combiner, up to the last of `combiners`. All norms view the same scale
+  and offset."""
 
   def add(states, ys, params, stats):
     del states, params
@@ -168,7 +175,16 @@ def _combine(numerics: Numerics, train: bool = True):
     y = sum(_relu_pointwise(ys[side], kernel[side]) for side in range(2))
     return _norm(numerics, y, params["norm"], stats, train)
 
-  return add, concat
+  def normalised(axes, states, ys, params, stats):
+    total, _ = add(states, ys, params, stats)
+    found = {"params": params["norm"]}
+    return ExampleNorm(axes).apply(found, total), stats
+
+  made = {"add": add, "concat": concat}
+  for name, axes in NORM_AXES.items():
+    made[name] = functools.partial(normalised, axes)
+  last = max(map(COMBINERS.index, combiners))
+  return [made[combiner] for combiner in COMBINERS[: last + 1]]
 
 
 def _norm(numerics, x, params, stats, train):
@@ -179,12 +195,17 @@ def _norm(numerics, x, params, stats, train):
   return y, {"norm": new["batch_stats"]}
 
 
+def _have_a_switch(combiners: tuple[str, ...]) -> bool:
+  """Whether blocks need a combiner's switch and weights: not if all add."""
+  return combiners != ("add",)
+
+
 class Blocks:
   """The blocks of a cell, as a function with a backward pass of its own.
 
   The backward pass is written out: it walks the blocks in reverse, computes
   each operation again from the stored states and the moments of its batch
-  norms, and adds gradients up in place. So a cell keeps B+2 states.
+  norms, and adds gradients up in place. So a cell keeps B+I states.
   """
 
   def __init__(
@@ -192,15 +213,14 @@ class Blocks:
     mix: mixed.Mixed,
     numerics: Numerics,
     raw_places: tuple[int, ...],
-    concat_combiner: bool,
+    combiners: tuple[str, ...],
+    num_inputs: int,
   ):
     self.mix, self.raw_places = mix, raw_places
-    self.concat_combiner = concat_combiner
-    add, concat = _combine(numerics)
-    self.combine_forward = mixed.switch_one([add, concat])
-    self.combine_backward = mixed.switch_one(
-      [_pullback(add), _pullback(concat)]
-    )
+    self.num_inputs, self.combines = num_inputs, _have_a_switch(combiners)
+    branches = _combine(numerics, combiners)
+    self.combine_forward = mixed.switch_one(branches)
+    self.combine_backward = mixed.switch_one(list(map(_pullback, branches)))
 
     @jax.custom_vjp
     def train(*args):
@@ -215,7 +235,7 @@ class Blocks:
     Args:
       params: {"edges": banks [B, 2, ...], "combine": [B, ...] if any}.
       stats: the same for the running statistics.
-      stack: [B+2, N, h, w, F] with the cell's inputs in 0 and 1, 0 elsewhere.
+      stack: [B+I, N, h, w, F] with the cell's inputs in front, 0 elsewhere.
       raw: tuple of at most one stack [r, N, H, W, C].
       masks: f32[B, 2, N] of ScheduledDropPath, or None.
     """
@@ -239,6 +259,7 @@ class Blocks:
 
   def _block(self, raw, stack, xs):
     b, genes, branch, raw_place, params, stats, masks = xs
+    first = self.num_inputs
 
     def edge(stack, args):
       side, i, place, raw_i, params, stats, mask = args
@@ -248,10 +269,10 @@ class Blocks:
         y = y * mask[:, None, None, None].astype(y.dtype)
       # The first side finds 0 in the block's place, or what a child that
       # sat here before left: it is overwritten.
-      old = lax.dynamic_index_in_dim(stack, b + 2, 0, keepdims=False)
+      old = lax.dynamic_index_in_dim(stack, b + first, 0, keepdims=False)
       total = jnp.where(side == 0, y, old + y)
-      stack = lax.dynamic_update_index_in_dim(stack, total, b + 2, 0)
-      return stack, (new, moments, y if self.concat_combiner else ())
+      stack = lax.dynamic_update_index_in_dim(stack, total, b + first, 0)
+      return stack, (new, moments, y if self.combines else ())
 
     stack, (new, moments, ys) = lax.scan(
       edge,
@@ -267,11 +288,11 @@ class Blocks:
       ),
     )
     new_stats = {"edges": new}
-    if self.concat_combiner:
+    if self.combines:
       y, new_stats["combine"] = self.combine_forward(
         genes.combine, (), ys, params["combine"], stats["combine"]
       )
-      stack = lax.dynamic_update_index_in_dim(stack, y, b + 2, 0)
+      stack = lax.dynamic_update_index_in_dim(stack, y, b + first, 0)
     return stack, (new_stats, (moments, ys))
 
   def _forward(self, genes, params, stats, stack, raw, masks):
@@ -289,16 +310,16 @@ class Blocks:
 
   def _block_backward(self, stack, raw, grads, xs):
     b, genes, branch, raw_place, params, stats, masks, (moments, ys) = xs
-    dparams, gs = {}, None
-    if self.concat_combiner:
-      g = lax.dynamic_index_in_dim(grads[0], b + 2, 0, keepdims=False)
+    first, dparams, gs = self.num_inputs, {}, None
+    if self.combines:
+      g = lax.dynamic_index_in_dim(grads[0], b + first, 0, keepdims=False)
       gs, dparams["combine"] = self.combine_backward(
         genes.combine, (), ys, params["combine"], stats["combine"], g
       )
 
     def edge(grads, args):
       side, i, place, raw_i, params, moments, mask = args
-      source = (gs, side) if self.concat_combiner else (grads[0], b + 2)
+      source = (gs, side) if self.combines else (grads[0], b + first)
       states = ((stack, place), *((r, raw_i) for r in raw), source)
       dxs, dparams = self.mix.backward(i, states, params, moments, mask)
       grads = tuple(
@@ -357,32 +378,36 @@ class AnyCell:
 
   def __init__(
     self,
-    shape: CellShape,
+    shape: CellShape | SeparateShape,
     operations: tuple[str, ...],
     num_blocks: int,
     numerics: Numerics,
-    concat_combiner: bool,
+    combiners: tuple[str, ...],
     concat_inputs: bool,
   ):
-    """concat_inputs: whether genes may concatenate states 0 and 1; no sampled
-    cell does, NASNet-A does."""
+    """combiners: those of the space. concat_inputs: whether genes may
+    concatenate states 0 and 1; no sampled cell does, NASNet-A does."""
     self.shape, self.numerics = shape, numerics
-    self.num_blocks, self.concat_combiner = num_blocks, concat_combiner
+    self.num_blocks = num_blocks
+    self._combines = _have_a_switch(combiners)
     self.raw_places, self._groups = groups_of(shape, num_blocks)
     self.mix = mixed.make(operations, self._groups, shape.features, numerics)
-    self._blocks = Blocks(self.mix, numerics, self.raw_places, concat_combiner)
-    self._combine = mixed.switch_one(list(_combine(numerics, train=False)))
+    self._blocks = Blocks(
+      self.mix, numerics, self.raw_places, combiners, shape.num_inputs
+    )
+    self._combine = mixed.switch_one(_combine(numerics, combiners, train=False))
     self._fitted = [
       s for s in (0, 1) if self.raw_places[s] >= 0 and concat_inputs
     ]
 
-  def init(self, rng, genes: Genes, used_current, used_previous):
+  def init(self, rng, genes: Genes, used: tuple[Array | None, ...]):
     """-> (params, stats).
 
     Args:
-      used_current, used_previous: bool[k], states of h_i and h_{i-1} that are
-        concatenated; None for the h_{i-1} of a first cell.
+      used: bool[k] for h_i and h_{i-1}, the states that are concatenated; None
+        for the h_{i-1} of a first cell.
     """
+    used_current, used_previous = used
     keys = iter(jax.random.split(rng, 8))
     features, params, stats = self.shape.features, {}, {}
     params["edges"], stats["edges"] = self._init_edges(next(keys), genes)
@@ -397,7 +422,7 @@ class AnyCell:
     }
     if self.shape.previous is not None:
       made["fit_previous"] = self._init_fit_previous(next(keys), used_previous)
-    if self.concat_combiner:
+    if self._combines:
       params["combine"], stats["combine"] = self._init_combine(
         next(keys), genes
       )
@@ -468,14 +493,19 @@ class AnyCell:
     params,
     stats,
     genes: Genes,
-    current: Output,
-    previous: Output | None,
+    read: tuple[Output | None, ...],
     masks,
     train: bool,
   ) -> tuple[Output, dict]:
-    """-> (output, statistics). masks: see `Blocks`."""
-    first, second, new = self._inputs(params, stats, current, previous, train)
-    stack, raw = self._stacks(first, second)
+    """-> (output, statistics).
+
+    Args:
+      read: outputs of the cells that this one reads; None for the h_{i-1} of a
+        first cell.
+      masks: see `Blocks`.
+    """
+    inputs, new = self._inputs(params, stats, read, train)
+    stack, raw = self._stacks(inputs)
     banks = {k: v for k, v in params.items() if k in ("edges", "combine")}
     bank_stats = {k: v for k, v in stats.items() if k in banks}
     if train:
@@ -492,18 +522,20 @@ class AnyCell:
       stack = stack.at[s].set(y)
     return Output(stack, genes.concat), {**new, **bank_stats}
 
-  def _stacks(self, first, second):
+  def _stacks(self, inputs):
     """The stack of states, and that of inputs in another shape, if any."""
+    first = inputs[0]
     shape = (first.shape[0], *self.shape.out_side, self.shape.features)
     empty = jnp.zeros(shape, first.dtype)
-    pair = list(zip((first, second), self.raw_places, strict=False))
-    made = [x if place < 0 else empty for x, place in pair]
-    raws = [x for x, place in pair if place >= 0]
+    pairs = list(zip(inputs, self.raw_places, strict=False))
+    made = [x if place < 0 else empty for x, place in pairs]
+    raws = [x for x, place in pairs if place >= 0]
     raw = (jnp.stack(raws),) if raws else ()
     return jnp.stack(made + [empty] * self.num_blocks), raw
 
-  def _inputs(self, params, stats, current, previous, train):
-    """-> (state 0, state 1, statistics)."""
+  def _inputs(self, params, stats, read, train):
+    """-> ((state 0, state 1), statistics)."""
+    current, previous = read
     new = {}
 
     def fit(name, y):
@@ -515,12 +547,12 @@ class AnyCell:
     weights = params["project"]["conv"]["kernel"]
     first = fit("project", project_sum(current.used, current.states, weights))
     if previous is None:
-      return first, current.states[0], new
+      return (first, current.states[0]), new
     conv = params["fit_previous"]["conv"]
     if self.shape.previous[2] != self.shape.side:
       pair = tuple(c["kernel"] for c in conv)
       y = reduce_sum(previous.used, previous.states, pair)
-      return first, fit("fit_previous", y), new
+      return (first, fit("fit_previous", y)), new
 
     def projected():
       y = project_sum(previous.used, previous.states, conv["kernel"])
@@ -536,7 +568,7 @@ class AnyCell:
     else:
       fits = _fits(previous.used, features, features)
       second, new["fit_previous"] = lax.cond(fits, untouched, projected)
-    return first, second, new
+    return (first, second), new
 
   def _fit_state(self, params, stats, x, train):
     """An input in the shape of the output, for the concatenation."""
@@ -561,13 +593,14 @@ class AnyCell:
 
       args = (branch, genes.inputs, raw_place, params["edges"], stats["edges"])
       ys = lax.map(edge, args)
-      if self.concat_combiner:
+      if self._combines:
         y, _ = self._combine(
           genes.combine, (), ys, params["combine"], stats["combine"]
         )
       else:
         y = ys[0] + ys[1]
-      return lax.dynamic_update_index_in_dim(stack, y, b + 2, 0), None
+      out = b + self.shape.num_inputs
+      return lax.dynamic_update_index_in_dim(stack, y, out, 0), None
 
     per_block = genes._replace(concat=genes.active)
     numbers = jnp.arange(self.num_blocks)
@@ -575,13 +608,61 @@ class AnyCell:
     return lax.scan(block, stack, xs)[0]
 
 
-def groups_of(shape: CellShape, num_blocks: int):
+class AnySeparateCell(AnyCell):
+  """The traced twin of `cell.SeparateCell`.
+
+  What its inputs are does not depend on genes: they are prepared by the same
+  module as in the static network.
+  """
+
+  def __init__(self, shape: SeparateShape, *args):
+    """args: as `AnyCell`."""
+    super().__init__(shape, *args)
+    self._fit = FitInputs(self.numerics, shape.features)
+
+  def init(self, rng, genes: Genes, used: tuple[Array, ...]):
+    """-> (params, stats). used: not read, blocks are all passed on."""
+    del used
+    edges_key, inputs_key, combine_key = jax.random.split(rng, 3)
+    params, stats = {}, {}
+    params["edges"], stats["edges"] = self._init_edges(edges_key, genes)
+    inputs = tuple(
+      jnp.zeros((1, *side, width)) for width, side in self.shape.inputs
+    )
+    made = self._fit.init(inputs_key, inputs, False)
+    params["inputs"], stats["inputs"] = made["params"], made["batch_stats"]
+    if self._combines:
+      params["combine"], stats["combine"] = self._init_combine(
+        combine_key, genes
+      )
+    return params, stats
+
+  def _inputs(self, params, stats, read, train):
+    """-> (states, statistics)."""
+    found = {"params": params["inputs"], "batch_stats": stats["inputs"]}
+    count = self.shape.num_inputs
+    inputs = tuple(
+      # The outputs are the last states. The stem is a single one.
+      output.states[max(j - count, -output.states.shape[0])]
+      for j, output in enumerate(read)
+    )
+    if not train:
+      return self._fit.apply(found, inputs, False), {}
+    states, new = self._fit.apply(found, inputs, True, mutable=["batch_stats"])
+    states = [kernels.materialise(state) for state in states]
+    return states, {"inputs": new["batch_stats"]}
+
+
+def groups_of(shape: CellShape | SeparateShape, num_blocks: int):
   """(place of each state in the raw stack or -1, groups for `mixed.make`)."""
-  places = [-1] * (num_blocks + 2)
+  count = shape.num_inputs
+  places = [-1] * (num_blocks + count)
   own = ((*shape.out_side, shape.features), 1)
   if shape.stride > 1:
-    places[0], places[1] = 0, 1
+    places[:count] = range(count)
     return tuple(places), (own, ((*shape.side, shape.features), shape.stride))
+  if isinstance(shape, SeparateShape):
+    return tuple(places), (own,)
   raw_width = shape.current[0] * shape.current[1]
   if shape.previous is None and raw_width != shape.features:
     places[1] = 0

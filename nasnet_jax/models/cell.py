@@ -1,7 +1,9 @@
 """One cell as an ordinary static network.
 
 A cell is a literal: (((in 1, in 2, op 1, op 2, combiner), ...), concat), a
-tuple, so that a module can hold it. State 0 is h_i, 1 is h_{i-1}.
+tuple, so that a module can hold it. State 0 is h_i, 1 is h_{i-1}. A third
+entry, "separate", makes it a `SeparateCell`: nothing is concatenated, and the
+states in place of `concat` are its outputs, in order.
 """
 
 from typing import Any
@@ -13,7 +15,9 @@ import jax.numpy as jnp
 from nasnet_jax.models import drop_path as dp
 from nasnet_jax.models import kernels
 from nasnet_jax.models.layers import (
+  NORM_AXES,
   BatchNorm,
+  ExampleNorm,
   FactorizedReduction,
   Numerics,
   PointwiseConv,
@@ -36,6 +40,20 @@ class Project(nn.Module):
     return BatchNorm(num, name="norm")(x, train)
 
 
+def halvings(side: tuple[int, int], target: tuple[int, int]) -> int:
+  """Strides of 2 that lead from one (h, w) to another.
+
+  Raises:
+    ValueError: if none do.
+  """
+  count, here = 0, tuple(side)
+  while here != tuple(target):
+    if all(h <= t for h, t in zip(here, target, strict=True)):
+      raise ValueError(f"maps of {side} cannot be halved to {target}")
+    count, here = count + 1, tuple(-(-h // 2) for h in here)
+  return count
+
+
 class FitPrevious(nn.Module):
   """Gives h_{i-1} the shape of h_i with `features` channels, if it differs."""
 
@@ -44,23 +62,45 @@ class FitPrevious(nn.Module):
 
   @nn.compact
   def __call__(self, previous: Array, like: Array, train: bool) -> Array:
-    if previous.shape[1:3] != like.shape[1:3]:
-      fit = FactorizedReduction(self.numerics, self.features, name="reduce")
-      return fit(nn.relu(previous), train)
-    if previous.shape[-1] != self.features:
+    count = halvings(previous.shape[1:3], like.shape[1:3])
+    for i in range(count):  # more than one: from further back than h_{i-1}
+      name = f"reduce_{i}" if i else "reduce"
+      fit = FactorizedReduction(self.numerics, self.features, name=name)
+      previous = fit(nn.relu(previous), train)
+    if not count and previous.shape[-1] != self.features:
       return Project(self.numerics, self.features, name="project")(
         previous, train
       )
     return previous
 
 
+class FitInputs(nn.Module):
+  """Gives all states that a `SeparateCell` reads the shape of the first.
+
+  The first is prepared as h_i is in a `Cell`, the others as h_{i-1}.
+  """
+
+  numerics: Numerics
+  features: int
+
+  @nn.compact
+  def __call__(self, inputs: tuple[Array, ...], train: bool) -> list[Array]:
+    num, features = self.numerics, self.features
+    current, *others = inputs
+    states = [Project(num, features, name="project")(current, train)]
+    for j, state in enumerate(others, 1):
+      fit = FitPrevious(num, features, name=f"fit_{j}")
+      states.append(fit(state, current, train))
+    return states
+
+
 class Cell(nn.Module):
-  """A cell of any space.
+  """A cell of two inputs and one output.
 
   Attributes:
     cell: the literal.
     features: F, channels of every state made here.
-    stride: 2 for a reduction: operations on states 0 and 1 get stride 2.
+    stride: 2 for a reduction: operations on the cell's inputs get stride 2.
     index: of this cell in the network, for drop path.
   """
 
@@ -87,20 +127,24 @@ class Cell(nn.Module):
         previous, current, train
       )
     current = Project(num, features, name="project")(current, train)
-    states = [current, previous]
-    blocks, concat = self.cell
-    for b, block in enumerate(blocks):
-      states.append(self._block(b, block, states, train, drop))
-    return self._output(states, concat, train)
+    states = self._states([current, previous], train, drop)
+    return self._output(states, self.cell[1], train)
 
-  def _block(self, b, block, states, train, drop) -> Array:
+  def _states(self, inputs: list[Array], train, drop) -> list[Array]:
+    """The inputs, then the outputs of all blocks."""
+    states = list(inputs)
+    for b, block in enumerate(self.cell[0]):
+      states.append(self._block(b, block, states, len(inputs), train, drop))
+    return states
+
+  def _block(self, b, block, states, num_inputs, train, drop) -> Array:
     left, right, *operations = block[:4]
     combiner = block[4] if len(block) > 4 else "add"
     sides = []
     for side, (state, op) in enumerate(
       zip((left, right), operations, strict=True)
     ):
-      stride = self.stride if state < 2 else 1
+      stride = self.stride if state < num_inputs else 1
       name = f"block_{b}_{side}"
       module = OPERATIONS[op](self.numerics, self.features, stride, name=name)
       y = module(states[state], train)
@@ -108,11 +152,15 @@ class Cell(nn.Module):
         mask = dp.edge_mask(drop, self.index, 2 * b + side, y.shape[0])
         y = y * mask.astype(y.dtype)
       sides.append(y)
+    name = f"block_{b}_combine"
+    if combiner == "concat":
+      both = jnp.concatenate(sides, -1)
+      return Project(self.numerics, self.features, name=name)(both, train)
+    total = kernels.materialise(sides[0] + sides[1])
     if combiner == "add":
-      return kernels.materialise(sides[0] + sides[1])
-    both = jnp.concatenate(sides, -1)
-    combine = Project(self.numerics, self.features, name=f"block_{b}_combine")
-    return combine(both, train)
+      return total
+    norm = ExampleNorm(NORM_AXES[combiner], name=name)
+    return kernels.materialise(norm(total))
 
   def _output(self, states, concat, train) -> Array:
     side = states[-1].shape[1:3]
@@ -127,3 +175,24 @@ class Cell(nn.Module):
         state = fit(state, train)
       parts.append(state)
     return kernels.materialise(jnp.concatenate(parts, -1))
+
+
+class SeparateCell(Cell):
+  """A cell that passes on each of its outputs by itself (NASNet-B).
+
+  Attributes: as `Cell`.
+  """
+
+  @nn.compact
+  def __call__(
+    self, inputs: tuple[Array, ...], train: bool, drop=None
+  ) -> tuple[Array, ...]:
+    """inputs: h_i, h_{i-1}, ...: [N, H, W, C] each, the later ones possibly of
+    larger H and W.
+
+    Returns:
+      as many states [N, ceil(H/stride), ceil(W/stride), F].
+    """
+    fit = FitInputs(self.numerics, self.features, name="inputs")
+    states = self._states(fit(inputs, train), train, drop)
+    return tuple(states[s] for s in self.cell[1])

@@ -30,6 +30,18 @@ class DropPath(NamedTuple):
   positions: Array | None = None
 
 
+def check(keep_end: float, version: str):
+  """Raises ValueError, in a line, for what is no way of dropping."""
+  if not 0 < keep_end <= 1:
+    raise ValueError(
+      f"drop_path_keep is {keep_end}: give a number above 0, 1 at most"
+    )
+  if version not in VERSIONS:
+    raise ValueError(
+      f"drop_path_version {version!r} is not one of: {', '.join(VERSIONS)}"
+    )
+
+
 def keep_probs(
   keep_end: float, progress: Array, num_cells: int, version: str = "both"
 ) -> Array:

@@ -43,6 +43,22 @@ class Numerics:
   dtype: Any = jnp.float32
   pool_padding: str = "same"
 
+  def __post_init__(self):
+    for field, options in (
+      ("init", ("fan_out", "fan_in")),
+      ("pool_padding", ("same", "zeros", "zeros_avg")),
+    ):
+      if getattr(self, field) not in options:
+        raise ValueError(
+          f"{field} is {getattr(self, field)!r}, not one of:"
+          f" {', '.join(options)}"
+        )
+    if not 0 <= self.bn_decay <= 1 or not self.bn_epsilon > 0:
+      raise ValueError(
+        f"bn_decay is {self.bn_decay} and bn_epsilon"
+        f" {self.bn_epsilon}: give a share from 0 to 1 and a number above 0"
+      )
+
 
 # slim, nasnet.py, nasnet_mobile_arg_scope and nasnet_large_arg_scope.
 IMAGENET = Numerics(bn_decay=0.9997, bn_epsilon=1e-3)
@@ -175,6 +191,40 @@ class BatchNorm(nn.Module):
       mean.value = keep * mean.value + (1 - keep) * batch_mean
       var.value = keep * var.value + (1 - keep) * batch_var
     return y
+
+
+# Axes of [N, H, W, C] over which a combiner's sum is normalised.
+NORM_AXES = {"add_layer_norm": (1, 2, 3), "add_instance_norm": (1, 2)}
+# That of tf.contrib.layers.instance_norm. layer_norm there has 1e-12, whose
+# root multiplies rounding errors of a constant map by a million.
+EXAMPLE_NORM_EPSILON = 1e-6
+
+
+class ExampleNorm(nn.Module):
+  """Normalises each example of [N, H, W, C] by itself, also in evaluation.
+
+  Zoph et al. 2018 name layer normalisation (Ba et al. 2016: mean and variance
+  over H, W and C) and instance normalisation (Ulyanov et al. 2016: over H and
+  W, for each channel) and say no more. Here as in tf.contrib.layers, then
+  TensorFlow's: biased variance; in both one learned scale and offset per
+  channel. A map of one pixel is constant: of it the second leaves the offset.
+
+  Attributes:
+    axes: a value of NORM_AXES.
+  """
+
+  axes: tuple[int, ...]
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    features = (x.shape[-1],)
+    scale = self.param("scale", nn.initializers.ones, features)
+    bias = self.param("bias", nn.initializers.zeros, features)
+    f32 = x.astype(jnp.float32)
+    centred = f32 - f32.mean(self.axes, keepdims=True)
+    variance = (centred * centred).mean(self.axes, keepdims=True)
+    y = centred * jax.lax.rsqrt(variance + EXAMPLE_NORM_EPSILON)
+    return (y * scale + bias).astype(x.dtype)
 
 
 class DepthwiseConv(nn.Module):

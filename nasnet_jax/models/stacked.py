@@ -2,6 +2,11 @@
 
 `plan` says which cell stands where and what it reads; the population of
 `nasnet_jax.population` follows the same plan.
+
+Cells that pass on their outputs separately (NASNet-B) read output j of the cell
+j + 1 layers back; the stem stands in for all layers before the first cell, each
+of its outputs is the whole of it. The heads read all outputs of their cell,
+side by side. The paper's text leaves both open.
 """
 
 import dataclasses
@@ -11,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from nasnet_jax.models.cell import Cell
+from nasnet_jax.models.cell import Cell, SeparateCell
 from nasnet_jax.models.layers import (
   BatchNorm,
   Conv,
@@ -75,11 +80,37 @@ class NetworkConfig:
           f"network.{field} is {getattr(self, field)!r}, not one of:"
           f" {', '.join(options)}"
         )
+    for field, least in (
+      ("num_cells", 1),
+      ("features", 1),
+      ("num_classes", 1),
+      ("num_reductions", 0),
+      ("stem_multiplier", 1),
+      ("stem_features", 1),
+    ):
+      if getattr(self, field) < least:
+        raise ValueError(
+          f"network.{field} is {getattr(self, field)}: give {least} or more"
+        )
+    if not 0 <= self.dropout < 1:
+      raise ValueError(
+        f"network.dropout is {self.dropout}: give 0 or more, below 1"
+      )
     if self.stem == "imagenet" and self.features < 4:
       raise ValueError(
         f"network.features is {self.features}: the ImageNet stem's cells have"
         " a quarter of it, so give 4 or more"
       )
+
+  @property
+  def num_layers(self) -> int:
+    """What drop path's ramp over the depth counts: cells."""
+    return len(plan(self))
+
+  @property
+  def summary(self) -> str:
+    """The sizes in a few words."""
+    return f"N={self.num_cells}, F={self.features}"
 
 
 class CellPlan(NamedTuple):
@@ -103,6 +134,17 @@ class CellPlan(NamedTuple):
   current: int
   previous: int | None
   index: int
+
+  def reads(self, num_separate: int = 0) -> tuple[int | None, ...]:
+    """Positions of the outputs that the cell reads: (current, previous).
+
+    Args:
+      num_separate: inputs of a cell whose outputs are passed on separately;
+        then output j of the j-th position is read.
+    """
+    if not num_separate:
+      return self.current, self.previous
+    return tuple(max(self.current - j, 0) for j in range(num_separate))
 
 
 STEM_CELLS = 2  # slim, nasnet.py, _imagenet_stem
@@ -160,11 +202,11 @@ def stem_side(config: NetworkConfig, side: tuple[int, int]) -> tuple[int, int]:
 def check_side(config: NetworkConfig, side: tuple[int, int]):
   """Raises ValueError for images too small to be halved so often."""
   strides = [cell.stride for cell in plan(config)]
-  side = stem_side(config, side)
+  given, side = side, stem_side(config, side)
   for stride in strides:
     if stride > 1 and min(side) < 2:
       raise ValueError(
-        "images are too small for"
+        f"images of {given[0]}x{given[1]} are too small for"
         f" {sum(s > 1 for s in strides)} reductions: lower"
         " network.num_reductions or take larger images"
       )
@@ -191,6 +233,59 @@ class CellShape(NamedTuple):
   @property
   def out_side(self) -> tuple[int, int]:
     return tuple(-(-s // self.stride) for s in self.side)
+
+  @property
+  def num_inputs(self) -> int:
+    return 2
+
+
+class SeparateShape(NamedTuple):
+  """What is static about a cell whose outputs are passed on separately.
+
+  Attributes:
+    features, stride, side: as in `CellShape`.
+    inputs: (F, side) of each state that it reads.
+  """
+
+  features: int
+  stride: int
+  side: tuple[int, int]
+  inputs: tuple[tuple[int, tuple[int, int]], ...]
+
+  out_side = CellShape.out_side
+
+  @property
+  def num_inputs(self) -> int:
+    return len(self.inputs)
+
+
+def check_separate(config: NetworkConfig):
+  """Raises ValueError where cells cannot have separate outputs."""
+  if config.skip_reduction:
+    raise ValueError(
+      "network.skip_reduction is for cells of two inputs: set it to False for"
+      " cells whose outputs are passed on separately"
+    )
+
+
+def separate_shapes(
+  config: NetworkConfig, num_blocks: int, side: tuple[int, int]
+) -> tuple[SeparateShape, ...]:
+  """The shape of each cell of `plan`, if outputs are passed on separately.
+
+  Raises:
+    ValueError: for images too small to be halved so often.
+  """
+  check_separate(config)
+  check_side(config, side)
+  outputs = [(stem_features(config), stem_side(config, side))]
+  shapes = []
+  for cell in plan(config):
+    inputs = tuple(outputs[i] for i in cell.reads(num_blocks))
+    shape = SeparateShape(cell.features, cell.stride, inputs[0][1], inputs)
+    shapes.append(shape)
+    outputs.append((cell.features, shape.out_side))
+  return tuple(shapes)
 
 
 def cell_shapes(
@@ -291,6 +386,25 @@ class AuxiliaryHead(nn.Module):
     return Classifier(num, self.num_classes, name="classifier")(x[:, 0, 0])
 
 
+def drop_features(
+  rng: Array, x: Array, rate: float, positions: Array | None = None
+) -> Array:
+  """Dropout whose coins come from each example's place in the whole batch,
+  and not from how the batch is divided.
+
+  Args:
+    x: [N, C].
+    rate: probability of dropping a feature; the others are scaled up.
+    positions: int[N]; None: 0..N-1.
+  """
+  positions = jnp.arange(len(x)) if positions is None else positions
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(rng, positions)
+  kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(
+    keys
+  )
+  return jnp.where(kept, x / (1 - rate), 0.0)
+
+
 class StackedNetwork(nn.Module):
   """The network of a genotype.
 
@@ -302,6 +416,12 @@ class StackedNetwork(nn.Module):
   config: NetworkConfig
   cells: tuple
 
+  @property
+  def num_separate(self) -> int:
+    """Outputs of a cell that are passed on separately; 0: one is, whole."""
+    _, output, *separate = self.cells[0]
+    return len(output) if separate else 0
+
   @nn.compact
   def __call__(
     self,
@@ -310,28 +430,35 @@ class StackedNetwork(nn.Module):
     drop=None,
     start: str | None = None,
     stop: str | None = None,
+    positions: Array | None = None,
   ) -> tuple[Array | None, Array | None, dict[str, Any]]:
     """From images to logits, or from any cell to any cell.
 
     Args:
       images: [N, H, W, C], whitened; with `start` the pair (h_i, h_{i-1})
-        that this cell reads, [N, h, w, C] each.
+        that this cell reads, [N, h, w, C] each: endpoints, the latest first,
+        in networks of separate outputs as many as a cell has inputs.
       drop: `DropPath` of this step, or None.
       start: name of the first cell to run; None: the stem comes first.
       stop: name of the last cell to run; None: the classifier comes last.
+      positions: int[N], place of each example in the whole batch, for dropout
+        on a part of it; None: 0..N-1.
 
     Returns:
       logits f32[N, classes], None with `stop`; auxiliary logits or None (only
-      when training); endpoints, the output of everything that ran, by name.
+      when training); endpoints, the output of everything that ran, by name: of
+      a cell with separate outputs the tuple of them.
 
     Raises:
       ValueError: for a name that is no cell, or images too small to be
         halved so often.
     """
     config, num = self.config, self.config.numerics
+    if self.num_separate:
+      check_separate(config)
     cells = plan(config)
     first, last = _part(cells, start, stop)
-    outputs: dict[int, Array] = {}  # by position
+    outputs: dict[int, Any] = {}  # by position
     endpoints = {}
     if start is None:
       check_side(config, images.shape[1:3])
@@ -339,26 +466,37 @@ class StackedNetwork(nn.Module):
       outputs[0] = stem(images.astype(num.dtype), train)
       endpoints["stem"] = outputs[0]
     else:
-      outputs[cells[first].current], outputs[cells[first].previous] = images
+      reads = cells[first].reads(self.num_separate)
+      outputs.update(zip(reads, images, strict=True))
     auxiliary = None
     for cell in cells[first : last + 1]:
       output = self._cell(cell, outputs, train, drop)
       outputs[cell.index + 1] = endpoints[cell.name] = output
       if config.aux and train and cell.index == aux_position(config):
         head = AuxiliaryHead(num, config.num_classes, name="aux_head")
-        auxiliary = head(output, train)
+        auxiliary = head(_whole(output), train)
     if stop is not None:
       return None, auxiliary, endpoints
-    pooled = nn.relu(output).astype(jnp.float32).mean((1, 2))
+    pooled = nn.relu(_whole(output)).astype(jnp.float32).mean((1, 2))
     endpoints["pooled"] = pooled
-    if config.dropout:
-      pooled = nn.Dropout(config.dropout, deterministic=not train)(pooled)
+    if config.dropout and train:
+      rng = self.make_rng("dropout")
+      pooled = drop_features(rng, pooled, config.dropout, positions)
     classifier = Classifier(num, config.num_classes, name="classifier")
     return classifier(pooled), auxiliary, endpoints
 
-  def _cell(self, plan: CellPlan, outputs, train, drop) -> Array:
-    # `train` is a Python bool: it decides what is traced.
-    make = nn.remat(Cell, static_argnums=(3,)) if self.config.remat else Cell
+  def _cell(self, plan: CellPlan, outputs, train, drop) -> Any:
+    reads = plan.reads(self.num_separate)
+    if self.num_separate:
+      # The stem is a single state, whichever of its outputs is asked for.
+      inputs = [outputs[i][j] if i else outputs[i] for j, i in enumerate(reads)]
+      args = (tuple(inputs), train, drop)
+    else:
+      args = (*(None if i is None else outputs[i] for i in reads), train, drop)
+    make = SeparateCell if self.num_separate else Cell
+    if self.config.remat:
+      # `train` is a Python bool: it decides what is traced. (0 is the module.)
+      make = nn.remat(make, static_argnums=(len(args) - 1,))
     module = make(
       self.config.numerics,
       self.cells[plan.kind % len(self.cells)],
@@ -367,8 +505,12 @@ class StackedNetwork(nn.Module):
       plan.index,
       name=plan.name,
     )
-    previous = None if plan.previous is None else outputs[plan.previous]
-    return module(outputs[plan.current], previous, train, drop)
+    return module(*args)
+
+
+def _whole(output) -> Array:
+  """A cell's output; separate ones side by side."""
+  return jnp.concatenate(output, -1) if isinstance(output, tuple) else output
 
 
 def _part(cells, start: str | None, stop: str | None) -> tuple[int, int]:
@@ -389,12 +531,13 @@ def _part(cells, start: str | None, stop: str | None) -> tuple[int, int]:
 def as_cells(space, genotype) -> tuple:
   """A genotype as the literals that a module can hold."""
   data = space.to_json(genotype)["cells"]
-  return tuple(
-    (
-      tuple(
-        (*b["inputs"], *b["operations"], b["combine"]) for b in cell["blocks"]
-      ),
-      tuple(cell["concat"]),
-    )
-    for cell in (data[name] for name in space.cells)
+  return tuple(_literal(data[name]) for name in space.cells)
+
+
+def _literal(cell: dict[str, Any]) -> tuple:
+  blocks = tuple(
+    (*b["inputs"], *b["operations"], b["combine"]) for b in cell["blocks"]
   )
+  if "outputs" in cell:
+    return blocks, tuple(cell["outputs"]), "separate"
+  return blocks, tuple(cell["concat"])

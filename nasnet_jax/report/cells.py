@@ -1,9 +1,11 @@
 """Drawings of cells, and cells as text. No graphviz program is needed.
 
 A cell is what `CellSpace.to_json` writes for each kind of cell:
-{"blocks": [{"inputs", "operations", "combine"}...], "concat": [states...]}.
+{"blocks": [{"inputs", "operations", "combine"}...], "concat": [states...]}, or
+with "outputs" in place of "concat" where they are passed on separately.
 """
 
+import functools
 import re
 from typing import Any
 
@@ -12,7 +14,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path
 
 from nasnet_jax.report import layout as lt
-from nasnet_jax.report import style
+from nasnet_jax.report import stages, style
 
 FAMILIES = {
   "separable": "separable convolution",
@@ -21,8 +23,15 @@ FAMILIES = {
   "identity": "identity",
   "other": "other",
 }
-_SUBSCRIPTS = {0: "hᵢ", 1: "hᵢ₋₁"}
-_PLAIN = {0: "h_i", 1: "h_i-1"}
+COMBINERS = {
+  "add": "add",
+  "concat": "concat",
+  "add_layer_norm": "add + LN",
+  "add_instance_norm": "add + IN",
+}
+_DIGITS = "₀₁₂₃₄₅₆₇₈₉"
+# Edges from h_i, h_{i-1}, ...; those from blocks have "accent".
+_INPUT_COLORS = ("ink", "previous", "second", "good")
 
 
 def op_label(operation: str) -> str:
@@ -47,25 +56,44 @@ def op_family(operation: str) -> str:
   return "identity" if operation in ("identity", "skip_connect") else "other"
 
 
-def state_label(state: int, plain: bool = False) -> str:
-  """h_i, h_i-1 or "block k"; `plain` is ASCII for terminals."""
-  names = _PLAIN if plain else _SUBSCRIPTS
-  return names.get(state, f"block {state - 2}")
+def num_inputs(cell: dict[str, Any]) -> int:
+  """States that a cell reads: 2, or as many as it passes on separately."""
+  return len(cell["outputs"]) if "outputs" in cell else 2
+
+
+def state_label(state: int, inputs: int = 2, plain: bool = False) -> str:
+  """h_i, h_i-1 or "block k"; `plain` is ASCII for terminals.
+
+  Args:
+    inputs: see `num_inputs`.
+  """
+  if state >= inputs:
+    return f"block {state - inputs}"
+  if plain:
+    return f"h_i-{state}" if state else "h_i"
+  back = "".join(_DIGITS[int(digit)] for digit in str(state))
+  return f"hᵢ₋{back}" if state else "hᵢ"
 
 
 def cell_text(cell: dict[str, Any]) -> list[str]:
   """A cell in words, a line per block and one for the output."""
   lines = []
+  label = functools.partial(state_label, inputs=num_inputs(cell), plain=True)
   for k, block in enumerate(cell["blocks"]):
     left, right = (
-      f"{op_label(op)}({state_label(state, plain=True)})"
+      f"{op_label(op)}({label(state)})"
       for op, state in zip(block["operations"], block["inputs"], strict=True)
     )
-    if block.get("combine", "add") == "concat":
-      lines.append(f"block {k}: concat({left}, {right})")
-    else:
-      lines.append(f"block {k}: {left} + {right}")
-  members = ", ".join(state_label(s, plain=True) for s in cell["concat"])
+    text = {
+      "add": f"{left} + {right}",
+      "concat": f"concat({left}, {right})",
+      "add_layer_norm": f"layer norm({left} + {right})",
+      "add_instance_norm": f"instance norm({left} + {right})",
+    }
+    lines.append(f"block {k}: {text[block.get('combine', 'add')]}")
+  if "outputs" in cell:
+    return [*lines, f"outputs: {', '.join(map(label, cell['outputs']))}"]
+  members = ", ".join(map(label, cell["concat"]))
   return [*lines, f"output: concat({members})"]
 
 
@@ -73,7 +101,7 @@ def draw_cell(cell: dict[str, Any], title: str, path=None) -> Figure:
   """Draws one cell; with a path also writes it as .svg and .png.
 
   Args:
-    cell: blocks and concat, as in `CellSpace.to_json`.
+    cell: as in `CellSpace.to_json`.
     title: text above; "" for none.
     path: file name, with either ending or none.
   """
@@ -81,7 +109,10 @@ def draw_cell(cell: dict[str, Any], title: str, path=None) -> Figure:
 
 
 def draw_genotype(genotype: dict[str, Any], path_stem=None) -> Figure:
-  """Draws all cells of a `CellSpace.to_json` dict side by side."""
+  """Draws all cells of a `CellSpace.to_json` dict side by side, or the stages
+  of a `StageSpace.to_json` dict."""
+  if "stages" in genotype:
+    return stages.draw_stages(genotype, path_stem)
   cells = [(cell_title(name), cell) for name, cell in genotype["cells"].items()]
   return _figure(cells, path_stem)
 
@@ -129,7 +160,6 @@ def _figure(cells, path) -> Figure:
 
 
 def _draw(axes, cell, drawing: lt.Layout) -> None:
-  blocks = cell["blocks"]
   for panel in drawing.panels:
     _rectangle(axes, panel, "panel", "panel", 0.08)
     axes.text(
@@ -144,24 +174,26 @@ def _draw(axes, cell, drawing: lt.Layout) -> None:
     _line(axes, edge, "line")
   # To the output first: where edges share a lane, the others lie on top.
   for edge in sorted(drawing.edges, key=lambda e: "output" not in e.key):
-    _edge(axes, edge)
+    _edge(axes, edge, num_inputs(cell))
   for box in drawing.boxes:
-    _box(axes, box, blocks)
+    _box(axes, box, cell)
 
 
-def _box(axes, box: lt.Box, blocks) -> None:
-  """Draws an input, an operation, a combiner or the output."""
+def _box(axes, box: lt.Box, cell) -> None:
+  """Draws an input, an operation, a combiner or an output."""
+  blocks, inputs = cell["blocks"], num_inputs(cell)
   parts = box.key.split("-")
   if parts[0] == "state":
     _rectangle(axes, box, "state", "state_edge", 0.13)
-    _label(axes, box.center, state_label(int(parts[1])), 10)
+    _label(axes, box.center, state_label(int(parts[1]), inputs), 10)
   elif parts[0] == "output":
     _rectangle(axes, box, "state", "state_edge", 0.13)
-    _label(axes, box.center, "concat", 9)
+    text = f"output {parts[1]}" if "outputs" in cell else "concat"
+    _label(axes, box.center, text, 9)
   elif parts[2] == "combine":
     combine = blocks[int(parts[1])].get("combine", "add")
     _rectangle(axes, box, "paper", "line", 0.1)
-    _label(axes, box.center, combine, 7.5)
+    _label(axes, box.center, COMBINERS[combine], 7.5)
   else:
     block, side = blocks[int(parts[1])], int(parts[3])
     operation = block["operations"][side]
@@ -169,7 +201,7 @@ def _box(axes, box: lt.Box, blocks) -> None:
     _rectangle(axes, box, family, f"{family}_edge", 0.06)
     x, y = box.center
     _label(axes, (x, y + 0.065), op_label(operation), 8.5)
-    source = state_label(block["inputs"][side])
+    source = state_label(block["inputs"][side], inputs)
     _label(axes, (x, y - 0.095), source, 7.2, "muted")
 
 
@@ -199,11 +231,13 @@ def _rectangle(axes, box: lt.Box, fill: str, edge: str, rounding) -> None:
   )
 
 
-def _edge(axes, edge: lt.Edge) -> None:
-  """An edge with an arrow head; colours tell the two inputs apart."""
-  color = {0: "ink", 1: "previous"}.get(edge.state, "accent")
-  if edge.key.endswith("output"):
+def _edge(axes, edge: lt.Edge, inputs: int) -> None:
+  """An edge with an arrow head; colours tell the inputs apart."""
+  color = "accent"
+  if "output" in edge.key:
     color = "line"
+  elif edge.state < inputs:
+    color = _INPUT_COLORS[edge.state % len(_INPUT_COLORS)]
   _line(axes, edge, color)
   x, y = edge.pieces[-1][-1]
   head = [(x, y), (x - 0.032, y - 0.075), (x + 0.032, y - 0.075)]

@@ -27,7 +27,7 @@ def _legend(axes) -> None:
   """Above the chart, where it hides no point, over the figure's width."""
   axes.figure.legend(
     loc="outside upper left",
-    ncols=4,
+    ncols=5,
     borderpad=0,
     handlelength=1.1,
     handletextpad=0.5,
@@ -134,7 +134,9 @@ def operations_figure(history: runs.History, space) -> Figure | None:
   rows, decisions = runs.valid_decisions(history, space)
   if len(rows) < 2:
     return None
-  ops = np.asarray(space.decode(decisions).ops).reshape(len(rows), -1)
+  genotypes = space.decode(decisions)
+  ops = np.where(genotypes.active[..., None], genotypes.ops, -1)
+  ops = ops.reshape(len(rows), -1)
   windows = min(48, math.ceil(len(rows) / 10))
   middle, shares = statistics.operation_shares(
     ops, len(space.operations), windows
@@ -181,32 +183,54 @@ def _by_family(operations) -> tuple[list[int], list[str]]:
   return order, colors
 
 
+# Costs of a child, as columns of the history, in words.
+COSTS = {
+  "params": "parameters",
+  "macs": "multiply-adds per image",
+  "bytes": "bytes moved per image",
+}
+
+
+def front(history: runs.History, cost: str) -> np.ndarray:
+  """int[k]: the children that no other beats in accuracy and cost, by rising
+  cost. Failed ones and those that were stopped early are none of them."""
+  value = np.where(history.stopped, math.nan, history.accuracy)
+  return statistics.pareto_front(getattr(history, cost), value)
+
+
 def tradeoff_figure(
-  history: runs.History, cost: str, winner: int | None = None
+  history: runs.History,
+  cost: str,
+  winner: int | None = None,
+  target: float | None = None,
 ) -> Figure | None:
-  """Reward against "params" or "macs" with the Pareto front.
+  """Validation accuracy against a cost with the Pareto front.
 
   Args:
     history: the children.
     cost: the column on the x axis.
     winner: id of the child to mark.
+    target: of the reward, to mark.
 
   Returns:
-    None if no child has both numbers.
+    None if no child that ran to its end has both numbers.
   """
-  names = {"params": "parameters", "macs": "multiply-adds per image"}
-  value = getattr(history, cost)
-  front = statistics.pareto_front(value, history.reward)
-  if not len(front):
+  value, accuracy = getattr(history, cost), 100 * history.accuracy
+  best = front(history, cost)
+  if not len(best):
     return None
   scale, unit = _unit(float(np.nanmax(value)))
+  known = ~(np.isnan(accuracy) | np.isnan(value))
+  ended = known & ~history.stopped
   with style.style():
     figure, (axes,) = _axes()
-    ok = ~(history.failed | np.isnan(value))
-    _points(axes, value[ok] / scale, history.reward[ok])
+    _points(axes, value[ended] / scale, accuracy[ended])
+    early = known & history.stopped
+    if early.any():
+      _stopped(axes, value[early] / scale, accuracy[early])
     axes.step(
-      value[front] / scale,
-      history.reward[front],
+      value[best] / scale,
+      accuracy[best],
       where="post",
       color=LIGHT["second"],
       linewidth=1.4,
@@ -214,11 +238,11 @@ def tradeoff_figure(
       markersize=3.5,
       label="Pareto front",
     )
-    mine = ok & (history.id == winner) if winner is not None else ok & False
-    if mine.any():
+    mine = known & (history.id == winner) if winner is not None else []
+    if np.any(mine):
       axes.plot(
         value[mine] / scale,
-        history.reward[mine],
+        accuracy[mine],
         "*",
         markersize=12,
         color=LIGHT["good"],
@@ -226,10 +250,34 @@ def tradeoff_figure(
         label="winner",
         linestyle="none",
       )
-    axes.set_xlabel(f"{names[cost]}{unit}")
-    axes.set_ylabel("reward")
+    if target is not None:
+      axes.axvline(
+        target / scale,
+        color=LIGHT["ink"],
+        linewidth=1.0,
+        linestyle="--",
+        label="target",
+      )
+    axes.set_xlabel(f"{COSTS[cost]}{unit}")
+    axes.set_ylabel("validation accuracy, %")
     _legend(axes)
   return figure
+
+
+def _stopped(axes, x, y) -> None:
+  """Children that were not trained to their end: no match for the others."""
+  many = len(x) > style.MAX_VECTOR_POINTS
+  axes.plot(
+    x,
+    y,
+    "o",
+    markersize=1.5 if many else 3.2,
+    markeredgewidth=0,
+    alpha=0.35 if many else 0.6,
+    color=LIGHT["line"],
+    rasterized=many,
+  )
+  axes.plot([], [], "o", markersize=3.5, color=LIGHT["line"], label="stopped")
 
 
 def _unit(largest: float) -> tuple[float, str]:

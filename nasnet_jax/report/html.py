@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nasnet_jax.report import cells, curves, runs, statistics, style
+from nasnet_jax.report import cells, curves, runs, stages, statistics, style
 
 _TOP = 10  # children listed while there is no final ranking yet
 
@@ -97,7 +97,8 @@ def write_report(run_dir) -> pathlib.Path:
   sections = [
     _summary(run, winner),
     _cells(run, winner),
-    _curves(run, winner),
+    _curves(run),
+    _tradeoffs(run, winner),
     _top(run),
     _cost(run),
     _reproduce(run),
@@ -115,7 +116,9 @@ def summary_text(run_dir) -> str:
   best = _best_row(run.history)
   if best is not None:
     reward, child = run.history.reward[best], run.history.id[best]
-    lines.append(f"best reward: {reward:.4f} (child {child})")
+    accuracy = _other_accuracy(run.history, best)
+    accuracy = f", accuracy {accuracy}" if accuracy else ""
+    lines.append(f"best reward: {reward:.4f} (child {child}{accuracy})")
   if winner is not None:
     kind = "winner" if winner.final else "best child so far"
     lines.append(
@@ -133,7 +136,7 @@ def summary_text(run_dir) -> str:
 
 
 def _genotype_lines(genotype: dict[str, Any]) -> list[str]:
-  lines = []
+  lines = stages.stage_text(genotype) if "stages" in genotype else []
   for name, cell in genotype.get("cells", {}).items():
     lines.append(cells.cell_title(name).lower())
     lines += [f"  {line}" for line in cells.cell_text(cell)]
@@ -144,6 +147,15 @@ def _best_row(history: runs.History) -> int | None:
   if history.failed.all():
     return None
   return int(np.nanargmax(history.reward))
+
+
+def _other_accuracy(history: runs.History, row: int) -> str:
+  """A child's accuracy in the search; "" where the reward is just that."""
+  accuracy = history.accuracy[row]
+  # Rewards are float32 and accuracies are not.
+  if math.isnan(accuracy) or abs(accuracy - history.reward[row]) < 1e-6:
+    return ""
+  return f"{accuracy:.4f}"
 
 
 def _winner(run: runs.Run) -> _Winner | None:
@@ -284,6 +296,7 @@ def _summary(run: runs.Run, winner: _Winner | None) -> str:
   accuracy = _accuracy(run.result) or (None, "")
   row = np.flatnonzero(run.history.id == winner.id)
   reward = run.history.reward[row[-1]] if len(row) else math.nan
+  accuracy_then = _other_accuracy(run.history, row[-1]) if len(row) else ""
   data = run.result.get("data") or {}
   kind = "Winner" if winner.final else "Best child so far"
   facts = [
@@ -294,6 +307,7 @@ def _summary(run: runs.Run, winner: _Winner | None) -> str:
       None if math.isnan(reward) else f"{reward:.4f}",
       "not a test accuracy",
     ),
+    ("Accuracy in the search", accuracy_then, "on validation images"),
     ("Parameters", _count(winner.params), ""),
     ("Multiply-adds per image", _count(winner.macs), ""),
     ("Data", data.get("name"), data.get("note") or ""),
@@ -326,6 +340,8 @@ def _inline(svg: str, name: str, caption: str, natural: bool = False) -> str:
 
 
 def _cells(run: runs.Run, winner: _Winner | None) -> str:
+  if winner and winner.genotype.get("stages"):
+    return _stages(run, winner)
   drawn = winner.genotype.get("cells") if winner else None
   if not drawn:
     return ""
@@ -338,12 +354,25 @@ def _cells(run: runs.Run, winner: _Winner | None) -> str:
     style.save(cells.draw_cell(cell, title), folder / stem)
     svg = style.to_svg(cells.draw_cell(cell, ""))
     figures.append(_inline(svg, stem, title, natural=True))
-  text = html.escape("\n".join(_genotype_lines(winner.genotype)))
   whose = "Cells of the winner" if winner.final else "Cells of the best child"
   return _section(
     whose,
     f'<div class="cells">{"".join(figures)}</div>{_legend(drawn)}'
-    f"<details><summary>The same as text</summary><pre>{text}</pre></details>",
+    f"{_as_text(winner.genotype)}",
+  )
+
+
+def _stages(run: runs.Run, winner: _Winner) -> str:
+  figure = stages.draw_stages(winner.genotype, run.path / "figures" / "stages")
+  whose = "Stages of the winner" if winner.final else "Stages of the best child"
+  drawn = _inline(style.to_svg(figure), "stages", "Its graphs", natural=True)
+  return _section(whose, drawn + _as_text(winner.genotype))
+
+
+def _as_text(genotype: dict[str, Any]) -> str:
+  text = html.escape("\n".join(_genotype_lines(genotype)))
+  return (
+    f"<details><summary>The same as text</summary><pre>{text}</pre></details>"
   )
 
 
@@ -374,9 +403,8 @@ def _legend_css(colors: dict[str, str]) -> str:
   )
 
 
-def _curves(run: runs.Run, winner: _Winner | None) -> str:
+def _curves(run: runs.Run) -> str:
   history, space = run.history, runs.space_of(run)
-  won = winner.id if winner is not None and winner.final else None
   charts = []
   if len(history):
     charts += [
@@ -386,16 +414,6 @@ def _curves(run: runs.Run, winner: _Winner | None) -> str:
         "Operations the controller chose",
         curves.operations_figure(history, space),
       ),
-      (
-        "reward_params",
-        "Reward against parameters",
-        curves.tradeoff_figure(history, "params", won),
-      ),
-      (
-        "reward_macs",
-        "Reward against multiply-adds",
-        curves.tradeoff_figure(history, "macs", won),
-      ),
     ]
   charts.append(
     (
@@ -404,11 +422,7 @@ def _curves(run: runs.Run, winner: _Winner | None) -> str:
       curves.retrain_figure(run.curves),
     )
   )
-  figures = [
-    _inline(style.save(figure, run.path / "figures" / name), name, caption)
-    for name, caption, figure in charts
-    if figure is not None
-  ]
+  figures = _drawn(run, charts)
   if not figures:
     return ""
   note = ""
@@ -416,6 +430,71 @@ def _curves(run: runs.Run, winner: _Winner | None) -> str:
     note = f"<p>{history.skipped} lines of the history cannot be read.</p>"
   return _section(
     "The search", f'{note}<div class="figures">{"".join(figures)}</div>'
+  )
+
+
+def _drawn(run: runs.Run, charts) -> list[str]:
+  """[(name, caption, figure or None)] written as files and for the page."""
+  return [
+    _inline(style.save(figure, run.path / "figures" / name), name, caption)
+    for name, caption, figure in charts
+    if figure is not None
+  ]
+
+
+def _tradeoffs(run: runs.Run, winner: _Winner | None) -> str:
+  """Accuracy against each cost, with the children that no other beats."""
+  history = run.history
+  won = winner.id if winner is not None and winner.final else None
+  charts = [
+    (
+      f"accuracy_{cost}",
+      f"Accuracy against {words.removesuffix(' per image')}",
+      curves.tradeoff_figure(history, cost, won, runs.target_of(run, cost)),
+    )
+    for cost, words in curves.COSTS.items()
+  ]
+  figures = _drawn(run, charts)
+  if not figures:
+    return ""
+  return _section(
+    "Accuracy against cost",
+    f'<div class="figures">{"".join(figures)}</div>{_front_table(history)}',
+  )
+
+
+def _front_table(history: runs.History) -> str:
+  """The children on any Pareto front, by rising number of parameters."""
+  fronts = {cost: curves.front(history, cost) for cost in curves.COSTS}
+  fronts = {cost: rows for cost, rows in fronts.items() if len(rows)}
+  members = sorted(
+    {int(row) for rows in fronts.values() for row in rows},
+    key=lambda row: (history.params[row], row),
+  )
+  body = []
+  for row in members:
+    on = [curves.COSTS[c] for c, rows in fronts.items() if row in rows]
+    values = [
+      history.id[row],
+      f"{history.accuracy[row]:.2%}",
+      *(_count(getattr(history, cost)[row]) for cost in fronts),
+      ", ".join(words.removesuffix(" per image") for words in on),
+    ]
+    cells_of = "".join(f"<td>{value}</td>" for value in values)
+    body.append(f"<tr>{cells_of}</tr>")
+  head = "".join(
+    f"<th>{words}</th>"
+    for words in (
+      "child",
+      "accuracy",
+      *(curves.COSTS[cost] for cost in fronts),
+      "on the front of",
+    )
+  )
+  return (
+    "<details><summary>The children on the Pareto fronts</summary>"
+    f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+    f"<tbody>{''.join(body)}</tbody></table></div></details>"
   )
 
 
@@ -454,10 +533,6 @@ def _top_so_far(run: runs.Run) -> list[dict[str, Any]]:
 
 
 def _top_row(row: dict[str, Any], won: bool) -> str:
-  def decimal(name: str, form: str) -> str:
-    value = runs.number(row.get(name))
-    return "" if math.isnan(value) else format(value, form)
-
   lines = _genotype_lines(row.get("genotype") or {})
   text = html.escape("\n".join(lines))
   shown = ""
@@ -465,8 +540,8 @@ def _top_row(row: dict[str, Any], won: bool) -> str:
     shown = f"<details><summary>show</summary><pre>{text}</pre></details>"
   values = [
     html.escape(str(row.get("id", ""))),
-    decimal("reward", ".4f"),
-    decimal("valid_accuracy", ".2%"),
+    _decimal(row.get("reward"), ".4f") or "",
+    _decimal(row.get("valid_accuracy"), ".2%") or "",
     _count(runs.number(row.get("params"))),
     _count(runs.number(row.get("macs"))),
     shown,
@@ -489,13 +564,36 @@ def _cost(run: runs.Run) -> str:
     "Cost",
     _facts(
       [
-        ("Children", _count(children), ""),
+        ("Children", _count(children), _stopped_words(run)),
+        (
+          "Epochs of children",
+          _decimal(cost.get("child_epochs"), ",.1f"),
+          _saved_words(cost),
+        ),
         ("Training of children", _duration(spent), "summed over children"),
         ("Per child", f"{each:.2f} s" if each == each else "?", ""),
         ("Whole job", _duration(total), "with the final stage"),
       ]
     ),
   )
+
+
+def _decimal(value, form: str) -> str | None:
+  value = runs.number(value)
+  return None if math.isnan(value) else format(value, form)
+
+
+def _stopped_words(run: runs.Run) -> str:
+  stopped = int(run.history.stopped.sum())
+  return f"{stopped:,} stopped early" if stopped else ""
+
+
+def _saved_words(cost: dict[str, Any]) -> str:
+  saved = _decimal(cost.get("epochs_saved"), ",.1f")
+  if saved is None:
+    return ""
+  seconds = _duration(runs.number(cost.get("seconds_saved")))
+  return f"{saved} more saved, about {seconds}"
 
 
 def _reproduce(run: runs.Run) -> str:

@@ -1,7 +1,7 @@
 """Where the boxes of a cell's drawing go, and how its edges run.
 
-A layered layout, bottom to top: the cell's two inputs, its blocks by depth,
-the concatenated output. A state that is read further up passes each layer in
+A layered layout, bottom to top: the cell's inputs, its blocks by depth, the
+output or outputs. A state that is read further up passes each layer in
 a lane of its own, and edges bend only between layers; so no edge ever crosses
 a box. Lengths are inches.
 """
@@ -13,8 +13,15 @@ OP_WIDTH, OP_HEIGHT = 0.7, 0.4
 SIDE_GAP = 0.07  # between a block's two operations
 PAD = 0.08  # between a block's panel and its boxes
 JOIN = 0.16  # from the operations up to the combiner
-COMBINE_WIDTH, COMBINE_HEIGHT = {"add": 0.4, "concat": 0.54}, 0.2
+COMBINE_HEIGHT = 0.2
+COMBINE_WIDTH = {
+  "add": 0.4,
+  "concat": 0.54,
+  "add_layer_norm": 0.62,
+  "add_instance_norm": 0.62,
+}
 STATE_WIDTH, STATE_HEIGHT = 0.62, 0.28
+OUTPUT_WIDTH = 0.72  # of one of several
 LANE_WIDTH = 0.1
 ITEM_GAP = 0.16
 MARGIN = 0.14
@@ -29,7 +36,8 @@ class Box(NamedTuple):
   """A rectangle by its lower left corner.
 
   `key` names it in the drawing ("state-0", "block-2-side-1",
-  "block-2-combine", "block-2" for the panel behind them, "output").
+  "block-2-combine", "block-2" for the panel behind them, "output";
+  "output-0" where outputs are passed on separately).
   """
 
   key: str
@@ -77,57 +85,68 @@ class _Link(NamedTuple):
 
 class _Graph(NamedTuple):
   blocks: list[dict[str, Any]]
-  concat: list[int]
+  num_inputs: int
+  output: list[int]  # states, by their number or, if separate, in order
+  separate: bool
   depth: list[int]  # by state
   layers: list[list[tuple]]  # ("state", s), ("block", k) or ("lane", s)
   links: list[list[_Link]]  # links[l] run from layer l to layer l + 1
 
 
-def _depths(blocks) -> list[int]:
-  depth = [0, 0]
+def _depths(blocks, num_inputs: int) -> list[int]:
+  depth = [0] * num_inputs
   for block in blocks:
     depth.append(1 + max(depth[s] for s in block["inputs"]))
   return depth
 
 
 def _graph(cell: dict[str, Any]) -> _Graph:
-  blocks, concat = cell["blocks"], sorted(set(cell["concat"]))
-  depth = _depths(blocks)
+  blocks, separate = cell["blocks"], "outputs" in cell
+  # A cell passes on as many states as it reads.
+  output = cell["outputs"] if separate else sorted(set(cell["concat"]))
+  num_inputs = len(output) if separate else 2
+  depth = _depths(blocks, num_inputs)
   top = max(depth) + 1
   highest = list(depth)  # where each state is read last
   for k, block in enumerate(blocks):
     for s in block["inputs"]:
-      highest[s] = max(highest[s], depth[2 + k])
-  for s in concat:
+      highest[s] = max(highest[s], depth[num_inputs + k])
+  for s in output:
     highest[s] = top
-  layers = [[("state", 0), ("state", 1)]]
+  layers = [[("state", s) for s in range(num_inputs)]]
   for level in range(1, top):
-    own = [("block", k) for k in range(len(blocks)) if depth[2 + k] == level]
+    own = [
+      ("block", k) for k in range(len(blocks)) if depth[num_inputs + k] == level
+    ]
     lanes = [
       ("lane", s) for s in range(len(depth)) if depth[s] < level < highest[s]
     ]
-    # h_i starts left and h_{i-1} right, so do their lanes.
+    # h_i starts left and the others right, so do their lanes.
     layers.append(lanes[:1] + own + lanes[1:])
-  links = [_links(blocks, depth, layers, level) for level in range(top - 1)]
-  return _Graph(blocks, concat, depth, layers, links)
+  graph = _Graph(blocks, num_inputs, output, separate, depth, layers, [])
+  return graph._replace(
+    links=[_links(graph, level) for level in range(top - 1)]
+  )
 
 
-def _carrier(depth, state: int, level: int) -> tuple:
+def _carrier(graph: _Graph, state: int, level: int) -> tuple:
   """The item of a layer at which a state is at hand."""
-  if depth[state] < level:
+  if graph.depth[state] < level:
     return ("lane", state)
-  return ("state", state) if state < 2 else ("block", state - 2)
+  if state < graph.num_inputs:
+    return ("state", state)
+  return ("block", state - graph.num_inputs)
 
 
-def _links(blocks, depth, layers, level) -> list[_Link]:
+def _links(graph: _Graph, level: int) -> list[_Link]:
   links = []
-  for item in layers[level + 1]:
+  for item in graph.layers[level + 1]:
     kind, index = item
     if kind == "lane":
-      links.append(_Link(_carrier(depth, index, level), item, None))
+      links.append(_Link(_carrier(graph, index, level), item, None))
     else:
-      for side, state in enumerate(blocks[index]["inputs"]):
-        links.append(_Link(_carrier(depth, state, level), item, side))
+      for side, state in enumerate(graph.blocks[index]["inputs"]):
+        links.append(_Link(_carrier(graph, state, level), item, side))
   return links
 
 
@@ -180,7 +199,7 @@ def _starts(layers: list[list[tuple]]):
 def _order(graph: _Graph) -> tuple[list[list[tuple]], set, list[dict]]:
   """Orders each layer's items and chooses which blocks swap their sides.
 
-  The inputs stay: h_i left, h_{i-1} right.
+  The inputs stay: h_i left, the earlier ones to the right of it.
 
   Returns:
     layers, the blocks with swapped sides, x of each item's middle by layer.
@@ -316,7 +335,7 @@ def _curve(start: Point, end: Point) -> tuple[Point, Point, Point]:
   return (start[0], half), (end[0], half), end
 
 
-def _joins(k: int, boxes: list[Box]) -> list[Edge]:
+def _joins(k: int, state: int, boxes: list[Box]) -> list[Edge]:
   *sides, combine = boxes
   middle = combine.center[0]
   joins = []
@@ -324,7 +343,7 @@ def _joins(k: int, boxes: list[Box]) -> list[Edge]:
     x = box.center[0]
     start = (x, box.y + box.height)
     end = (middle + (0.1 if x > middle else -0.1), combine.y)
-    joins.append(Edge(f"join-{k}-{side}", 2 + k, start, (_curve(start, end),)))
+    joins.append(Edge(f"join-{k}-{side}", state, start, (_curve(start, end),)))
   return joins
 
 
@@ -350,7 +369,7 @@ def _rows(graph, places, flipped, ports) -> _Rows:
       ]
     else:
       ways = [
-        abs(places[-1][_carrier(graph.depth, s, level - 1)] - x)
+        abs(places[-1][_carrier(graph, s, level - 1)] - x)
         for s, x in ports.items()
       ]
     gap = min(0.34 + 0.16 * max(ways, default=0), 1.1)
@@ -363,8 +382,12 @@ def _rows(graph, places, flipped, ports) -> _Rows:
 def _output_ports(graph, places) -> dict[int, float]:
   """state -> x at which it enters the output, in the order they come."""
   level = len(places) - 1
-  come = {s: places[-1][_carrier(graph.depth, s, level)] for s in graph.concat}
+  come = {s: places[-1][_carrier(graph, s, level)] for s in graph.output}
   order = sorted(come, key=lambda s: (come[s], s))
+  if graph.separate:  # a box each
+    gaps = [OUTPUT_WIDTH + ITEM_GAP] * (len(order) - 1)
+    ports = _separate([come[s] for s in order], gaps)
+    return dict(zip(order, ports, strict=True))
   middle = (min(come.values()) + max(come.values())) / 2
   step = min(0.5, max(0.16, (max(come.values()) - min(come.values())) / 8))
   half = (len(order) - 1) / 2
@@ -393,14 +416,17 @@ def _route(graph, places, rows, state, start, level, x_end, y_end):
 
 def _edges(graph, places, rows, ports, boxes: dict[str, Box]) -> list[Edge]:
   def start(state: int) -> Point:
-    box = boxes[f"state-{state}" if state < 2 else f"block-{state - 2}-combine"]
+    kind, index = _carrier(graph, state, graph.depth[state])
+    box = boxes[
+      f"state-{index}" if kind == "state" else f"block-{index}-combine"
+    ]
     return box.center[0], box.y + box.height
 
   edges = []
   for k, block in enumerate(graph.blocks):
     for side, state in enumerate(block["inputs"]):
       box = boxes[f"block-{k}-side-{side}"]
-      level = graph.depth[2 + k]
+      level = graph.depth[graph.num_inputs + k]
       pieces = _route(
         graph, places, rows, state, start(state), level, box.center[0], box.y
       )
@@ -410,12 +436,34 @@ def _edges(graph, places, rows, ports, boxes: dict[str, Box]) -> list[Edge]:
     pieces = _route(
       graph, places, rows, state, start(state), len(places), x, rows.bottoms[-1]
     )
-    edges.append(Edge(f"edge-{state}-output", state, start(state), pieces))
+    key = f"edge-{state}-output"
+    if graph.separate:
+      key += f"-{graph.output.index(state)}"
+    edges.append(Edge(key, state, start(state), pieces))
   return edges
 
 
+def _output_boxes(graph, ports, y: float) -> list[Box]:
+  if graph.separate:
+    return [
+      Box(
+        f"output-{j}",
+        ports[state] - OUTPUT_WIDTH / 2,
+        y,
+        OUTPUT_WIDTH,
+        STATE_HEIGHT,
+      )
+      for j, state in enumerate(graph.output)
+    ]
+  middle = (min(ports.values()) + max(ports.values())) / 2
+  spread = max(ports.values()) - min(ports.values())
+  width = max(spread + 0.36, 1.0)
+  return [Box("output", middle - width / 2, y, width, STATE_HEIGHT)]
+
+
 def layout(cell: dict[str, Any]) -> Layout:
-  """Lays out one cell of `CellSpace.to_json`: {"blocks": ..., "concat": ...}.
+  """Lays out one cell of `CellSpace.to_json`: {"blocks": ..., "concat": ...},
+  or "outputs" in place of "concat".
 
   A block's two sides may be drawn swapped where that saves crossings; their
   keys keep the genotype's order.
@@ -423,7 +471,7 @@ def layout(cell: dict[str, Any]) -> Layout:
   Raises:
     ValueError: for a cell without blocks or without output.
   """
-  if not cell["blocks"] or not cell["concat"]:
+  if not cell["blocks"] or not (cell.get("outputs") or cell.get("concat")):
     raise ValueError("a cell to draw needs a block and an output")
   graph = _graph(cell)
   _, flipped, places = _order(graph)
@@ -431,23 +479,19 @@ def layout(cell: dict[str, Any]) -> Layout:
   rows = _rows(graph, places, flipped, ports)
 
   panels, boxes, joins = [], [], []
-  for s in range(2):
+  for s in range(graph.num_inputs):
     x = places[0][("state", s)] - STATE_WIDTH / 2
     boxes.append(Box(f"state-{s}", x, MARGIN, STATE_WIDTH, STATE_HEIGHT))
   for k, block in enumerate(graph.blocks):
-    level, item = graph.depth[2 + k], ("block", k)
+    state, item = graph.num_inputs + k, ("block", k)
+    level = graph.depth[state]
     panel, mine = _block_boxes(
       k, block, places[level][item], rows.bottoms[level], item in flipped
     )
     panels.append(panel)
     boxes += mine
-    joins += _joins(k, mine)
-  middle = (min(ports.values()) + max(ports.values())) / 2
-  spread = max(ports.values()) - min(ports.values())
-  width = max(spread + 0.36, 1.0)
-  boxes.append(
-    Box("output", middle - width / 2, rows.bottoms[-1], width, STATE_HEIGHT)
-  )
+    joins += _joins(k, state, mine)
+  boxes += _output_boxes(graph, ports, rows.bottoms[-1])
   edges = _edges(graph, places, rows, ports, {b.key: b for b in boxes})
   return _framed(Layout(0, rows.tops[-1], panels, boxes, edges, joins))
 

@@ -24,7 +24,9 @@ class History(NamedTuple):
     round: int[n].
     decisions: n lists of integers.
     reward: float[n], NaN for a failed child.
-    params, macs: float[n], NaN where the line has none.
+    accuracy: float[n], on the validation images; NaN for a failed child.
+    stopped: bool[n], children that were stopped before their end.
+    params, macs, bytes: float[n], NaN where the line has none.
     seconds: float[n], 0 where the line has none.
     skipped: lines that could not be read, a truncated last one not counted.
   """
@@ -33,8 +35,11 @@ class History(NamedTuple):
   round: np.ndarray
   decisions: list[list[int]]
   reward: np.ndarray
+  accuracy: np.ndarray
+  stopped: np.ndarray
   params: np.ndarray
   macs: np.ndarray
+  bytes: np.ndarray
   seconds: np.ndarray
   skipped: int = 0
 
@@ -116,7 +121,8 @@ def number(value) -> float:
 
 
 def read_history(path) -> History:
-  """`history.jsonl`. A reward that is not finite makes a child a failed one."""
+  """`history.jsonl`. A reward that is not finite makes a child a failed one;
+  lines without an accuracy are older than other rewards."""
   rows, skipped = read_lines(path)
 
   def column(name: str, missing: float = math.nan) -> np.ndarray:
@@ -125,13 +131,19 @@ def read_history(path) -> History:
 
   ok = np.array([r.get("status", "ok") == "ok" for r in rows], bool)
   decisions = [r.get("decisions") for r in rows]
+  reward = np.where(ok, column("reward"), math.nan)
+  old = np.array(["accuracy" not in r for r in rows], bool)
+  accuracy = np.where(old, reward, column("accuracy"))
   return History(
     id=column("id", -1).astype(int),
     round=column("round", 0).astype(int),
     decisions=[d if isinstance(d, list) else [] for d in decisions],
-    reward=np.where(ok, column("reward"), math.nan),
+    reward=reward,
+    accuracy=np.where(np.isnan(reward), math.nan, accuracy),
+    stopped=~np.isnan(reward) & (column("steps") < column("horizon")),
     params=column("params"),
     macs=column("macs"),
+    bytes=column("bytes"),
     seconds=column("seconds", 0.0),
     skipped=skipped,
   )
@@ -211,6 +223,18 @@ def space_of(run: Run):
     except (TypeError, ValueError):
       continue  # a space of another version: the report goes without
   return None
+
+
+def target_of(run: Run, cost: str) -> float | None:
+  """The target of the run's reward, if it is one of that cost."""
+  try:
+    reward = run.config["search"]["reward"]
+    if reward["kind"] == "accuracy" or reward["cost"] != cost:
+      return None
+    target = number(reward["target"])
+  except (KeyError, TypeError):  # an older config, or none yet
+    return None
+  return None if math.isnan(target) else target
 
 
 def valid_decisions(run_history: History, space) -> tuple[np.ndarray, ...]:

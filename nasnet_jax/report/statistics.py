@@ -58,7 +58,7 @@ def operation_shares(
   """How often each operation was chosen, window by window.
 
   Args:
-    ops: int[n, slots], the operations of n children in order.
+    ops: int[n, slots], the operations of n children in order; -1 for none.
     num_operations: length of the space's list.
     windows: at most so many windows of equal length (but for one).
 
@@ -69,7 +69,7 @@ def operation_shares(
   bounds = np.linspace(0, len(ops), min(windows, len(ops)) + 1).astype(int)
   shares = np.stack(
     [
-      np.bincount(ops[a:b].ravel(), minlength=num_operations)
+      np.bincount(ops[a:b].ravel() + 1, minlength=num_operations + 1)[1:]
       for a, b in itertools.pairwise(bounds)
     ]
   )

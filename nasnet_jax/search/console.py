@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 from nasnet_jax import running
+from nasnet_jax.search import halving, rounds
 from nasnet_jax.training import stop
 from nasnet_jax.training.scalars import Scalars, duration
 
@@ -18,20 +19,23 @@ class Console(running.Console):
     self,
     request: stop.StopRequest,
     scalars: Scalars,
-    children: int,
+    settings: rounds.Settings,
+    epochs: float,
     every: float,
   ):
-    """children: of the whole search; every: seconds between lines on work
-    that is under way."""
+    """settings: of the search; epochs: of a child of budget 1; every: seconds
+    between lines on work that is under way."""
     super().__init__(request, scalars, every)
-    self._children = children
+    self._settings, self._epochs = settings, epochs
     self._rounds = []  # (children, seconds) of this process
 
   def in_round(self, share: float, text: str):
-    """A round under way: `evaluators.Progress`."""
+    """A round under way: `evaluators.Progress`. Without rounds, the search."""
     self._request.check()
     if self._quiet_for_long():
-      _log.info("  %3.0f%% of the round%s", 100 * share, text and f", {text}")
+      what = "search" if self._settings.asynchronous else "round"
+      text = text and f", {text}"
+      _log.info("  %3.0f%% of the %s%s", 100 * share, what, text)
 
   def after_round(self, rows: list[Row], fresh: int, seconds: float):
     """A finished round: all rows, the number of this round's, its seconds."""
@@ -44,14 +48,19 @@ class Console(running.Console):
     best = max(good, key=lambda r: r["reward"], default=None)
     mean = sum(now) / len(now) if now else None
     failed = fresh - len(now)
+    total = self._settings.children
+    number = f"round {rows[-1]['round'] + 1}: "
+    if self._settings.asynchronous:
+      number = ""
     words = [
-      f"round {rows[-1]['round'] + 1}: {len(rows)}/{self._children} children",
+      f"{number}{len(rows)}/{total} children",
       f"mean {mean:.4f}" if now else "",
       f"best {best['reward']:.4f} (child {best['id']})" if best else "",
       f"{failed} failed" if failed else "",
+      self._saved(rows),
       f"{each:.1f} s per child",
     ]
-    left = self._children - len(rows)
+    left = total - len(rows)
     if left > 0:
       words.append(f"{duration(left * each)} to go")
     self.say(", ".join(filter(None, words)))
@@ -65,3 +74,14 @@ class Console(running.Console):
     }
     self._scalars.write(len(rows), values, "search")
     self._request.check()
+
+  def _saved(self, rows: list[Row]) -> str:
+    """What stopping children early has saved so far, in words."""
+    if not self._settings.halving.eta:
+      return ""
+    spent = halving.spent(rows, self._epochs)
+    whole = spent.epochs + spent.epochs_saved
+    return (
+      f"{spent.stopped} stopped early, {spent.epochs_saved:.1f} of"
+      f" {whole:.1f} epochs and {duration(spent.seconds_saved)} saved"
+    )

@@ -11,10 +11,13 @@ import pathlib
 import shutil
 from typing import Any, NamedTuple
 
+import flax.linen as nn
+
 from nasnet_jax import counting, curves, fit
 from nasnet_jax.curves import Watch
 from nasnet_jax.data import augment
-from nasnet_jax.models import stacked
+from nasnet_jax.models import families
+from nasnet_jax.search.halving import was_stopped
 from nasnet_jax.search.rounds import child_seed
 from nasnet_jax.training import workdir
 
@@ -31,7 +34,7 @@ class Settings(NamedTuple):
     top_k: children that are retrained and ranked.
     rank: recipe of their training.
     final: recipe of the best one's.
-    network: sizes of all of these networks.
+    network: sizes of all of these networks, their family's config.
     augmentation: of their images.
     seed: the search's.
     checkpoint_seconds: a training saves its state this often, at most.
@@ -40,7 +43,7 @@ class Settings(NamedTuple):
   top_k: int
   rank: fit.Recipe
   final: fit.Recipe
-  network: stacked.NetworkConfig
+  network: Any
   augmentation: augment.Augmentation
   seed: int
   checkpoint_seconds: float = 60.0
@@ -50,9 +53,11 @@ def top_children(rows: list[Row], space, k: int) -> list[Row]:
   """The k rows of best reward, one for each set of equal cells.
 
   Of equal rewards the earlier child counts; of equal cells the one with the
-  better reward.
+  better reward. Children that were stopped early count only if no other one
+  succeeded: their rewards are of shorter trainings.
   """
   ok = [row for row in rows if row["status"] == "ok"]
+  ok = [row for row in ok if not was_stopped(row)] or ok
   chosen: dict[str, Row] = {}
   for row in sorted(ok, key=lambda row: (-row["reward"], row["id"])):
     if len(chosen) == k:
@@ -61,13 +66,9 @@ def top_children(rows: list[Row], space, k: int) -> list[Row]:
   return list(chosen.values())
 
 
-def network_of(
-  space, decisions, config: stacked.NetworkConfig
-) -> stacked.StackedNetwork:
+def network_of(space, decisions, config) -> nn.Module:
   """The static network of a child, at any size."""
-  return stacked.StackedNetwork(
-    config, stacked.as_cells(space, space.decode(decisions))
-  )
+  return families.network(space, space.decode(decisions), config)
 
 
 def rank(
@@ -125,7 +126,7 @@ def train_best(
   settings: Settings,
   train: fit.Images,
   watch: Watch,
-) -> tuple[stacked.StackedNetwork, Any]:
+) -> tuple[nn.Module, Any]:
   """(network, TrainState) of one child, trained for the full length.
 
   Args:
@@ -140,7 +141,7 @@ def _train(
   folder,
   stage: str,
   child: Row,
-  network: stacked.StackedNetwork,
+  network: nn.Module,
   settings: Settings,
   train: fit.Images,
   watch: Watch,

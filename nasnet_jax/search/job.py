@@ -22,7 +22,8 @@ from nasnet_jax import (
 )
 from nasnet_jax.controllers import base
 from nasnet_jax.evaluators import Evaluator
-from nasnet_jax.search import final, rounds, setup
+from nasnet_jax.models import families
+from nasnet_jax.search import asynchronous, final, halving, rounds, setup
 from nasnet_jax.search.console import Console
 from nasnet_jax.training import checkpoint, stop, workdir
 from nasnet_jax.training.scalars import Scalars
@@ -76,7 +77,11 @@ def run(
     with running.log_file(folder), Scalars(folder) as scalars:
       if not (folder / trained.RESULT).exists():
         console = Console(
-          request, scalars, parts.rounds.children, config.log.seconds
+          request,
+          scalars,
+          parts.rounds,
+          config.child.epochs,
+          config.log.seconds,
         )
         _describe(parts)
         rows = _search(folder, parts, console)
@@ -97,11 +102,14 @@ def _prepare(config, make_evaluator) -> Parts:
   settings = setup.round_settings(config)
   images = setup.load_images(config)
   aug = inputs.get_augmentation(config.data, images)
-  final_settings = setup.final_settings(config, images.num_classes, aug)
+  final_settings = setup.final_settings(config, images.num_classes, aug, space)
+  check_side = families.of(space).check_side
+  check_side(final_settings.network, images.image_shape[:2])
   shown = images
   if config.search.shuffle_labels:
     shown = inputs.shuffled_labels(images, settings.seed)
   evaluator = make_evaluator(config, space, shown, aug)
+  setup.check_evaluator(evaluator, settings)
   return Parts(space, controller, shown, evaluator, settings, final_settings)
 
 
@@ -109,9 +117,9 @@ def _describe(parts: Parts):
   """What is searched, in a line; a child's parameters, in the log file."""
   space, images = parts.space, parts.images
   words = (
-    f"space {space.name}, {space.num_blocks} blocks, {len(space.operations)}"
-    f" operations; {images.name}: {images.train.num_images:,} images to"
-    f" train on, {images.valid.num_images:,} to validate,"
+    f"space {space.name}, {space.summary}; {images.name}:"
+    f" {images.train.num_images:,} images to train on,"
+    f" {images.valid.num_images:,} to validate,"
     f" {images.test.num_images:,} to test; {jax.device_count()}"
     f" {jax.default_backend()} device(s)"
   )
@@ -131,7 +139,8 @@ def _describe(parts: Parts):
 
 
 def _search(folder, parts: Parts, console: Console) -> list[Row]:
-  return rounds.run(
+  run_all = asynchronous.run if parts.rounds.asynchronous else rounds.run
+  return run_all(
     folder,
     parts.controller,
     parts.evaluator,
@@ -230,7 +239,7 @@ def _result(
     "network": trained.describe_network(parts.final.network),
     "augmentation": dataclasses.asdict(parts.final.augmentation),
     "data": inputs.describe(images),
-    "cost": _cost(folder, rows, scalars),
+    "cost": _cost(folder, rows, scalars, config.child.epochs),
     "environment": running.environment(),
     "command": command,
     "how_to_load": (
@@ -242,15 +251,26 @@ def _result(
   }
 
 
-def _cost(folder, rows: list[Row], scalars: Scalars) -> dict[str, float]:
+def _cost(
+  folder, rows: list[Row], scalars: Scalars, epochs: float
+) -> dict[str, float]:
   points = workdir.keep_lines(folder / curves.CURVES, lambda _: True, "")
   retraining = sum(row["seconds"] for row in points)
   searching = sum(r["seconds"] for r in scalars.rows if r["group"] == "search")
-  return {
+  spent = halving.spent(rows, epochs)
+  cost = {
     "children": len(rows),
-    "child_seconds": round(sum(row["seconds"] for row in rows), 3),
+    "child_epochs": round(spent.epochs, 3),
+    "child_seconds": round(spent.seconds, 3),
     "total_seconds": round(searching + retraining, 3),
   }
+  if any(row.get("horizon") for row in rows):
+    cost |= {
+      "stopped": spent.stopped,
+      "epochs_saved": round(spent.epochs_saved, 3),
+      "seconds_saved": round(spent.seconds_saved, 3),
+    }
+  return cost
 
 
 def _tidy(folder: pathlib.Path):

@@ -4,6 +4,8 @@ A round is finished once its answers stand in the journal as one line, behind
 its children in the history. Whatever a killed process wrote of another round
 is taken back, and the round is done again: same proposals, same seeds, same
 rewards. The controller's checkpoint only saves replaying a long journal.
+
+`asynchronous.run` does without rounds and shares what is written, and how.
 """
 
 import logging
@@ -17,7 +19,10 @@ import jax
 import numpy as np
 
 from nasnet_jax.controllers import base, journal
-from nasnet_jax.evaluators import Evaluator, Outcome, Progress
+from nasnet_jax.evaluators import Evaluator, Outcome, Progress, drain
+from nasnet_jax.rewards import ACCURACY, Reward
+from nasnet_jax.search.halving import OFF, Halving
+from nasnet_jax.search.halving import Settings as HalvingSettings
 from nasnet_jax.training import checkpoint, workdir
 
 _log = logging.getLogger(__name__)
@@ -37,25 +42,32 @@ class Settings(NamedTuple):
     children: to be evaluated in all.
     children_per_round: asked for at a time.
     seed: of the controller and of every child.
+    reward: what the controller is told of a child.
+    halving: who is stopped early.
+    asynchronous: no rounds; see `asynchronous.run`.
   """
 
   children: int
   children_per_round: int
   seed: int
+  reward: Reward = ACCURACY
+  halving: HalvingSettings = OFF
+  asynchronous: bool = False
 
 
 class Standing(NamedTuple):
-  """Where a search stands between two rounds.
+  """Where a search stands between two answers.
 
   Attributes:
     state: the controller's.
-    pending: proposals that were asked for and not yet evaluated.
-    rounds: finished ones.
-    rows: of the history, all of finished rounds.
+    pending: proposals that were asked for and not yet told, by id.
+    asks, rounds: answers of the controller, and to it, that count.
+    rows: of the history, all of children that were told.
   """
 
   state: Any
   pending: base.Proposals
+  asks: int
   rounds: int
   rows: list[Row]
 
@@ -90,24 +102,35 @@ def run(
     WorkdirError, ValueError: if the folder's files contradict each other.
   """
   at = resume(folder, controller, settings)
+  judge = Halving(settings.halving, settings.reward, at.rows)
   while len(at.rows) < settings.children:
     start = time.monotonic()
-    at = _ask(folder, controller, settings, at)
+    if not len(at.pending):
+      left = settings.children - len(at.rows)
+      n = min(settings.children_per_round, left)
+      at = ask(folder, controller, settings, at, n)
     if not len(at.pending):
       _log.info("the controller has no more proposals: the search ends here")
       break
-    outcomes = _evaluate(evaluator, at.pending, settings.seed, progress)
-    fresh = _rows(at, outcomes, settings.seed)
-    at = _commit(folder, controller, at, fresh, outcomes)
-    finished(at.rows, len(fresh), time.monotonic() - start)
+    outcomes = _evaluate(evaluator, at.pending, settings, judge, progress)
+    fresh = len(outcomes)
+    at = tell(folder, controller, settings, at, outcomes)
+    finished(at.rows, fresh, time.monotonic() - start)
   return at.rows
 
 
 def resume(
-  folder: pathlib.Path, controller: base.Controller, settings: Settings
+  folder: pathlib.Path,
+  controller: base.Controller,
+  settings: Settings,
+  events: list[journal.Ask | journal.Tell] | None = None,
 ) -> Standing:
-  """What the folder says of finished rounds, and takes back what is not."""
-  events = journal.read(folder / JOURNAL)
+  """What the folder says of children that were told, and takes back the rest.
+
+  Args:
+    events: of the journal, where they have been read already.
+  """
+  events = journal.read(folder / JOURNAL) if events is None else events
   tells = [i for i, e in enumerate(events) if isinstance(e, journal.Tell)]
   rows = workdir.keep_lines(
     folder / HISTORY,
@@ -121,84 +144,155 @@ def resume(
       " back what was changed or take another folder"
     )
   rng = jax.random.key(settings.seed)
-  saved, state = _restore(folder, controller, rng, len(tells))
+  saved, state, pending = _restore(folder, controller, rng, events)
   after = tells[saved - 1] + 1 if saved else 0
   replayed = journal.replay(
-    controller._replace(init=lambda _: state), rng, events[after:]
+    controller._replace(init=lambda _: state), rng, events[after:], pending
   )
-  return Standing(replayed.state, replayed.pending, len(tells), rows)
+  asks = len(events) - len(tells)
+  return Standing(replayed.state, replayed.pending, asks, len(tells), rows)
 
 
-def _restore(folder, controller, rng, rounds: int) -> tuple[int, Any]:
-  """(rounds that the state has learnt from, state), the newest there is."""
+def _restore(
+  folder, controller, rng, events
+) -> tuple[int, Any, base.Proposals | None]:
+  """(tells that the state has learnt from, state, proposals that were pending
+  then; None for none), the newest there is."""
   first = controller.init(rng)
-  restored = checkpoint.restore(folder / CHECKPOINTS, first)
-  if restored is None or restored[0] > rounds:
-    return 0, first
-  return restored
+  nobody, _ = controller.ask(first, rng, 0)
+  pending = _pending_after(events)
+
+  def template(step: int):
+    if not pending[step]:
+      return first
+    return first, jax.tree.map(
+      lambda x: np.zeros((pending[step], *x.shape[1:]), x.dtype), nobody
+    )
+
+  last = len(pending) - 1
+  restored = checkpoint.restore(folder / CHECKPOINTS, template, last)
+  if restored is None:
+    return 0, first, None
+  step, tree = restored
+  return (step, *tree) if pending[step] else (step, tree, None)
 
 
-def _ask(folder, controller, settings: Settings, at: Standing) -> Standing:
-  """Makes sure that there are proposals, if the controller has any."""
-  if len(at.pending):
-    return at
-  rng = jax.random.fold_in(jax.random.key(settings.seed), at.rounds)
-  n = min(settings.children_per_round, settings.children - len(at.rows))
+def _pending_after(events) -> list[int]:
+  """The number of pending proposals after each tell; [0] is the start."""
+  counts, pending = [0], 0
+  for event in events:
+    if isinstance(event, journal.Ask):
+      pending += event.came
+    else:
+      pending -= len(event.id)
+      counts.append(pending)
+  return counts
+
+
+def ask(
+  folder, controller, settings: Settings, at: Standing, n: int
+) -> Standing:
+  """Asks for n more proposals. Without an answer nothing has happened."""
+  rng = jax.random.fold_in(jax.random.key(settings.seed), at.asks)
   proposals, state = controller.ask(at.state, rng, n)
-  if len(proposals):
-    journal.record_ask(folder / JOURNAL, rng, n, proposals)
-  return at._replace(state=state, pending=proposals)
+  if not len(proposals):
+    return at
+  journal.record_ask(folder / JOURNAL, rng, n, proposals)
+  pending = base.join([at.pending, proposals])
+  return at._replace(state=state, pending=pending, asks=at.asks + 1)
 
 
-def _evaluate(evaluator, proposals, seed: int, progress) -> list[Outcome]:
+def to_train(proposals: base.Proposals, seed: int) -> tuple[np.ndarray, ...]:
+  """(decisions, seeds, budgets) as evaluators take them."""
   seeds = [child_seed(seed, int(child)) for child in proposals.id]
-  return evaluator.evaluate(
+  return (
     np.asarray(proposals.decisions, np.int32),
     np.array(seeds, np.uint32),
     np.asarray(proposals.budget, np.float32),
-    progress,
   )
 
 
-def _answers(outcomes: list[Outcome]) -> tuple[np.ndarray, np.ndarray]:
+def _evaluate(
+  evaluator, proposals, settings: Settings, judge: Halving, progress
+) -> dict[int, Outcome]:
+  """The outcome of every proposal, by id."""
+  rows = to_train(proposals, settings.seed)
+  ids = proposals.id.tolist()
+  if not settings.halving.eta:
+    return dict(zip(ids, evaluator.evaluate(*rows, progress), strict=True))
+  stream = evaluator.stream(judge.stops(evaluator))
+  stream.add(ids, *rows)
+  return drain(stream, progress)
+
+
+def _answers(
+  outcomes: list[Outcome], reward: Reward
+) -> tuple[np.ndarray, np.ndarray]:
   """(rewards f32[m], status i32[m]); a reward that is no number failed."""
-  rewards = np.array([o.reward for o in outcomes], np.float32)
+  values = [reward(o.reward, o._asdict()) for o in outcomes]
+  rewards = np.array(values, np.float32)
   status = np.array([o.status for o in outcomes], np.int32)
   status[~np.isfinite(rewards)] = base.FAILED
   rewards[status != base.OK] = math.nan
   return rewards, status
 
 
-def _rows(at: Standing, outcomes: list[Outcome], seed: int) -> list[Row]:
-  rewards, status = _answers(outcomes)
+def _rows(
+  at: Standing, told: base.Proposals, outcomes, answers, seed: int
+) -> list[Row]:
   rows = []
-  for i, outcome in enumerate(outcomes):
-    ok = bool(status[i] == base.OK)
-    child = int(at.pending.id[i])
-    rows.append(
-      {
-        "id": child,
-        "round": at.rounds,
-        "decisions": np.asarray(at.pending.decisions[i]).tolist(),
-        "seed": child_seed(seed, child),
-        "budget": float(at.pending.budget[i]),
-        "steps": int(outcome.steps),
-        "reward": float(rewards[i]) if ok else None,
-        "status": "ok" if ok else "failed",
-        "params": int(outcome.params),
-        "macs": int(outcome.macs),
-        "seconds": round(float(outcome.seconds), 3),
-      }
-    )
+  for i, (outcome, reward, status) in enumerate(zip(outcomes, *answers)):
+    ok = bool(status == base.OK)
+    child = int(told.id[i])
+    row = {
+      "id": child,
+      "round": at.rounds,
+      "decisions": np.asarray(told.decisions[i]).tolist(),
+      "seed": child_seed(seed, child),
+      "budget": float(told.budget[i]),
+      "steps": int(outcome.steps),
+      "accuracy": float(outcome.reward) if ok else None,
+      "reward": float(reward) if ok else None,
+      "status": "ok" if ok else "failed",
+      "params": int(outcome.params),
+      "macs": int(outcome.macs),
+      "seconds": round(float(outcome.seconds), 3),
+    }
+    if outcome.bytes:
+      row["bytes"] = int(outcome.bytes)
+    if outcome.horizon:
+      row["horizon"] = int(outcome.horizon)
+      row["rungs"] = list(outcome.rungs)
+    rows.append(row)
   return rows
 
 
-def _commit(folder, controller, at: Standing, fresh, outcomes) -> Standing:
-  """History, then the journal's line: with that, the round is finished."""
-  rewards, status = _answers(outcomes)
-  state = controller.tell(at.state, at.pending, rewards, status)
+def tell(
+  folder,
+  controller,
+  settings: Settings,
+  at: Standing,
+  outcomes: dict[int, Outcome],
+  save: bool = True,
+) -> Standing:
+  """Tells the controller of some pending children, in one portion.
+
+  History, then the journal's line: with that, it has happened.
+
+  Args:
+    outcomes: by child.
+    save: whether to write a checkpoint of the controller's state.
+  """
+  mine = np.isin(at.pending.id, list(outcomes))
+  told, pending = at.pending.rows(mine), at.pending.rows(~mine)
+  ordered = [outcomes[int(child)] for child in told.id]
+  answers = _answers(ordered, settings.reward)
+  fresh = _rows(at, told, ordered, answers, settings.seed)
+  state = controller.tell(at.state, told, *answers)
   workdir.append_lines(folder / HISTORY, fresh)
-  journal.record_tell(folder / JOURNAL, at.pending, rewards, status)
-  checkpoint.save(folder / CHECKPOINTS, at.rounds + 1, state)
-  nobody = at.pending.rows(slice(0, 0))
-  return Standing(state, nobody, at.rounds + 1, at.rows + fresh)
+  journal.record_tell(folder / JOURNAL, told, *answers)
+  rounds = at.rounds + 1
+  if save:
+    tree = (state, pending) if len(pending) else state
+    checkpoint.save(folder / CHECKPOINTS, rounds, tree)
+  return Standing(state, pending, at.asks, rounds, at.rows + fresh)

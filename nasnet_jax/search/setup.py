@@ -1,11 +1,11 @@
 """From a config to the parts of a search. Nothing else here reads a config."""
 
-from nasnet_jax import controllers, fit, inputs, spaces
+from nasnet_jax import controllers, fit, inputs, rewards, spaces
 from nasnet_jax.controllers import base
 from nasnet_jax.evaluators import Evaluator
-from nasnet_jax.models import stacked
+from nasnet_jax.models import families
 from nasnet_jax.models.layers import Numerics
-from nasnet_jax.search import final, rounds
+from nasnet_jax.search import final, halving, rounds
 
 # May differ between two processes of one run: neither changes what comes out.
 MAY_CHANGE = ("log", "mesh.arch", "data.data_dir", "final.checkpoint_seconds")
@@ -13,17 +13,25 @@ MAY_CHANGE = ("log", "mesh.arch", "data.data_dir", "final.checkpoint_seconds")
 
 def get_space(config):
   """The space; ValueError for an unknown name or operation."""
+  fields = config.space
+  if fields.get("num_blocks", 1) < 1:
+    raise ValueError(f"space.num_blocks is {fields.num_blocks}: give 1 or more")
   return spaces.get(**config.space.to_dict())
 
 
 def load_images(config) -> inputs.Splits:
   """The images, divided, with enough of them for every batch."""
   sizes = (config.child.batch_size, config.final.batch_size)
+  if config.data.num_valid < 1:
+    raise ValueError(
+      f"data.num_valid is {config.data.num_valid}: rewards take validation"
+      " images, so give 1 or more"
+    )
   return inputs.load_images(config.data, sizes)
 
 
-def child_network(config, num_classes: int) -> stacked.NetworkConfig:
-  """Sizes of the children."""
+def child_network(config, num_classes: int, space):
+  """Sizes of the children, as their family's config."""
   child = config.child
   numerics = Numerics(
     bn_decay=child.bn_decay,
@@ -32,7 +40,7 @@ def child_network(config, num_classes: int) -> stacked.NetworkConfig:
     bn_axis="data" if config.mesh.data > 1 else None,
     init=child.init,
   )
-  return stacked.NetworkConfig(
+  return families.of(space).config(
     num_classes=num_classes, numerics=numerics, **config.network.to_dict()
   )
 
@@ -44,13 +52,19 @@ def get_evaluator(config, space, images: inputs.Splits, aug) -> Evaluator:
 
   return evaluators.PopulationEvaluator(
     space,
-    child_network(config, images.num_classes),
+    child_network(config, images.num_classes, space),
     population.Recipe(**config.child.to_dict()),
     aug,
     tuple(images.train),
     tuple(images.valid),
     mesh.make_mesh(config.mesh.arch, config.mesh.data),
+    count_bytes=get_reward(config).cost == "bytes",
   )
+
+
+def get_reward(config) -> rewards.Reward:
+  """What the controller is told; ValueError for values that make no reward."""
+  return rewards.make(**config.search.reward.to_dict())
 
 
 def get_controller(config, space) -> base.Controller:
@@ -67,12 +81,31 @@ def round_settings(config) -> rounds.Settings:
     raise ValueError(
       "search.children and search.children_per_round must be 1 or more"
     )
+  if search.seed < 0:
+    raise ValueError(f"search.seed is {search.seed}: give 0 or more")
   return rounds.Settings(
-    search.children, search.children_per_round, search.seed
+    search.children,
+    search.children_per_round,
+    search.seed,
+    get_reward(config),
+    halving.check(halving.Settings(**search.halving.to_dict())),
+    search.asynchronous,
   )
 
 
-def final_settings(config, num_classes: int, aug) -> final.Settings:
+def check_evaluator(evaluator, settings: rounds.Settings):
+  """Raises ValueError if the settings ask for what the evaluator cannot."""
+  one_by_one = settings.asynchronous or settings.halving.eta
+  if one_by_one and not hasattr(evaluator, "stream"):
+    raise ValueError(
+      "this evaluator answers in rounds only: set search.asynchronous to False"
+      " and search.halving.eta to 0"
+    )
+  # Rungs that no child would come to.
+  halving.Halving(settings.halving, settings.reward).stops(evaluator)
+
+
+def final_settings(config, num_classes: int, aug, space) -> final.Settings:
   """Of the final stage."""
   fields = config.final
   if min(fields.top_k, fields.rank_epochs, fields.epochs) < 1:
@@ -80,11 +113,13 @@ def final_settings(config, num_classes: int, aug) -> final.Settings:
       "final.top_k, final.rank_epochs and final.epochs must be 1 or more"
     )
   shared = inputs.recipe_fields(fields)
+  recipe = fit.Recipe(epochs=fields.epochs, **shared)
+  recipe.make_schedule()  # a misspelt one is told now, not after the search
   return final.Settings(
     top_k=fields.top_k,
     rank=fit.Recipe(epochs=fields.rank_epochs, **shared),
-    final=fit.Recipe(epochs=fields.epochs, **shared),
-    network=inputs.get_network(fields.network, num_classes),
+    final=recipe,
+    network=inputs.get_network(fields.network, num_classes, space),
     augmentation=aug,
     seed=config.search.seed,
     checkpoint_seconds=fields.checkpoint_seconds,

@@ -1,26 +1,32 @@
 """Search spaces by name. NumPy only: nothing here imports JAX."""
 
 import dataclasses
+import difflib
 from collections.abc import Sequence
 
 from nasnet_jax.spaces.amoebanet import AMOEBANET, AMOEBANET_RELEASED
 from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.spaces.chain import PNAS_CHAIN
 from nasnet_jax.spaces.nasbench201 import NASBENCH201
-from nasnet_jax.spaces.nasnet import NASNET, NASNET_CONCAT
+from nasnet_jax.spaces.nasnet import NASNET, NASNET_B, NASNET_C, NASNET_CONCAT
 from nasnet_jax.spaces.pnas import PNAS
+from nasnet_jax.spaces.stages import GENETIC_CNN, StageSpace
 
-SPACES = {
+# Of cells whose decisions are the cell's own numbers, one by one.
+CELL_SPACES = {
   space.name: space
   for space in (
     NASNET,
     NASNET_CONCAT,
+    NASNET_B,
+    NASNET_C,
     PNAS,
-    PNAS_CHAIN,
     AMOEBANET,
     AMOEBANET_RELEASED,
-    NASBENCH201,
   )
+}
+SPACES = CELL_SPACES | {
+  space.name: space for space in (PNAS_CHAIN, NASBENCH201, GENETIC_CNN)
 }
 
 
@@ -29,31 +35,51 @@ def get(
   num_blocks: int = 0,
   operations: Sequence[str] = (),
   min_blocks: int = 0,
+  nodes: Sequence[int] = (),
 ):
-  """The space of that name; one of cells with these options if given.
+  """The space of that name, with these sizes and operations if given.
 
   Args:
-    num_blocks, operations, min_blocks: see `cells.CellSpace`.
+    num_blocks, operations, min_blocks: of a space of cells, see
+      `cells.CellSpace`.
+    nodes: of a space of stages, see `stages.StageSpace`.
 
   Raises:
-    ValueError: for an unknown name or operation, or options of a space that
-      has none.
+    ValueError: for an unknown name or operation, naming the nearest, or an
+      operation that is there twice, or options that a space does not have.
   """
   if name not in SPACES:
-    raise ValueError(f"space {name!r} is not one of: {', '.join(SPACES)}")
+    raise ValueError(f"space {name!r} is not one of: {_listed(name, SPACES)}")
   space = SPACES[name]
   given = num_blocks or operations or min_blocks
   if given and not isinstance(space, CellSpace):
     raise ValueError(
-      f"space {name!r} is fixed: leave out num_blocks, operations, min_blocks"
+      f"space {name!r} has no blocks: leave out num_blocks, operations,"
+      " min_blocks"
     )
+  if nodes and not isinstance(space, StageSpace):
+    raise ValueError(f"space {name!r} has no stages: leave out nodes")
+  if nodes:
+    space = dataclasses.replace(space, nodes=tuple(nodes))
   if num_blocks:
     space = dataclasses.replace(space, num_blocks=num_blocks)
   if operations:
     unknown = [op for op in operations if op not in space.operations]
     if unknown:
-      raise ValueError(f"operation {unknown[0]!r} is not in space {name!r}")
+      raise ValueError(
+        f"operation {unknown[0]!r} is not in space {name!r}, which has:"
+        f" {_listed(unknown[0], space.operations)}"
+      )
+    if len(set(operations)) < len(operations):
+      raise ValueError(f"an operation is there twice: {', '.join(operations)}")
     space = dataclasses.replace(space, operations=tuple(operations))
   if min_blocks:
     space = dataclasses.replace(space, min_blocks=min_blocks)
   return space
+
+
+def _listed(name: str, known) -> str:
+  """All that is known, and the nearest to a misspelt name."""
+  nearest = difflib.get_close_matches(name, known, 1)
+  hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+  return ", ".join(known) + hint

@@ -107,6 +107,19 @@ def neighbours(num_choices: tuple[int, ...], decisions) -> np.ndarray:
   return np.concatenate(rows) if rows else np.zeros((0, 0), np.int32)
 
 
+def new_rows(rows, seen) -> np.ndarray:
+  """The rows that are not among those seen, each once, in their order.
+
+  Args:
+    rows: int[n, D], values in 0..65535.
+    seen: int[m, D].
+  """
+  both = np.ascontiguousarray(np.concatenate([seen, rows]), np.uint16)
+  items = both.view(f"V{both.itemsize * both.shape[1]}")[:, 0]
+  first = np.sort(np.unique(items, return_index=True)[1])
+  return rows[first[first >= len(seen)] - len(seen)]
+
+
 def check_decisions(num_choices: tuple[int, ...], decisions) -> np.ndarray:
   """Returns int32 decisions; raises ValueError naming the first bad one."""
   array = np.asarray(decisions)

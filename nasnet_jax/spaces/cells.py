@@ -1,4 +1,4 @@
-"""Spaces of cells: the NASNet space, the PNAS space and their relatives.
+"""Spaces of cells: the NASNet spaces, the PNAS space and their relatives.
 
 A decision vector lists, cell by cell and block by block: input 1, input 2,
 operation 1, operation 2 and, where there is a choice, the combiner
@@ -7,7 +7,6 @@ Where the number of blocks is open, it comes first in each cell.
 """
 
 import dataclasses
-import itertools
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,9 @@ class CellSpace:
       PNAS; two are the normal and the reduction cell, as in NASNet.
     num_blocks: B.
     combiners: names from `genotype.COMBINERS`; with one there is no decision.
-    output: "loose_ends" (NASNet: blocks that no block reads are concatenated)
-      or "all" (PNAS: every block is).
+    output: "loose_ends" (NASNet: blocks that no block reads are concatenated),
+      "all" (PNAS: every block is) or "separate" (NASNet-B: nothing is; a cell
+      passes on every block by itself and reads as many states).
     min_blocks: 0: cells have `num_blocks` blocks. Else each cell has from so
       many to `num_blocks`, and how many is its first decision; decisions
       beyond a cell's blocks mean nothing.
@@ -47,6 +47,11 @@ class CellSpace:
       raise ValueError(
         f"min_blocks is {self.min_blocks}, outside 0..{self.num_blocks}"
       )
+    if self.min_blocks and self.output == "separate":
+      raise ValueError(
+        "cells that pass on each block have as many as they have inputs: set"
+        " min_blocks to 0"
+      )
 
   @property
   def options(self) -> dict[str, Any]:
@@ -56,6 +61,17 @@ class CellSpace:
       "min_blocks": self.min_blocks,
       "operations": list(self.operations),
     }
+
+  @property
+  def summary(self) -> str:
+    """The space in a few words."""
+    least = f"{self.min_blocks} to " if self.min_blocks else ""
+    return f"{least}{self.num_blocks} blocks, {len(self.operations)} operations"
+
+  @property
+  def num_inputs(self) -> int:
+    """I, states that a cell reads: 2, or B where it passes on as many."""
+    return self.num_blocks if self.output == "separate" else 2
 
   @property
   def decisions_per_block(self) -> int:
@@ -74,7 +90,7 @@ class CellSpace:
   def num_choices(self) -> tuple[int, ...]:
     cell = [self.num_blocks - self.min_blocks + 1] * self._header
     for block in range(self.num_blocks):
-      cell += [block + 2] * 2 + [len(self.operations)] * 2
+      cell += [block + self.num_inputs] * 2 + [len(self.operations)] * 2
       if len(self.combiners) > 1:
         cell.append(len(self.combiners))
     return tuple(cell * len(self.cells))
@@ -111,11 +127,11 @@ class CellSpace:
     return base.neighbours(self.num_choices, decisions)
 
   def default_concat(self, inputs, active) -> np.ndarray:
-    """bool[..., B+2]: the states that a sampled cell's output consists of."""
-    if self.output == "all":
-      cell_inputs = np.zeros((*active.shape[:-1], 2), bool)
-      return np.concatenate([cell_inputs, active], -1)
-    return gt.loose_ends(inputs, active)
+    """bool[..., B+I]: the states that a sampled cell's output consists of."""
+    if self.output == "loose_ends":
+      return gt.loose_ends(inputs, active)
+    cell_inputs = np.zeros((*active.shape[:-1], self.num_inputs), bool)
+    return np.concatenate([cell_inputs, active], -1)
 
   def _combiner_codes(self) -> np.ndarray:
     return np.array([gt.COMBINERS.index(c) for c in self.combiners], np.int32)
@@ -141,6 +157,9 @@ class CellSpace:
       concat=self.default_concat(inputs, active),
     )
 
+  def _validate(self, genotype: gt.Genotype) -> gt.Genotype:
+    return gt.validate(genotype, len(self.operations), self.num_inputs)
+
   def _split(self, decisions) -> tuple[np.ndarray, np.ndarray]:
     """int[..., D] -> (blocks int32[..., cells], their decisions int32[...,
     cells, B, decisions_per_block])."""
@@ -157,12 +176,13 @@ class CellSpace:
 
   def _join(self, counts, table) -> np.ndarray:
     """The inverse of `_split`."""
-    blocks = table.reshape(*table.shape[:-2], -1).astype(np.int32)
+    width = self.num_blocks * self.decisions_per_block
+    blocks = table.reshape(*table.shape[:-2], width)
     parts = [blocks]
     if self.min_blocks:
       parts = [(counts - self.min_blocks)[..., None], blocks]
     cells = np.concatenate(parts, -1).astype(np.int32)
-    return cells.reshape(*cells.shape[:-2], -1)
+    return cells.reshape(*cells.shape[:-2], len(self.num_choices))
 
   def encode(self, genotype: gt.Genotype) -> np.ndarray:
     """Genotype -> int32[..., D].
@@ -171,7 +191,7 @@ class CellSpace:
       ValueError: for a cell outside the space: too few blocks, a combiner
         that is not offered, or an output of other states than `output` says.
     """
-    genotype = gt.validate(genotype, len(self.operations))
+    genotype = self._validate(genotype)
     if self.min_blocks and genotype.num_blocks <= self.num_blocks:
       genotype = gt.pad_blocks(genotype, self.num_blocks)
     counts = genotype.active.sum(-1)
@@ -207,16 +227,20 @@ class CellSpace:
 
     Cells are equal if they differ by the order of a block's two sides or by
     the order of blocks. (Both permute channels at most.) Of all legal orders
-    the lexicographically smallest is kept.
+    the lexicographically smallest is kept. Where outputs are passed on
+    separately the order of blocks says where each goes, so it stays.
     """
     counts, table = self._split(decisions)
     cells = table.reshape(-1, *table.shape[-2:])
     best = np.zeros_like(cells)
+    operations, combiners = len(self.operations), len(self.combiners)
     for count in np.unique(counts):
       rows = counts.reshape(-1) == count
-      best[rows, :count] = _canonical_cells(
-        cells[rows, :count], len(self.operations)
-      )
+      part = cells[rows, :count]
+      if self.output == "separate":
+        best[rows, :count] = _sort_sides(part, operations)
+      else:
+        best[rows, :count] = _canonical_cells(part, operations, combiners)
     return self._join(counts, best.reshape(table.shape))
 
   def key(self, decisions) -> str:
@@ -224,8 +248,12 @@ class CellSpace:
     return base.key(self, decisions)
 
   def to_json(self, genotype: gt.Genotype) -> dict[str, Any]:
-    """A readable dict of names; `from_json` is the inverse."""
-    genotype = gt.validate(genotype, len(self.operations))
+    """A readable dict of names; `from_json` is the inverse.
+
+    A cell has "blocks" and "concat", the states that are concatenated; or
+    "outputs", the states that are passed on separately.
+    """
+    genotype = self._validate(genotype)
     cells = {}
     for c, name in enumerate(self.cells):
       blocks = []
@@ -239,9 +267,13 @@ class CellSpace:
             "combine": gt.COMBINERS[genotype.combine[c, b]],
           }
         )
-      concat = np.flatnonzero(genotype.concat[c]).tolist()
-      cells[name] = {"blocks": blocks, "concat": concat}
+      output = np.flatnonzero(genotype.concat[c]).tolist()
+      cells[name] = {"blocks": blocks, self._output_key: output}
     return {"space": self.name, "cells": cells}
+
+  @property
+  def _output_key(self) -> str:
+    return "outputs" if self.output == "separate" else "concat"
 
   def from_json(self, data: dict[str, Any]) -> gt.Genotype:
     """The genotype of a dict as `to_json` writes it.
@@ -254,18 +286,26 @@ class CellSpace:
     missing = [c for c in self.cells if c not in cells]
     if missing:
       raise ValueError(f"genotype lacks the cell {missing[0]!r}")
-    literal = {name: _literal_of_json(name, cells[name]) for name in self.cells}
+    literal = {
+      name: _literal_of_json(name, cells[name], self._output_key)
+      for name in self.cells
+    }
     return self.from_literal(literal)
 
   def from_literal(self, cells: dict[str, tuple]) -> gt.Genotype:
-    """Genotype of {cell: ([(in1, in2, op1, op2[, combiner])...], concat)}."""
+    """Genotype of {cell: ([(in1, in2, op1, op2[, combiner])...], output)}.
+
+    output: the states that are concatenated; where they are passed on
+    separately: every block, in order.
+    """
     num_blocks = max(len(cells[name][0]) for name in self.cells)
     shape = (len(self.cells), num_blocks)
     inputs = np.zeros((*shape, 2), np.int32)
     ops = np.zeros((*shape, 2), np.int32)
     combine = np.zeros(shape, np.int32)
     active = np.zeros(shape, bool)
-    concat = np.zeros((len(self.cells), num_blocks + 2), bool)
+    num_states = num_blocks + self.num_inputs
+    concat = np.zeros((len(self.cells), num_states), bool)
     for c, name in enumerate(self.cells):
       blocks, output = cells[name]
       for b, (left, right, op1, op2, *combiner) in enumerate(blocks):
@@ -282,19 +322,24 @@ class CellSpace:
         combine[c, b] = gt.COMBINERS.index(combiner[0]) if combiner else gt.ADD
         active[c, b] = True
       for state in output:
-        if not 0 <= state < num_blocks + 2:
+        if not 0 <= state < num_states:
           raise ValueError(
             f"output state {state} of the cell {name!r} is outside"
-            f" 0..{num_blocks + 1}"
+            f" 0..{num_states - 1}"
           )
         concat[c, state] = True
-    genotype = gt.Genotype(inputs, ops, combine, active, concat)
-    return gt.validate(genotype, len(self.operations))
+      blocks_in_order = list(range(self.num_inputs, 2 * self.num_inputs))
+      if self.output == "separate" and list(output) != blocks_in_order:
+        raise ValueError(
+          f"the cell {name!r} of space {self.name} passes on each of its"
+          f" {self.num_blocks} blocks: its outputs are {blocks_in_order}"
+        )
+    return self._validate(gt.Genotype(inputs, ops, combine, active, concat))
 
 
-def _literal_of_json(name: str, cell: dict[str, Any]) -> tuple:
-  """(blocks, concat) of one cell; ValueError names what is missing."""
-  for part in ("blocks", "concat"):
+def _literal_of_json(name: str, cell: dict[str, Any], output: str) -> tuple:
+  """(blocks, output) of one cell; ValueError names what is missing."""
+  for part in ("blocks", output):
     if part not in cell:
       raise ValueError(f"the cell {name!r} lacks {part!r}")
   for b, block in enumerate(cell["blocks"]):
@@ -305,36 +350,55 @@ def _literal_of_json(name: str, cell: dict[str, Any]) -> tuple:
     (*b["inputs"], *b["operations"], b.get("combine", "add"))
     for b in cell["blocks"]
   ]
-  return blocks, cell["concat"]
+  return blocks, cell[output]
 
 
-def _canonical_cells(cells: np.ndarray, num_operations: int) -> np.ndarray:
-  """int[m, B, 4 or 5] -> the smallest of all equivalent tables, per row."""
-  num_cells, num_blocks, width = cells.shape
+def _sort_sides(cells: np.ndarray, num_operations: int) -> np.ndarray:
+  """int[m, B, 4 or 5] with the sides of each block in order."""
+  sides = cells[..., 0:2] * num_operations + cells[..., 2:4]
+  inputs, ops = np.divmod(np.sort(sides, -1), num_operations)
+  return np.concatenate([inputs, ops, cells[..., 4:]], -1)
+
+
+def _canonical_cells(
+  cells: np.ndarray, num_operations: int, num_combiners: int
+) -> np.ndarray:
+  """int[m, B, 4 or 5] -> the smallest of all equivalent tables, per row.
+
+  Block by block, the smallest of those whose inputs are there already comes
+  next. What comes next is a matter of choice only between equal blocks that
+  other blocks read; then all choices are followed side by side.
+  """
+  m, num_blocks, width = cells.shape
   inputs, ops = cells[..., 0:2], cells[..., 2:4]
   combine = cells[..., 4] if width == 5 else np.zeros(cells.shape[:2], int)
-  best = np.full((num_cells, num_blocks), np.iinfo(np.int64).max)
   pairs = (num_blocks + 2) * num_operations
-  for order in itertools.permutations(range(num_blocks)):
-    # order[k] is the old block at the new position k.
-    place = np.empty(num_blocks + 2, np.int64)
-    place[:2] = 0, 1
-    place[2 + np.array(order, int)] = np.arange(num_blocks) + 2
-    moved = place[inputs[:, order]]
-    legal = (moved < np.arange(num_blocks)[:, None] + 2).all((1, 2))
-    if not legal.any():
-      continue
-    sides = np.sort(moved[legal] * num_operations + ops[legal][:, order], -1)
-    code = (sides[..., 0] * pairs + sides[..., 1]) * 2
-    code = code + combine[legal][:, order]
-    old = best[legal]
-    differs = code != old
-    first = differs.argmax(-1)
-    rows = np.arange(len(code))
-    smaller = code[rows, first] < old[rows, first]
-    best[legal] = np.where(smaller[:, None], code, old)
+  is_read = (inputs[:, :, :, None] == np.arange(num_blocks) + 2).any((1, 2))
+  nowhere = num_blocks + 2
+  # One line per choice, in the order of rows; place: of the old states.
+  row, place = np.arange(m), np.full((m, num_blocks + 2), nowhere, np.int32)
+  place[:, :2] = 0, 1
+  best = np.zeros((m, num_blocks), np.int64)
+  for position in range(num_blocks):
+    moved = np.take_along_axis(
+      place, inputs[row].reshape(len(row), -1), 1
+    ).reshape(-1, num_blocks, 2)
+    sides = moved * num_operations + ops[row]
+    code = sides.min(-1) * np.int64(pairs) + sides.max(-1)
+    code = code * num_combiners + combine[row]
+    ready = (moved < nowhere).all(-1) & (place[:, 2:] == nowhere)
+    code[~ready] = np.iinfo(np.int64).max
+    starts = np.searchsorted(row, np.arange(m))
+    best[:, position] = np.minimum.reduceat(code.min(-1), starts)
+    chosen = code == best[row, position, None]
+    # Blocks that nothing reads are interchangeable: the first one will do.
+    unread = chosen & ~is_read[row]
+    chosen ^= unread & (np.cumsum(unread, -1) > 1)
+    line, block = np.nonzero(chosen)
+    row, place = row[line], place[line]
+    place[np.arange(len(line)), block + 2] = position + 2
   result = np.empty_like(cells)
-  sides, combined = np.divmod(best, 2)
+  sides, combined = np.divmod(best, num_combiners)
   for side, part in enumerate(np.divmod(sides, pairs)):
     result[..., side], result[..., 2 + side] = np.divmod(part, num_operations)
   if width == 5:

@@ -3,6 +3,8 @@
 One convention everywhere, slim's: state 0 is h_i (the previous cell's output,
 projected to F channels), state 1 is h_{i-1} (the one before), state 2+k is the
 output of block k. PNASNet.pytorch and DARTS swap 0 and 1: see `from_darts`.
+Cells of I inputs (NASNet-B: 4) go on so: state j < I is h_{i-j}, state I+k the
+output of block k.
 """
 
 from typing import Any, NamedTuple
@@ -11,21 +13,25 @@ import numpy as np
 
 Array = Any
 
-ADD, CONCAT = 0, 1
-COMBINERS = ("add", "concat")
+ADD, CONCAT, ADD_LAYER_NORM, ADD_INSTANCE_NORM = range(4)
+COMBINERS = ("add", "concat", "add_layer_norm", "add_instance_norm")
 
 
 class Genotype(NamedTuple):
   """Cells as arrays; stack genotypes along a new leading axis: a population.
 
+  I is the number of a cell's inputs: 2, in NASNet-B 4.
+
   Attributes:
     inputs: int32[cells, B, 2], the state that each side of a block reads.
     ops: int32[cells, B, 2], index into the space's operations.
-    combine: int32[cells, B], 0 add, 1 concatenate and 1x1 back to F.
+    combine: int32[cells, B], index into COMBINERS: 0 add, 1 concatenate and
+      1x1 back to F, 2 and 3 add and normalise (`models.layers.ExampleNorm`).
     active: bool[cells, B], false for a block left out (cells of 1..B blocks
       then share one compilation). Active blocks come first.
-    concat: bool[cells, B+2], states that form the cell's output. It cannot be
+    concat: bool[cells, B+I], states that form the cell's output. It cannot be
       derived from the inputs: most published cells differ from "loose ends".
+      Where outputs are passed on separately it is every block.
   """
 
   inputs: Array
@@ -82,8 +88,14 @@ def pad_blocks(genotype: Genotype, num_blocks: int) -> Genotype:
   )
 
 
-def validate(genotype: Genotype, num_operations: int) -> Genotype:
+def validate(
+  genotype: Genotype, num_operations: int, num_inputs: int = 2
+) -> Genotype:
   """Returns the genotype as NumPy arrays of the right types.
+
+  Args:
+    num_operations: of the space.
+    num_inputs: I, states that a cell reads.
 
   Raises:
     ValueError: with the first fault found, in one line.
@@ -100,20 +112,20 @@ def validate(genotype: Genotype, num_operations: int) -> Genotype:
     ("ops", ops, (*cells, blocks, 2)),
     ("combine", combine, (*cells, blocks)),
     ("active", active, (*cells, blocks)),
-    ("concat", concat, (*cells, blocks + 2)),
+    ("concat", concat, (*cells, blocks + num_inputs)),
   ):
     if array.shape != shape:
       raise ValueError(f"genotype.{name} has shape {array.shape}, not {shape}")
-  limit = np.arange(blocks)[:, None] + 2
+  limit = np.arange(blocks)[:, None] + num_inputs
   if (inputs < 0).any() or (inputs >= limit).any():
     raise ValueError("a block reads a state that is not computed before it")
   if (ops < 0).any() or (ops >= num_operations).any():
     raise ValueError(f"an operation is outside 0..{num_operations - 1}")
-  if ((combine != ADD) & (combine != CONCAT)).any():
-    raise ValueError("combine is neither 0 (add) nor 1 (concatenate)")
+  if (combine < 0).any() or (combine >= len(COMBINERS)).any():
+    raise ValueError(f"combine is no index into {', '.join(COMBINERS)}")
   if (active[..., 1:] & ~active[..., :-1]).any():
     raise ValueError("active blocks must come before inactive ones")
-  if (concat[..., 2:] & ~active).any():
+  if (concat[..., num_inputs:] & ~active).any():
     raise ValueError("the cell's output contains an inactive block")
   if not concat.any(-1).all():
     raise ValueError("a cell concatenates no state")

@@ -63,14 +63,18 @@ def write(path, tree: Any):
     raise
 
 
-def restore(folder, template: Any) -> tuple[int, Any] | None:
+def restore(
+  folder, template: Any, last: int | None = None
+) -> tuple[int, Any] | None:
   """The newest good checkpoint of a folder.
 
   A damaged one is left out with a line in the log, and the one before taken.
 
   Args:
     folder: as given to `save`; it need not exist.
-    template: a tree of the same names, shapes and types.
+    template: a tree of the same names, shapes and types, or a function that
+      gives that of a step.
+    last: later steps are left out.
 
   Returns:
     (step, tree), or None if there is none.
@@ -79,9 +83,12 @@ def restore(folder, template: Any) -> tuple[int, Any] | None:
     CheckpointError: if names or shapes differ from the template's.
   """
   for step in reversed(steps(folder)):
+    if last is not None and step > last:
+      continue
     path = pathlib.Path(folder) / str(step)
+    wanted = template(step) if callable(template) else template
     try:
-      return step, read(path, template)
+      return step, read(path, wanted)
     except DamagedError as error:
       _log.warning("%s; taking the one before, if there is one", error)
   return None
@@ -95,10 +102,12 @@ def read(path, template: Any) -> Any:
   """One checkpoint as a tree like the template.
 
   Raises:
-    DamagedError: if it is not whole.
+    DamagedError: if it is not whole, or not there.
     CheckpointError: listing missing and unexpected names, or other shapes.
   """
   path = pathlib.Path(path).absolute()
+  if not path.is_dir():
+    raise DamagedError(f"checkpoint {path} is not there")
   wanted = _flatten(template)
   try:
     with ocp.StandardCheckpointer() as checkpointer:

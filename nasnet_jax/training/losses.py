@@ -25,8 +25,8 @@ def accuracy(logits: Array, labels: Array) -> Array:
 
 def in_top(logits: Array, labels: Array, k: int) -> Array:
   """bool[N]: fewer than k other logits are larger than the label's, or equal
-  to it and before it: `argmax` for k = 1."""
+  to it and before it: `argmax` for k = 1. Where the label's is NaN: false."""
   own = jnp.take_along_axis(logits, labels[:, None], -1)
   before = jnp.arange(logits.shape[-1]) < labels[:, None]
   ahead = (logits > own) | ((logits == own) & before)
-  return ahead.sum(-1) < k
+  return (ahead.sum(-1) < k) & ~jnp.isnan(own[:, 0])

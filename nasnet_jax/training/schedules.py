@@ -74,6 +74,11 @@ def make(
     raise ValueError(
       f"warmup_epochs is {warmup_epochs} of {epochs} epochs: give fewer"
     )
+  if not (decay_epochs > 0 and decay_factor > 0):
+    raise ValueError(
+      f"decay_factor is {decay_factor} and decay_epochs {decay_epochs}: give"
+      " numbers above 0"
+    )
   if name == "exponential":
     schedule = exponential(peak, epochs, decay_factor, decay_epochs)
   elif name in SCHEDULES:

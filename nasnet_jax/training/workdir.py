@@ -30,10 +30,12 @@ def locked(workdir):
     the folder's pathlib.Path.
 
   Raises:
-    WorkdirError: if another process works in it.
+    WorkdirError: if it is a file, or another process works in it.
     OSError: if it cannot be written.
   """
   folder = pathlib.Path(workdir).expanduser().absolute()
+  if folder.exists() and not folder.is_dir():
+    raise WorkdirError(f"{folder} is no folder: take another path")
   folder.mkdir(parents=True, exist_ok=True)
   with open(folder / ".lock", "a") as file:
     try:
@@ -60,14 +62,15 @@ def claim(path, config: dict[str, Any], may_change: Iterable[str] = ()):
   path = pathlib.Path(path)
   new = json.loads(json.dumps(config))  # tuples become lists, as in the file
   if path.exists():
-    old = _read_config(path)
+    old = read_json(path)
     differs = [
       name
       for name in _differing(_flat(old), _flat(new))
       if not any(f"{name}.".startswith(f"{m}.") for m in may_change)
     ]
     if differs:
-      name = differs[0]
+      # A run of another job has other fields; its name says more than they.
+      name = "job" if "job" in differs else differs[0]
       was, now = (_flat(c).get(name, "not there") for c in (old, new))
       raise WorkdirError(
         f"{path.parent} holds a run of another config: {name} was {was!r} and"
@@ -78,7 +81,8 @@ def claim(path, config: dict[str, Any], may_change: Iterable[str] = ()):
   write_json(path, new)
 
 
-def _read_config(path: pathlib.Path) -> dict[str, Any]:
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """A JSON file; WorkdirError where it is none."""
   try:
     return json.loads(path.read_bytes())
   except ValueError:

@@ -28,9 +28,9 @@ def digest(tree):
   return hashlib.sha256(b"".join(leaves)).hexdigest()
 
 
-def write(path, rounds=3, num_choices=CHOICES, options=OPTIONS):
+def write(path, rounds=3, num_choices=CHOICES, name="ppo", options=OPTIONS):
   """A journal of some rounds of 16, a child left pending in each; its state."""
-  controller = make("ppo", num_choices, **options)
+  controller = make(name, num_choices, **options)
   state = controller.init(key(0))
   for i in range(rounds):
     proposals, state = controller.ask(state, key(i), 16)
@@ -91,15 +91,16 @@ def test_no_journal_is_an_empty_one(tmp_path):
 
 
 @pytest.mark.smoke
-def test_another_process_on_one_core_replays_to_the_same_bits(tmp_path):
+@pytest.mark.parametrize("name", ["ppo", "reinforce"])
+def test_another_process_on_one_core_replays_to_the_same_bits(name, tmp_path):
   path = tmp_path / "journal.jsonl"
-  state = write(path, num_choices=LONG, options={})
+  state = write(path, num_choices=LONG, name=name, options={})
   script = (
     "import os, sys;"
     "hasattr(os, 'sched_setaffinity') and os.sched_setaffinity(0,"
     " [min(os.sched_getaffinity(0))]);"
     "sys.path.insert(0, sys.argv[1]); import test_journal as t;"
-    "c = t.make('ppo', t.LONG);"
+    "c = t.make(sys.argv[3], t.LONG);"
     "r = t.journal.replay(c, t.key(0), t.journal.read(sys.argv[2]));"
     "print(t.digest(r.state))"
   )
@@ -107,7 +108,7 @@ def test_another_process_on_one_core_replays_to_the_same_bits(tmp_path):
   # The flags' fake devices would give both processes as many threads.
   environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
   process = subprocess.run(
-    [sys.executable, "-c", script, here, str(path)],
+    [sys.executable, "-c", script, here, str(path), name],
     capture_output=True,
     text=True,
     check=True,

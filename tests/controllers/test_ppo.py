@@ -1,14 +1,21 @@
 """The NASNet controller against its definition in plain NumPy."""
 
-import itertools
+import importlib.util
 import math
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasnet_jax.controllers import base, ppo, random_search
+from nasnet_jax.controllers import base, policy, ppo
+
+_spec = importlib.util.spec_from_file_location(
+  "numpy_policy", pathlib.Path(__file__).with_name("numpy_policy.py")
+)
+numpy_policy = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(numpy_policy)
 
 CHOICES = (2, 3, 1, 4)
 CLIP, ENTROPY = 0.2, 0.01
@@ -18,40 +25,11 @@ def key(i):
   return jax.random.fold_in(jax.random.key(11), i)
 
 
-def as_float64(params):
-  return ppo.Params(*(np.asarray(x, np.float64) for x in params))
-
-
-def sigmoid(x):
-  return 1 / (1 + np.exp(-x))
-
-
-def reference_evaluate(params, decisions, num_choices):
-  """One child, one step, one LSTM cell at a time; float64."""
-  units = params.hidden_kernel.shape[0]
-  log_prob, entropy = [], []
-  for row in decisions:
-    hidden, cell, previous = np.zeros(units), np.zeros(units), 0
-    for t, choices in enumerate(num_choices):
-      gates = params.embedding[t, previous] @ params.input_kernel
-      gates = gates + hidden @ params.hidden_kernel + params.bias
-      enter, forget, new, leave = gates.reshape(4, units)
-      cell = sigmoid(forget) * cell + sigmoid(enter) * np.tanh(new)
-      hidden = sigmoid(leave) * np.tanh(cell)
-      logits = hidden @ params.head_kernel[t] + params.head_bias[t]
-      odds = np.exp(logits[:choices])
-      p = odds / odds.sum()
-      log_prob.append(math.log(p[row[t]]))
-      entropy.append(-sum(q * math.log(q) for q in p))
-      previous = row[t]
-  return np.reshape(log_prob, decisions.shape), np.reshape(
-    entropy, decisions.shape
-  )
-
-
 def reference_loss(params, batch, advantages, num_choices=CHOICES):
   """Equation 7 of Schulman et al., decision by decision; float64."""
-  log_prob, entropy = reference_evaluate(params, batch.decisions, num_choices)
+  log_prob, entropy = numpy_policy.evaluate(
+    params, batch.decisions, num_choices
+  )
   total = 0.0
   for i, advantage in enumerate(np.asarray(advantages, np.float64)):
     for t in range(len(num_choices)):
@@ -63,27 +41,17 @@ def reference_loss(params, batch, advantages, num_choices=CHOICES):
 
 
 def reference_gradient(params, *args):
-  """Central differences."""
-  gradient = jax.tree.map(np.zeros_like, params)
-  for leaf, slope in zip(params, gradient):
-    for place in np.ndindex(leaf.shape):
-      value, ends = leaf[place], []
-      for step in (1e-5, -1e-5):
-        leaf[place] = value + step
-        ends.append(reference_loss(params, *args))
-      leaf[place] = value
-      slope[place] = (ends[0] - ends[1]) / 2e-5
-  return gradient
+  return numpy_policy.gradient(lambda p: reference_loss(p, *args), params)
 
 
 def tiny_case(shift):
   """Params of 3 units, 4 children whose old policy differs by up to shift."""
-  params = ppo.init_params(key(0), CHOICES, 3, 1.0)
-  decisions, log_prob = ppo.propose(params, key(1), 4, CHOICES)
+  params = policy.init_params(key(0), CHOICES, 3, 1.0)
+  decisions, log_prob = policy.propose(params, key(1), 4, CHOICES)
   random = np.random.default_rng(5)
   old = log_prob + random.uniform(-shift, shift, log_prob.shape)
   advantages = np.array([0.5, -0.25, 1.0, -1.5], np.float32)
-  batch = ppo.Batch(decisions, old.astype(np.float32), advantages)
+  batch = policy.Batch(decisions, old.astype(np.float32), advantages)
   return params, batch, advantages
 
 
@@ -118,49 +86,11 @@ def some_rewards(n=20):
   return np.random.default_rng(n).uniform(0.5, 0.9, n).astype(np.float32)
 
 
-@pytest.mark.smoke
-def test_log_probabilities_are_those_of_a_plain_lstm():
-  params = ppo.init_params(key(0), CHOICES, 7, 1.0)
-  decisions, log_prob = ppo.propose(params, key(1), 50, CHOICES)
-  expected, entropy = reference_evaluate(as_float64(params), decisions, CHOICES)
-  np.testing.assert_allclose(log_prob, expected, atol=2e-6)
-  again = ppo.evaluate(params, decisions, CHOICES)
-  np.testing.assert_allclose(again[0], expected, atol=2e-6)
-  np.testing.assert_allclose(again[1], entropy, atol=2e-6)
-
-
-def test_probabilities_of_all_architectures_sum_to_one():
-  params = ppo.init_params(key(0), CHOICES, 7, 1.0)
-  everything = np.array(list(itertools.product(*map(range, CHOICES))), np.int32)
-  log_prob, _ = ppo.evaluate(params, everything, CHOICES)
-  assert np.exp(log_prob.sum(-1)).sum() == pytest.approx(1, abs=1e-5)
-
-
-def test_samples_come_as_often_as_their_probability_says():
-  params = ppo.init_params(key(0), CHOICES, 7, 1.0)
-  n = 20_000
-  decisions, log_prob = ppo.propose(params, key(1), n, CHOICES)
-  rows, where, counts = np.unique(
-    decisions, axis=0, return_index=True, return_counts=True
-  )
-  assert len(rows) == 24
-  p = np.exp(log_prob[where].sum(-1))
-  assert (np.abs(counts / n - p) < 5 * np.sqrt(p / n)).all()
-
-
-def test_batches_beyond_the_largest_program_do_not_repeat_themselves():
-  params = ppo.init_params(key(0), CHOICES, 7, 1.0)
-  n = ppo.LARGEST_BATCH
-  decisions, log_prob = ppo.propose(params, key(1), n + 40, CHOICES)
-  assert decisions.shape == log_prob.shape == (n + 40, len(CHOICES))
-  assert (decisions[:40] != decisions[n:]).any()
-
-
 def test_a_new_controller_samples_almost_uniformly():
   num_choices = (2, 3, 6, 13, 13, 1, 2)
   params = ppo.ppo(num_choices).init(key(0)).params
-  decisions, _ = ppo.propose(params, key(1), 4000, num_choices)
-  _, entropy = ppo.evaluate(params, decisions[:100], num_choices)
+  decisions, _ = policy.propose(params, key(1), 4000, num_choices)
+  _, entropy = policy.evaluate(params, decisions[:100], num_choices)
   assert (entropy >= 0.99 * np.log(num_choices)).all()
   for column, choices in zip(decisions.T, num_choices):
     shares = np.bincount(column, minlength=choices) / len(column) * choices
@@ -178,11 +108,13 @@ def test_weights_start_uniform_within_a_tenth():
 @pytest.mark.parametrize("shift", [0.05, 0.6])
 def test_loss_and_gradient_are_those_of_the_clipped_objective(shift):
   params, batch, advantages = tiny_case(shift)
-  log_prob, _ = reference_evaluate(as_float64(params), batch.decisions, CHOICES)
+  log_prob, _ = numpy_policy.evaluate(
+    numpy_policy.as_float64(params), batch.decisions, CHOICES
+  )
   outside = np.abs(np.exp(log_prob - batch.log_prob) - 1) > CLIP
   assert outside.any() == (shift > CLIP)  # both cases are really tried
   value, gradient = jax.value_and_grad(loss)(params, batch, advantages)
-  expected = as_float64(params)
+  expected = numpy_policy.as_float64(params)
   assert value == pytest.approx(
     reference_loss(expected, batch, advantages), abs=1e-6
   )
@@ -206,9 +138,9 @@ def test_first_step_is_adam_on_rewards_less_their_mean():
   rewards = np.array([0.1, 0.9, 0.4, 0.5], np.float32)
   proposals, state = ask_and_tell(controller, start, rewards)
   # log_prob of the reference itself: the ratio is 1 to the last bit.
-  params = as_float64(start.params)
-  log_prob, _ = reference_evaluate(params, proposals.decisions, CHOICES)
-  batch = ppo.Batch(proposals.decisions, log_prob, rewards)
+  params = numpy_policy.as_float64(start.params)
+  log_prob, _ = numpy_policy.evaluate(params, proposals.decisions, CHOICES)
+  batch = policy.Batch(proposals.decisions, log_prob, rewards)
   slopes = reference_gradient(params, batch, rewards - rewards.mean())
   for old, new, slope in zip(params, state.params, slopes):
     clear = np.abs(slope) > 1e-4  # Adam's first step is the slope's sign
@@ -222,21 +154,10 @@ def test_ratio_of_an_unchanged_policy_is_one():
   controller = ppo.ppo(CHOICES)
   state = controller.init(key(0))
   proposals, state = controller.ask(state, key(1), 20)
-  log_prob, _ = ppo.evaluate(state.params, proposals.decisions, CHOICES)
+  log_prob, _ = policy.evaluate(state.params, proposals.decisions, CHOICES)
   np.testing.assert_allclose(
     np.exp(log_prob - proposals.extras["log_prob"]), 1, atol=2e-6
   )
-
-
-def test_matrix_products_are_exact_on_accelerators_too():
-  params = ppo.init_params(key(0), CHOICES, 3, 1.0)
-  jaxpr = str(
-    jax.make_jaxpr(ppo.sample, static_argnums=(2, 3))(
-      params, key(1), 4, CHOICES
-    )
-  )
-  assert jaxpr.count("dot_general[") == 3
-  assert jaxpr.count("precision=(Precision.HIGHEST") == 3
 
 
 def test_a_stale_answer_beyond_the_clip_range_pushes_no_further():
@@ -327,7 +248,7 @@ def test_the_entropy_term_pushes_towards_more_entropy(weight):
   proposals, state = ask_and_tell(controller, start, np.full(20, 0.5))
 
   def entropy(state):
-    return ppo.evaluate(state.params, proposals.decisions, CHOICES)[1].sum()
+    return policy.evaluate(state.params, proposals.decisions, CHOICES)[1].sum()
 
   assert (entropy(state) - entropy(start)) * weight > 0
 
@@ -344,54 +265,3 @@ def test_normalised_advantages_forget_the_rewards_scale():
     one, other = learn(normalise, 1), learn(normalise, 4)
     same = all(np.allclose(a, b, atol=2e-5) for a, b in zip(one, other))
     assert same == normalise
-
-
-# 12 decisions that matter alone and with their neighbour.
-STRUCTURED = (2, 2, 5, 5, 3, 3, 5, 5, 4, 4, 5, 5)
-
-
-def landscape(seed):
-  """A function of int[n, 12] with mean 0.9 and deviation of about 0.01."""
-  random = np.random.default_rng(seed)
-  alone = [random.normal(size=c) for c in STRUCTURED]
-  pairs = [random.normal(size=p) for p in itertools.pairwise(STRUCTURED)]
-
-  def reward(decisions):
-    columns = decisions.T
-    value = sum(a[d] for a, d in zip(alone, columns))
-    value = value + sum(
-      p[d] for p, d in zip(pairs, itertools.pairwise(columns))
-    )
-    return (0.9 + 0.01 * value / np.sqrt(24)).astype(np.float32)
-
-  return reward
-
-
-def search(controller, seed, rounds=15):
-  """f32[rounds * 20], the rewards in order."""
-  reward, state, found = landscape(seed), controller.init(key(seed)), []
-  for i in range(rounds):
-    rng = jax.random.fold_in(key(seed), i)
-    proposals, state = controller.ask(state, rng, 20)
-    found.append(reward(proposals.decisions))
-    status = np.zeros(20, np.int32)
-    state = controller.tell(state, proposals, found[-1], status)
-  return np.concatenate(found)
-
-
-@pytest.mark.parametrize(
-  "options",
-  [
-    {},  # the paper's learning rate, 3.5e-4
-    {"learning_rate": 3e-3, "epochs": 4},  # for small budgets: half the time
-  ],
-)
-def test_ppo_beats_random_search_over_ten_seeds(options):
-  seeds = range(10)
-  controller = ppo.ppo(STRUCTURED, **options)
-  control = random_search.random_search(STRUCTURED)
-  ours = np.array([search(controller, seed) for seed in seeds])
-  theirs = np.array([search(control, seed) for seed in seeds])
-  late, late_control = ours[:, -60:].mean(1), theirs[:, -60:].mean(1)
-  assert (late > late_control + 0.01).all()  # a deviation of the landscape
-  assert (ours.max(1) > theirs.max(1)).sum() >= 9

@@ -227,6 +227,8 @@ def test_an_epoch_has_each_image_at_most_once(photograph_files, write_folder):
   n = len(found.train)
   shown = _train(found.train, range(2 * (n // 4)), batch_size=4)
   seen = [int(image[0, 0, 0]) for batch in shown for image in batch.images]
+  labels = np.concatenate([batch.labels for batch in shown])
+  assert labels.tolist() == [value % 10 // 5 for value in seen]
   first, second = seen[: n // 4 * 4], seen[n // 4 * 4 :]
   assert len(set(first)) == len(first) and len(set(second)) == len(second)
   assert first != second

@@ -4,6 +4,7 @@ Preparing takes a Python that has tensorflow, tensorflow-datasets and, before
 3.12, importlib_resources; NASNET_JAX_TF_PYTHON names it.
 """
 
+import io
 import json
 import os
 import pathlib
@@ -12,8 +13,10 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nasnet_jax import data
+from nasnet_jax.data import photographs, stream
 from nasnet_jax.data.image_data import DataError
 
 PREPARE = pathlib.Path(__file__).with_name("prepare_tfds.py")
@@ -152,3 +155,82 @@ def test_a_set_that_is_not_prepared_names_the_command(name, tmp_path):
 def test_tfds_without_a_name_is_refused():
   with pytest.raises(DataError, match="needs a name"):
     data.load("tfds")
+
+
+# Sets in array_record files, written by the tests and not by TensorFlow
+
+
+def _png(value: int, size=(20, 20)) -> bytes:
+  buffer = io.BytesIO()
+  Image.new("RGB", size, (value, 0, 255 - value)).save(buffer, "png")
+  return buffer.getvalue()
+
+
+@pytest.fixture
+def written(write_tfds, tmp_path):
+  """data_dir of 12 and 6 images, each of its own colour, of several sizes."""
+  splits = {
+    split: [(_png(first + i, (20 + i, 24)), i % 2) for i in range(n)]
+    for split, n, first in (("train", 12, 0), ("validation", 6, 100))
+  }
+  return write_tfds(tmp_path, "photos", splits, ("cat", "dog"))
+
+
+def test_a_set_is_read_into_memory_without_tensorflow(written):
+  found = data.load(
+    "tfds",
+    name="photos",
+    data_dir=written,
+    test_split="validation",
+    image_size=20,
+  )
+  assert found.class_names == ("cat", "dog")
+  assert found.train_labels.tolist() == [0, 1] * 6
+  assert found.train_images[:, 0, 0, 0].tolist() == list(range(12))
+  assert found.test_images[:, 0, 0, 0].tolist() == list(range(100, 106))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_set_is_streamed_without_tensorflow(written, workers):
+  """`validation` is what ImageNet is tested on, and the default."""
+  found = photographs.load("tfds", name="photos", data_dir=written)
+  assert (len(found.train), len(found.test)) == (12, 6)
+  assert found.class_names == ("cat", "dog")
+  batches = stream.Stream(
+    found.train, stream.Crops(8), 2, workers=workers
+  ).training_batches(4, 0, 0, 3)
+  rows = [
+    (int(image[0, 0, 0]), int(label))
+    for batch in batches
+    for image, label in zip(batch.images, batch.labels)
+  ]
+  assert sorted(rows) == [(i, i % 2) for i in range(12)]
+  assert rows != sorted(rows)
+
+
+def test_slices_and_the_fingerprint_of_a_streamed_set(written):
+  def load(**splits):
+    return photographs.load("tfds", name="photos", data_dir=written, **splits)
+
+  part = load(train_split="train[:75%]", test_split="train[75%:]")
+  assert (len(part.train), len(part.test)) == (9, 3)
+  assert part.test.read(0)[0] == _png(9, (29, 24))
+  assert part.fingerprint != load().fingerprint
+  with pytest.raises(DataError, match="no split 'test', only"):
+    load(test_split="test")
+
+
+def test_a_streamed_set_without_labels_is_refused_before_it_is_needed(
+  write_tfds, tmp_path
+):
+  """ImageNet's test split has -1 everywhere."""
+  splits = {
+    "train": [(_png(1), 0), (_png(2), 1)],
+    "test": [(_png(3), -1)],
+  }
+  write_tfds(tmp_path, "photos", splits, ("cat", "dog"))
+  with pytest.raises(DataError, match=r"split 'test' has label -1") as error:
+    photographs.load(
+      "tfds", name="photos", data_dir=tmp_path, test_split="test"
+    )
+  assert "\n" not in str(error.value)

@@ -41,10 +41,11 @@ def launch(launch_environment):
 
 @pytest.fixture(scope="session")
 def launch_and_kill(launch_environment):
-  """launch_and_kill(program, folder, *flags): a run that is killed after the
-  first point of its training's curve."""
+  """launch_and_kill(program, folder, *flags, after="retrain.jsonl"): a run that
+  is killed once it has written into this file; by default, the first point of
+  a training's curve."""
 
-  def run(program, folder, *flags):
+  def run(program, folder, *flags, after="retrain.jsonl"):
     command = [
       sys.executable,
       f"launch/{program}",
@@ -54,8 +55,8 @@ def launch_and_kill(launch_environment):
     process = subprocess.Popen(
       command, env=launch_environment, stdout=subprocess.DEVNULL, cwd=ROOT
     )
-    curve, limit = folder / "retrain.jsonl", time.monotonic() + 400
-    while not (curve.exists() and curve.stat().st_size):
+    file, limit = folder / after, time.monotonic() + 400
+    while not (file.exists() and file.stat().st_size):
       assert process.poll() is None, "it ended before it could be killed"
       assert time.monotonic() < limit
       time.sleep(0.02)

@@ -26,6 +26,7 @@ def _error(done) -> str:
     ([DIGITS, "--config.child.epochs=many"], "invalid literal", 2),
     (["--config=configs/search_digits.py:huge"], "no variant 'huge'", 2),
     (["--config=configs/none.py"], "No such file", 2),
+    (["--config=README.md"], "README.md is no config: line", 2),
     ([DIGITS, "--wrkdir=x"], "Did you mean: workdir", 2),
     ([DIGITS, "--config.job=serch"], "not one of ['search', 'train']", 2),
     ([], "give both --config", 2),

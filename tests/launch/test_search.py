@@ -43,6 +43,29 @@ def test_a_search_ends_with_a_tested_network_and_a_report(digits):
   assert not (folder / "checkpoints").exists()
 
 
+def test_killed_while_children_train_it_ends_like_one_that_was_not(
+  digits, launch, launch_and_kill, tmp_path
+):
+  folder, flags = tmp_path / "run", "--config=configs/search_digits.py:tiny"
+  # The first of two rounds is done, the second one is asked for and trains.
+  launch_and_kill("main.py", folder, flags, after="metrics.jsonl")
+  assert len((folder / "history.jsonl").read_text().splitlines()) == 3
+  done = launch("main.py", flags, f"--workdir={folder}")
+  assert done.returncode == 0, done.stderr
+  for name in ("history.jsonl", "ranking.jsonl", "retrain.jsonl"):
+    assert _untimed(folder / name) == _untimed(digits[0] / name)
+  one, other = (
+    json.loads((f / "result.json").read_text()) for f in (folder, digits[0])
+  )
+  assert one["winner"] == other["winner"]
+  assert one["test_correct"] == other["test_correct"]
+
+
+def _untimed(path):
+  lines = path.read_text().splitlines()
+  return [{**json.loads(line), "seconds": 0} for line in lines]
+
+
 def test_no_child_was_ever_tested(digits):
   folder, _ = digits
   for name in ("history.jsonl", "ranking.jsonl", "retrain.jsonl"):
@@ -105,10 +128,18 @@ def test_a_folder_without_a_result_has_no_winner(tmp_path):
     search.load_winner(tmp_path)
 
 
+def test_a_result_that_was_cut_is_named(digits, tmp_path):
+  content = (digits[0] / "result.json").read_text()
+  (tmp_path / "result.json").write_text(content[: len(content) // 2])
+  with pytest.raises(workdir.WorkdirError, match=r"result\.json is no JSON"):
+    search.load_winner(tmp_path)
+
+
 @pytest.mark.parametrize(
   ("config", "overrides"),
   [
     ("search_cifar", []),
+    ("search_pnas", []),
     (
       "search_digits",
       [
@@ -117,7 +148,7 @@ def test_a_folder_without_a_result_has_no_winner(tmp_path):
       ],
     ),
   ],
-  ids=["cifar", "one operation"],
+  ids=["cifar", "pnas", "one operation"],
 )
 def test_every_tiny_search_runs(launch, tmp_path, config, overrides):
   done = launch(

@@ -1,14 +1,16 @@
 """Whole trainings, as a user starts them."""
 
 import importlib.util
+import io
 import json
 import pathlib
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
-from nasnet_jax import counting, fit, inputs, train, trained
+from nasnet_jax import counting, curves, fit, inputs, spaces, train, trained
 from nasnet_jax.models import stacked
 from nasnet_jax.training import checkpoint
 
@@ -132,6 +134,13 @@ def _config(name, variant, **changes):
     ({"model__checkpoint": "nowhere"}, "nowhere/result.json is not there"),
     ({"network__stem": "none"}, "not one of: cifar, imagenet"),
     ({"mesh__data": 3}, "must divide"),
+    ({"train__epochs": 0}, "epochs is 0: give 1 or more"),
+    ({"train__seed": -1}, "train.seed is -1: give 0 or more"),
+    ({"train__ema_decay": 1.0}, "ema_decay is 1.0: give 0 or more, below 1"),
+    ({"network__num_cells": 0}, "network.num_cells is 0: give 1 or more"),
+    ({"network__dropout": 1.0}, "network.dropout is 1.0: give 0 or more"),
+    ({"network__init": "fanout"}, "'fanout', not one of: fan_out, fan_in"),
+    ({"network__bn_decay": 9.0}, "bn_decay is 9.0"),
   ],
 )
 def test_what_cannot_be_trained_gets_one_clear_line(tmp_path, changes, words):
@@ -162,15 +171,116 @@ def test_a_kept_head_must_know_the_same_classes(run, tmp_path):
 
 
 def test_nothing_to_start_from_gets_one_clear_line(tmp_path):
-  with pytest.raises(ValueError, match=r"give config\.model\.checkpoint"):
-    train.run(_config("finetune", "tiny"), tmp_path / "run")
+  for changes, words in (
+    ({}, r"give config\.model\.checkpoint"),
+    ({"model__genotype": "nasnet_a"}, r"leave out config\.model\.genotype"),
+  ):
+    with pytest.raises(ValueError, match=words):
+      train.run(_config("finetune", "tiny", **changes), tmp_path / "run")
+
+
+def test_weights_of_another_model_are_listed_before_anything_is_written(
+  run, tmp_path
+):
+  for changes, words in (
+    (
+      {"network__features": 8},
+      r"of another shape: .* \(4,\) instead of \(8,\)",
+    ),
+    ({"network__num_cells": 2}, r"missing: .*cell_2\..*; unexpected: "),
+  ):
+    config = _config(
+      "train_cifar", "tiny", model__checkpoint=str(run[0]), **changes
+    )
+    with pytest.raises(checkpoint.CheckpointError, match=words) as error:
+      train.run(config, tmp_path / "run")
+    assert str(run[0]) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory, write_tfds):
+  """(folder, moving averages) of a training on a set of tfds, in its own
+  process here, with cells of one block."""
+  top = tmp_path_factory.mktemp("averaged")
+  space = spaces.get("nasnet", 1, ("identity", "avg_pool_3x3"))
+  cells = space.decode(np.array([0, 1, 1, 1, 0, 1, 1, 0]))
+  result = {
+    "space": "nasnet",
+    "space_options": {
+      "num_blocks": 1,
+      "operations": ["identity", "avg_pool_3x3"],
+    },
+    "winner": {"genotype": space.to_json(cells)},
+  }
+  (top / "cells.json").write_text(json.dumps(result))
+
+  def picture(value):
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 8), (value, 0, 0)).save(buffer, "png")
+    return buffer.getvalue()
+
+  rows = [(picture(10 * i), i % 2) for i in range(24)]
+  splits = {"train": rows[:16], "holdout": rows[16:]}
+  write_tfds(top, "stripes", splits, ("even", "odd"))
+  config = _config(
+    "train_cifar",
+    "tiny",
+    model__genotype=str(top / "cells.json"),
+    train__batch_size=4,
+    train__ema_decay=0.9,
+    data__source="tfds",
+    data__data_dir=str(top),
+    data__num_valid=4,
+    data__max_per_class=None,
+  )
+  config.data.options.name = "stripes"
+  config.data.options.test_split = "holdout"
+  config.data.options.image_size = 8
+  kept = []
+  with pytest.MonkeyPatch.context() as patch:
+
+    def watched(*args, **options):
+      state, score = real(*args, **options)
+      kept.append(jax.device_get((state.ema, state.params)))
+      return state, score
+
+    real = curves.train
+    patch.setattr(curves, "train", watched)
+    train.run(config, top / "run")
+  return top / "run", *kept[0]
+
+
+def test_the_moving_average_is_what_is_tested_and_kept(averaged):
+  folder, (params, batch_stats), last = averaged
+  found = trained.load(folder)
+  for one, other in zip(
+    jax.tree.leaves(found.variables),
+    jax.tree.leaves({"batch_stats": batch_stats, "params": params}),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(one, other)
+  kernels = [p["classifier"]["kernel"] for p in (params, last)]
+  assert np.abs(kernels[0] - kernels[1]).max() > 1e-4
+  images = trained.test_images(found.result)
+  right = found.predict(images.images).argmax(-1) == images.labels
+  assert int(right.sum()) == found.result["test_correct"]
+
+
+def test_a_set_of_tfds_is_trained_on(averaged):
+  data = _result(averaged[0])["data"]
+  assert data["name"] == "tfds stripes"
+  assert data["classes"] == ["even", "odd"]
+  assert (data["train"], data["valid"]) == (12, 4)
+  assert _result(averaged[0])["test_examples"] == 8
 
 
 @pytest.mark.parametrize("variant", ["", "pnasnet_5", "amoebanet_a", "small"])
 def test_every_variant_is_the_network_it_says(variant):
   config = _config("train_cifar", variant)
   space, genotype = trained.find_cells(config.model.genotype)
-  sizes = inputs.get_network(config.network, 10)
+  sizes = inputs.get_network(config.network, 10, space)
   network = stacked.StackedNetwork(sizes, stacked.as_cells(space, genotype))
   params = {
     "": 3_346_538,
@@ -184,6 +294,9 @@ def test_every_variant_is_the_network_it_says(variant):
   )
   if not variant:
     assert recipe == fit.Recipe()  # the defaults are the paper's
+  if variant == "amoebanet_a":  # Real et al. 2019; tensorflow/tpu
+    assert (recipe.batch_size, recipe.learning_rate) == (128, 0.024)
+    assert (recipe.drop_path_keep, recipe.drop_path_version) == (0.7, "time")
 
 
 def test_weights_of_another_network_are_listed(run):

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasnet_jax import inputs, spaces, trained, zoo
+from nasnet_jax import fit, inputs, spaces, train, trained, zoo
 from nasnet_jax.models import stacked
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = "--config=configs/transfer_imagenet.py:tiny"
 
 
-def _config(variant):
-  path = ROOT / "configs" / "transfer_imagenet.py"
-  spec = importlib.util.spec_from_file_location("transfer_imagenet", path)
+def _config(variant, name="transfer_imagenet"):
+  path = ROOT / "configs" / f"{name}.py"
+  spec = importlib.util.spec_from_file_location(name, path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module.get_config(variant)
@@ -122,6 +122,79 @@ def test_killed_on_photographs_it_ends_like_one_that_was_not(
   _assert_same(workdir, run[0])
 
 
+def test_a_network_of_photographs_starts_on_a_set_of_tfds_with_its_weights(
+  run, write_tfds, tmp_path
+):
+  rng = np.random.default_rng(0)
+
+  def photograph():
+    buffer = io.BytesIO()
+    pixels = rng.integers(0, 256, (70, 80, 3), np.uint8)
+    Image.fromarray(pixels).save(buffer, "png")
+    return buffer.getvalue()
+
+  splits = {
+    split: [(photograph(), i % 3) for i in range(n)]
+    for split, n in (("train", 12), ("test", 6))
+  }
+  write_tfds(tmp_path, "flowers", splits, ("rose", "tulip", "poppy"))
+  config = _config("photographs", "finetune")
+  config.model.checkpoint = str(run[0])
+  config.data.data_dir = str(tmp_path)
+  config.data.options.name = "flowers"
+  config.data.options.test_split = "test"
+  config.data.stream.image_size = 64
+  config.train.batch_size = 4
+  parts = train._prepare(config)
+  assert parts.images.class_names == ("rose", "tulip", "poppy")
+  assert (parts.images.train.num_images, parts.images.test.num_images) == (
+    12,
+    6,
+  )
+  assert parts.network.config.stem == "imagenet"
+  assert parts.network.config.numerics.bn_decay == 0.9
+  state = fit.init_state(
+    parts.network, parts.recipe, (64, 64, 3), 3, 0, parts.start
+  )
+  old, new = dict(trained.load(run[0]).variables["params"]), dict(state.params)
+  assert old.pop("classifier")["kernel"].shape[-1] == 2
+  assert new.pop("classifier")["kernel"].shape[-1] == 3
+  jax.tree.map(np.testing.assert_array_equal, old, new)
+
+
+def test_what_cannot_be_trained_on_photographs_gets_one_clear_line(
+  found, folder, tmp_path
+):
+  for field, value, words in (
+    ("data.stream.image_size", 16, "images of 16x16 are too small for 4"),
+    ("data.stream.workers", -1, "data.stream.workers is -1"),
+    ("train.batch_size", 100, "36 images are fewer than one batch of 100"),
+    ("train.steps_per_call", 2, "steps_per_call is 2, and a stream"),
+    ("train.bn_group", 3, "does not divide into groups of 3"),
+    ("data.source", "cifar10", "no source of photographs 'cifar10'"),
+    ("network.features", 3, "give 4 or more"),
+  ):
+    config = _config("tiny")
+    config.model.genotype = str(found)
+    config.data.options.path = str(folder)
+    config.data.options.test_fraction = 0.25
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ValueError, match=words) as error:
+      train.run(config, tmp_path / "run")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_made_up_photographs_are_a_source_of_the_job():
+  config = _config("tiny")
+  config.data.source = "fake"
+  config.data.options.num_images = 40
+  config.data.options.num_classes = 7
+  images = inputs.load_images(config.data, (16,))
+  assert (images.train.num_images, images.num_classes) == (40, 7)
+  assert images.image_shape == (64, 64, 3)
+
+
 @pytest.mark.slow
 def test_nasnet_a_on_real_photographs_killed_and_resumed(
   launch, launch_and_kill, tmp_path, data_dir
@@ -157,10 +230,60 @@ def test_every_variant_is_the_network_it_says(name):
   published = zoo.NETWORKS[name]
   assert config.model.genotype == published.cells
   assert config.data.stream.image_size == published.side
-  sizes = inputs.get_network(config.network, 1000)
+  sizes = inputs.get_network(
+    config.network, 1000, zoo.CELLS[published.cells][0]
+  )
   wanted = stacked.NetworkConfig(num_classes=1000, **published.config)
   rest = {"aux": True, "dropout": 0.5, "numerics": sizes.numerics}
   assert sizes == dataclasses.replace(wanted, **rest)  # counts: test_zoo.py
+
+
+@pytest.mark.parametrize(
+  ("name", "recipe"),
+  [
+    # slim, nasnet.py: mobile_imagenet_config, large_imagenet_config.
+    (
+      "nasnet_a_mobile",
+      {"learning_rate": 2.0, "weight_decay": 4e-5, "drop_path_keep": 1.0},
+    ),
+    (
+      "nasnet_a_large",
+      {"learning_rate": 1.5, "weight_decay": 5e-5, "drop_path_keep": 0.7},
+    ),
+    # slim, pnasnet.py.
+    (
+      "pnasnet_5_large",
+      {"learning_rate": 1.5, "weight_decay": 4e-5, "drop_path_keep": 0.6},
+    ),
+    # Real et al. 2019, "Methods".
+    (
+      "amoebanet_a_large",
+      {"rms_epsilon": 0.1, "decay_epochs": 2.0, "drop_path_keep": 0.7},
+    ),
+    # tensorflow/tpu, models/official/amoeba_net.
+    (
+      "amoebanet_d",
+      {"learning_rate": 0.64, "epochs": 48, "drop_path_version": "time"},
+    ),
+  ],
+)
+def test_every_family_has_its_own_recipe(name, recipe):
+  config = _config(name)
+  made = fit.Recipe(
+    epochs=config.train.epochs, **inputs.recipe_fields(config.train)
+  )
+  made.make_schedule()
+  shared = {
+    "optimizer": "rmsprop",
+    "rms_decay": 0.9,
+    "schedule": "exponential",
+    "label_smoothing": 0.1,
+    "aux_weight": 0.4,
+    "ema_decay": 0.9999,
+    "clip_norm": 10.0,
+  }
+  wanted = {**shared, **recipe}
+  assert {key: getattr(made, key) for key in wanted} == wanted
 
 
 def test_an_unknown_variant_is_named():

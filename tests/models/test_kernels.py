@@ -231,3 +231,13 @@ def test_only_the_cpu_program_avoids_window_reductions():
   assert "select_and_scatter" in tpu
   assert "select_and_scatter" not in cpu
   assert "reduce_window" not in cpu
+
+
+def test_statistics_of_half_precision_are_summed_in_float32():
+  x = np.random.default_rng(0).normal(3, 1, (16, 16, 16, 2))
+  x = jnp.asarray(x, jnp.bfloat16)
+  y, mean, variance = kernels.batch_norm(x, np.ones(2), np.zeros(2), 1e-5)
+  assert (y.dtype, mean.dtype) == (jnp.bfloat16, jnp.float32)
+  exact = np.float64(x)
+  np.testing.assert_allclose(mean, exact.mean((0, 1, 2)), rtol=1e-5)
+  np.testing.assert_allclose(variance, exact.var((0, 1, 2)), rtol=1e-4)

@@ -118,7 +118,11 @@ def test_parameters_and_macs_of_nasnet_a_are_exact(num_cells, params, macs):
 )
 def test_the_counter_agrees_with_the_network_for_random_cells(space):
   count = counting.make_counter(
-    SMALL, space.operations, space.num_blocks, (14, 11, 2)
+    SMALL,
+    space.operations,
+    space.num_blocks,
+    (14, 11, 2),
+    space.output == "separate",
   )
   decisions = space.sample(np.random.default_rng(3), 3)
   for genotype in map(space.decode, decisions):

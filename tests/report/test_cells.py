@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nasnet_jax import spaces, zoo
-from nasnet_jax.report import cells, layout, style
+from nasnet_jax.report import cells, layout, stages, style
 from nasnet_jax.spaces.cells import CellSpace
 
 CHAIN = {
@@ -45,9 +45,11 @@ def _genotypes():
     for i, row in enumerate(space.sample(np.random.default_rng(1), 25)):
       yield f"{name} {i}", space.to_json(space.decode(row))
   for blocks in (1, 2, 3, 8):
-    space = spaces.get("nasnet_concat", num_blocks=blocks)
-    for i, row in enumerate(space.sample(np.random.default_rng(2), 5)):
-      yield f"{blocks} blocks {i}", space.to_json(space.decode(row))
+    for name in ("nasnet_c", "nasnet_b"):
+      space = spaces.get(name, num_blocks=blocks)
+      for i, row in enumerate(space.sample(np.random.default_rng(2), 5)):
+        label = f"{name} {blocks} blocks {i}"
+        yield label, space.to_json(space.decode(row))
 
 
 def _all_cells():
@@ -106,10 +108,10 @@ def test_no_two_boxes_of_a_drawing_overlap(drawings):
 
 
 def test_every_edge_stays_out_of_boxes_it_does_not_belong_to(drawings):
-  for name, _cell, drawing in drawings:
+  for name, cell, drawing in drawings:
     for edge in drawing.edges:
       target = re.sub(r"^edge-\d+-|-side-\d$", "", edge.key)
-      own_panels = (f"block-{edge.state - 2}", target)
+      own_panels = (f"block-{edge.state - cells.num_inputs(cell)}", target)
       for box in (*drawing.panels, *drawing.boxes):
         if box.key in own_panels:
           continue
@@ -133,12 +135,20 @@ def test_an_edge_runs_from_its_state_to_its_side_and_never_down(drawings):
       f"edge-{state}-block-{k}-side-{side}"
       for k, block in enumerate(cell["blocks"])
       for side, state in enumerate(block["inputs"])
-    } | {f"edge-{state}-output" for state in cell["concat"]}
-    assert {edge.key for edge in drawing.edges} == wanted
-    assert len(drawing.edges) == 2 * len(cell["blocks"]) + len(cell["concat"])
+    }
+    if "outputs" in cell:
+      outputs = enumerate(cell["outputs"])
+      members = {f"edge-{state}-output-{j}" for j, state in outputs}
+    else:
+      members = {f"edge-{state}-output" for state in cell["concat"]}
+    assert {edge.key for edge in drawing.edges} == wanted | members
+    assert len(drawing.edges) == 2 * len(cell["blocks"]) + len(members)
+    first = cells.num_inputs(cell)
     for edge in drawing.edges:
       state = edge.state
-      key = f"state-{state}" if state < 2 else f"block-{state - 2}-combine"
+      key = f"state-{state}"
+      if state >= first:
+        key = f"block-{state - first}-combine"
       source = boxes[key]
       target = boxes[edge.key.split("-", 2)[2]]
       assert edge.start == pytest.approx(
@@ -151,17 +161,24 @@ def test_an_edge_runs_from_its_state_to_its_side_and_never_down(drawings):
 
 
 def test_the_drawing_holds_every_operation_and_input_as_text(tmp_path):
-  for i, (name, genotype) in enumerate(itertools.islice(_genotypes(), 8)):
+  genotypes = dict(itertools.islice(_genotypes(), 8))
+  for space in (spaces.NASNET_B, spaces.NASNET_C):
+    row = space.sample(np.random.default_rng(3), 1)[0]
+    genotypes[space.name] = space.to_json(space.decode(row))
+  for i, (name, genotype) in enumerate(genotypes.items()):
     cells.draw_genotype(genotype, tmp_path / str(i))
     root = ET.parse(tmp_path / f"{i}.svg").getroot()
     texts = [t.text for t in root.iter("{http://www.w3.org/2000/svg}text")]
     wanted = []
     for cell in genotype["cells"].values():
+      inputs = cells.num_inputs(cell)
       for k, block in enumerate(cell["blocks"]):
-        wanted += [block["combine"], f"block {k}"]
+        wanted += [cells.COMBINERS[block["combine"]], f"block {k}"]
         wanted += [cells.op_label(op) for op in block["operations"]]
-        wanted += [cells.state_label(s) for s in block["inputs"]]
-      wanted += ["concat", "hᵢ", "hᵢ₋₁"]
+        wanted += [cells.state_label(s, inputs) for s in block["inputs"]]
+      wanted += ["hᵢ", "hᵢ₋₁", "hᵢ₋₂", "hᵢ₋₃"][:inputs]
+      outputs = [f"output {j}" for j in range(inputs)]
+      wanted += outputs if "outputs" in cell else ["concat"]
     titles = [cells.cell_title(kind) for kind in genotype["cells"]]
     assert sorted(texts) == sorted(wanted + titles), name
 
@@ -227,6 +244,23 @@ def test_a_cell_reads_as_text():
   ]
 
 
+def test_a_cell_of_separate_outputs_reads_as_text():
+  block = {
+    "inputs": [0, 2],
+    "operations": ["sep_conv_5x5", "max_pool_3x3"],
+    "combine": "add_layer_norm",
+  }
+  second = {**block, "inputs": [3, 1], "combine": "add_instance_norm"}
+  third = {**block, "combine": "add"}
+  cell = {"blocks": [block, second, third], "outputs": [3, 4, 5]}
+  assert cells.cell_text(cell) == [
+    "block 0: layer norm(sep 5x5(h_i) + max 3x3(h_i-2))",
+    "block 1: instance norm(sep 5x5(block 0) + max 3x3(h_i-1))",
+    "block 2: sep 5x5(h_i) + max 3x3(h_i-2)",
+    "outputs: block 0, block 1, block 2",
+  ]
+
+
 def test_each_light_colour_is_unique_so_that_dark_can_replace_it():
   assert style.LIGHT.keys() == style.DARK.keys()
   assert len(set(style.LIGHT.values())) == len(style.LIGHT)
@@ -238,3 +272,20 @@ def test_every_colour_of_a_drawing_has_a_dark_counterpart(tmp_path):
   body = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
   used = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", body))
   assert used and used <= set(style.LIGHT.values())
+
+
+def test_stages_are_drawn_without_the_nodes_that_they_leave_out(tmp_path):
+  space = spaces.get("genetic_cnn")
+  decisions = np.zeros(19, int)
+  decisions[[3, 9, 10]] = 1  # stage 1: 0 to 1; stage 2: 0 to 1, 0 to 2
+  genotype = space.to_json(space.decode(decisions))
+  cells.draw_genotype(genotype, tmp_path / "stages")
+  svg = (tmp_path / "stages.svg").read_text()
+  assert (tmp_path / "stages.png").stat().st_size > 1000
+  words = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+  assert words.count("input") == 3 and words.count("output") == 2
+  assert sorted(w for w in words if w.isdigit()) == ["0", "0", "1", "1", "2"]
+  assert stages.stage_text(genotype)[:2] == [
+    "stage 0 (3 nodes)",
+    "  one convolution",
+  ]

@@ -79,6 +79,12 @@ def test_the_report_says_what_won_and_how_well(make_run):
     "network = load('here')",
     "python launch/main.py --config=configs/search_digits.py",
     "8x8 <images>",
+    "Reward by child",
+    "Operations the controller chose",
+    "Best children, retrained for longer",
+    "90.00%",  # validation accuracy
+    "Training of children",
+    "12 s",  # the whole job
     "Normal cell",
     "Reduction cell",
     "separable convolution",
@@ -98,8 +104,8 @@ def test_figures_lie_beside_the_report_as_svg_and_png(make_run):
     "operations",
     "retrain",
     "reward",
-    "reward_macs",
-    "reward_params",
+    "accuracy_macs",
+    "accuracy_params",
   }
   assert names == {f"{s}.{e}" for s in stems for e in ("svg", "png")}
   for path in (folder / "figures").glob("*.svg"):
@@ -156,10 +162,22 @@ def test_a_search_whose_children_all_failed_has_a_report(make_run):
 def test_a_winner_that_is_no_cell_still_has_a_report(make_run):
   folder = make_run()
   result = json.loads((folder / "result.json").read_text())
-  result["winner"]["genotype"] = {"stages": [3, 5]}
+  result["winner"]["genotype"] = {"layers": [3, 5]}
   result["space"] = "another"
   (folder / "result.json").write_text(json.dumps(result))
   assert "80.00%" in _page(folder).text
+
+
+def test_stages_of_a_winner_are_drawn_and_told(make_run):
+  folder = make_run()
+  result = json.loads((folder / "result.json").read_text())
+  stages = [{"nodes": 3, "edges": [[0, 2]]}, {"nodes": 2, "edges": []}]
+  result["winner"]["genotype"] = {"space": "genetic_cnn", "stages": stages}
+  result["space"] = "genetic_cnn"
+  (folder / "result.json").write_text(json.dumps(result))
+  text = _page(folder).text
+  assert "Stages of the winner" in text and "node 2 reads 0" in text
+  assert (folder / "figures" / "stages.png").exists()
 
 
 def test_a_missing_folder_is_one_clear_line(tmp_path):
@@ -202,6 +220,83 @@ def test_the_charts_count_all_children(make_run):
   points, *_ = axes.lines
   assert len(points.get_xdata()) == 45
   assert "failed (5)" in drawn
+
+
+def _with_other_rewards(folder):
+  """Makes the run one of MnasNet's reward and of successive halving: every
+  second child was stopped, and child 1 is the best of all."""
+  path = folder / "history.jsonl"
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  for line in lines:
+    if line["status"] == "ok":
+      line["accuracy"] = line["reward"]
+      line["reward"] = line["accuracy"] * 0.5
+    line["bytes"] = 1000 + line["id"]
+    line["horizon"] = 20 if line["id"] % 2 else 10
+  lines[1].update(accuracy=0.99, reward=0.6, params=1, macs=1, bytes=1)
+  path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+  reward = {"kind": "mnasnet_soft", "cost": "params", "target": 120_000.0}
+  config = json.loads((folder / "config.json").read_text())
+  config["search"] = {"reward": reward}
+  (folder / "config.json").write_text(json.dumps(config))
+  return lines
+
+
+def test_pareto_fronts_are_of_children_that_ran_to_the_end(make_run):
+  folder = make_run()
+  lines = _with_other_rewards(folder)
+  history = runs.read_history(folder / "history.jsonl")
+  for cost in ("params", "macs", "bytes"):
+    can = [x for x in lines if x["status"] == "ok" and x["id"] % 2 == 0]
+    wanted = [
+      x["id"]
+      for x in can
+      if not any(
+        y[cost] < x[cost] and y["accuracy"] >= x["accuracy"] for y in can
+      )
+    ]
+    assert sorted(history.id[curves.front(history, cost)]) == wanted
+  axes = curves.tradeoff_figure(history, "params", target=120_000.0).axes[0]
+  drawn = {line.get_label(): line for line in axes.lines}
+  front = curves.front(history, "params")
+  ends = drawn["Pareto front"].get_xydata()
+  assert ends[:, 0] == pytest.approx(history.params[front] / 1000)
+  assert ends[:, 1] == pytest.approx(100 * history.accuracy[front])
+  assert drawn["target"].get_xdata() == [120.0, 120.0]
+  assert "stopped" in drawn
+
+
+def test_the_report_shows_accuracy_beside_another_reward(make_run):
+  folder = make_run()
+  _with_other_rewards(folder)
+  result = json.loads((folder / "result.json").read_text())
+  result["cost"] |= {
+    "child_epochs": 120.5,
+    "stopped": 16,
+    "epochs_saved": 60.25,
+    "seconds_saved": 30.0,
+  }
+  (folder / "result.json").write_text(json.dumps(result))
+  page = _page(folder)
+  for words in (
+    "Accuracy in the search",
+    "Accuracy against bytes moved",
+    "The children on the Pareto fronts",
+    "16 stopped early",
+    "120.5",
+    "60.2 more saved, about 30 s",
+  ):
+    assert words in page.text, words
+  assert (folder / "figures/accuracy_bytes.png").stat().st_size > 0
+  assert "(child 1, accuracy 0.9900)" in report.summary_text(folder)
+
+
+def test_without_bytes_there_is_no_chart_of_them(make_run):
+  page = _page(make_run())
+  assert "Accuracy against parameters" in page.text
+  assert "Accuracy against multiply-adds" in page.text
+  assert "bytes" not in page.text
+  assert "Accuracy in the search" not in page.text
 
 
 def test_the_same_run_gives_the_same_report(make_run):

@@ -115,3 +115,33 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(
     runs.write_atomic(path, "new")
   assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
   assert path.read_text() == "old"
+
+
+def test_histories_from_before_other_rewards_are_still_read(tmp_path):
+  lines = [
+    {"id": 0, "status": "ok", "reward": 0.5, "params": 9},
+    {"id": 1, "status": "ok", "reward": 0.2, "accuracy": 0.6, "bytes": 7},
+    {"id": 2, "status": "failed", "reward": None, "accuracy": 0.9},
+    {"id": 3, "status": "ok", "reward": 0.2, "accuracy": 0.4, "steps": 4},
+    {"id": 4, "status": "ok", "reward": 0.2, "steps": 4, "horizon": 9},
+    {"id": 5, "status": "ok", "reward": 0.2, "steps": 9, "horizon": 9},
+    {"id": 6, "status": "failed", "reward": None, "steps": 4, "horizon": 9},
+  ]
+  path = tmp_path / "history.jsonl"
+  path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+  history = runs.read_history(path)
+  assert history.accuracy[:2].tolist() == [0.5, 0.6]
+  assert np.isnan(history.accuracy[[2, 6]]).all()
+  assert history.stopped.tolist() == [False] * 4 + [True, False, False]
+  assert history.bytes[1] == 7 and np.isnan(history.bytes[0])
+
+
+def test_the_target_is_that_of_the_rewards_own_cost(make_run):
+  run = runs.read_run(make_run())
+  assert runs.target_of(run, "params") is None  # a config without rewards
+  reward = {"kind": "mnasnet_soft", "cost": "params", "target": 5e4}
+  run = run._replace(config={"search": {"reward": reward}})
+  assert runs.target_of(run, "params") == 5e4
+  assert runs.target_of(run, "macs") is None
+  run.config["search"]["reward"]["kind"] = "accuracy"
+  assert runs.target_of(run, "params") is None

@@ -1,10 +1,13 @@
 """A whole search in seconds, and ways to kill it at a chosen moment.
 
   python harness.py WORKDIR [FAULT]
+  python harness.py asynchronous WORKDIR N
 
 Children are not trained: their rewards are a function of decisions and seed.
 The final stage is real. A fault is "name:n": SIGKILL at the n-th event of that
-name, where writes are half done; or "after:seconds".
+name, where writes are half done; "SIGINT:n" and "SIGTERM:n", this signal at the
+n-th look at training children; or "after:seconds". The second form has no final
+stage: SIGKILL after N calls of the training step.
 """
 
 import importlib.util
@@ -60,6 +63,107 @@ class FakeEvaluator:
     return outcomes
 
 
+class FakeTraining:
+  """In the place of a population's compiled functions: what children get right
+  is a function of their seed and their updates.
+
+  Attributes:
+    calls: of the training step.
+    updates: made by all children.
+  """
+
+  def __init__(self, evaluator):
+    self.calls = self.updates = 0
+    self._slots = evaluator.slots
+    self._per_call = evaluator.recipe.steps_per_call
+    self._valid = evaluator._num_valid
+    evaluator._compiled = True
+    evaluator.population = evaluator.population._replace(
+      empty=self.empty,
+      refill=self.refill,
+      train=self.train,
+      count_correct=self.count_correct,
+    )
+
+  def empty(self):
+    return {
+      name: np.zeros(self._slots, np.int64)
+      for name in ("seed", "step", "horizon")
+    }
+
+  def refill(self, state, fresh, seeds, horizons, genotypes):
+    new = {"seed": seeds, "step": 0, "horizon": horizons}
+    return {k: np.where(fresh, new[k], state[k]) for k in state}
+
+  def train(self, state, genotypes, data):
+    self.calls += 1
+    step = np.minimum(state["step"] + self._per_call, state["horizon"])
+    self.updates += int((step - state["step"]).sum())
+    loss = np.where(state["seed"] % 7 == 0, np.nan, 1.0)
+    return {**state, "step": step}, {"loss": loss}
+
+  def count_correct(self, state, which, genotypes, data):
+    share = state["step"] / np.maximum(state["horizon"], 1)
+    right = [
+      round(self._valid * accuracy_of(*child))
+      for child in zip(state["seed"], share)
+    ]
+    return np.where(which, right, 0)
+
+
+def accuracy_of(seed: int, share: float) -> float:
+  """Of a child that has made this share of its updates; curves may cross."""
+  early, late = np.random.default_rng(int(seed)).uniform(size=2)
+  return 0.3 * share + 0.7 * ((1 - share) * early + share * late)
+
+
+def fake_evaluator(width=3, **recipe):
+  """A population of `width` slots that trains nothing (`training` counts)."""
+  from nasnet_jax import inputs
+  from nasnet_jax.search import setup
+
+  config = tiny_config()
+  config.mesh.arch, config.child.width, config.child.epochs = 1, width, 9
+  config.child.update(recipe)
+  space = setup.get_space(config)
+  images = setup.load_images(config)
+  aug = inputs.get_augmentation(config.data, images)
+  evaluator = setup.get_evaluator(config, space, images, aug)
+  evaluator.training = FakeTraining(evaluator)
+  return evaluator
+
+
+def with_budgets(controller):
+  """The controller; its proposals take 1 to 3 thirds of a training."""
+  import dataclasses
+
+  def ask(state, rng, n):
+    proposals, state = controller.ask(state, rng, n)
+    thirds = (1 + proposals.id * 7 % 3).astype(np.float32)
+    return dataclasses.replace(proposals, budget=thirds / 3), state
+
+  return controller._replace(ask=ask)
+
+
+def asynchronous_search(folder, progress=None, eta=2, width=3):
+  """Sixteen children of unequal budgets without rounds: the history's rows."""
+  from nasnet_jax import controllers
+  from nasnet_jax.search import asynchronous, halving, rounds
+
+  settings = rounds.Settings(
+    16, 5, 3, halving=halving.Settings(eta), asynchronous=True
+  )
+  evaluator = fake_evaluator(width)
+  controller = controllers.make("ppo", evaluator.space, batch_size=4, hidden=8)
+  return asynchronous.run(
+    pathlib.Path(folder),
+    with_budgets(controller),
+    evaluator,
+    settings,
+    progress=progress,
+  )
+
+
 def make_fake(config, space, images, aug):
   """In the place of `setup.get_evaluator`."""
   del config, space, images, aug
@@ -111,15 +215,13 @@ def plant(fault: str):
   elif name == "journal":
     _plant_half_event(journal, n)
   elif name == "save":
-    # Orbax writes in threads of its own; 30 ms later it is in the middle.
-    start = threading.Timer(0.03, kill).start
-    before(checkpoint.ocp.StandardCheckpointer, "save", at(n, start))
+    _plant_half_save(checkpoint.ocp.StandardCheckpointer, n)
   elif name == "train":
     before(console.Console, "in_round", at(n, kill))
   elif name == "fit":
     before(console.Console, "in_fit", at(n, kill))
-  elif name == "sigterm":
-    stop = at(n, lambda: os.kill(os.getpid(), signal.SIGTERM))
+  elif name.startswith("SIG"):
+    stop = at(n, lambda: os.kill(os.getpid(), signal.Signals[name]))
     before(console.Console, "in_round", stop)
   elif name == "result":
     original = workdir.write_json
@@ -146,6 +248,25 @@ def _plant_half_write(workdir, file_name: str, n: int):
   workdir.append_lines = append
 
 
+def _plant_half_save(checkpointer, n: int):
+  original, count = checkpointer.save, [0]
+
+  def save(self, directory, *args, **kwargs):
+    if _is_due(count, n):
+      path = pathlib.Path(directory)
+      threading.Thread(target=_kill_amid, args=(path,), daemon=True).start()
+    return original(self, directory, *args, **kwargs)
+
+  checkpointer.save = save
+
+
+def _kill_amid(path: pathlib.Path):
+  """SIGKILL once Orbax has a first file of it, under its temporary name."""
+  while not any(path.parent.glob(f"{path.name}.*tmp/*")):
+    time.sleep(0.001)
+  kill()
+
+
 def _is_due(count: list[int], n: int) -> bool:
   count[0] += 1
   return count[0] == n
@@ -166,6 +287,10 @@ def _plant_half_event(journal, n: int):
 def main(argv: list[str]):
   from nasnet_jax import report, search
 
+  if argv[1] == "asynchronous":
+    event = at(int(argv[3]), kill)
+    asynchronous_search(argv[2], lambda *_: event())
+    return
   if len(argv) > 2:
     plant(argv[2])
   report.write_report = lambda folder: pathlib.Path(

@@ -21,6 +21,8 @@ def test_a_killed_search_ends_like_an_undisturbed_one(
   # final retraining, after 12 updates of the ranking.
   for fault in ("history:2", "train:5", "save:4", "fit:19"):
     _killed(search, folder, fault)
+    left = list(folder.rglob("*.orbax-checkpoint-tmp"))
+    assert bool(left) == fault.startswith("save")  # half of a checkpoint
   done = search(folder)
   assert done.returncode == 0, done.stderr
   same_outcome(folder, finished)
@@ -74,14 +76,15 @@ def test_twenty_kills_at_random_moments_do_no_harm(
     same_outcome(folder, finished)
 
 
-def test_sigterm_keeps_finished_rounds_and_says_how_to_go_on(
-  search, finished, tmp_path, rows_of
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_keeps_finished_rounds_and_says_how_to_go_on(
+  search, finished, tmp_path, rows_of, name, code
 ):
   folder = tmp_path / "run"
-  done = search(folder, "sigterm:5")
-  assert done.returncode == 143
+  done = search(folder, f"{name}:5")
+  assert done.returncode == code
   assert done.stderr.strip() == (
-    "stopped by SIGTERM; run the same command again to go on"
+    f"stopped by {name}; run the same command again to go on"
   )
   assert (
     rows_of(folder / "history.jsonl")

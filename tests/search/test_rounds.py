@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from nasnet_jax import controllers
+from nasnet_jax import controllers, rewards
+from nasnet_jax.controllers import journal
 from nasnet_jax.evaluators import Outcome
 from nasnet_jax.search import rounds
 from nasnet_jax.training import stop, workdir
@@ -69,6 +70,7 @@ def test_every_child_has_a_line_with_exactly_these_fields(fake, tmp_path):
       "seed",
       "budget",
       "steps",
+      "accuracy",
       "reward",
       "status",
       "params",
@@ -177,6 +179,34 @@ def test_a_reward_that_is_no_number_is_a_failed_child(tmp_path, reward, status):
     jax.tree.leaves(before.params), jax.tree.leaves(state.params)
   ):
     np.testing.assert_array_equal(a, b)
+
+
+def test_the_controller_is_told_the_reward_and_history_keeps_both(
+  fake, tmp_path
+):
+  reward = rewards.make("mnasnet_hard", "params", 50)  # children have 100
+  rows = _run(tmp_path, fake, SETTINGS._replace(reward=reward))
+  ok = [row for row in rows if row["status"] == "ok"]
+  assert ok
+  for row in ok:
+    assert row["reward"] == np.float32(row["accuracy"] / 2)
+  tells = [
+    event
+    for event in journal.read(tmp_path / rounds.JOURNAL)
+    if isinstance(event, journal.Tell)
+  ]
+  told = [float(reward) for event in tells for reward in event.rewards]
+  assert [r for r in told if not math.isnan(r)] == [row["reward"] for row in ok]
+
+
+def test_the_key_of_an_ask_follows_from_the_seed_and_its_number(fake, tmp_path):
+  # A change would make every old history irreproducible.
+  _run(tmp_path, fake)
+  events = journal.read(tmp_path / rounds.JOURNAL)
+  asks = [event for event in events if isinstance(event, journal.Ask)]
+  for number, event in enumerate(asks):
+    key = jax.random.fold_in(jax.random.key(SETTINGS.seed), number)
+    np.testing.assert_array_equal(event.key, jax.random.key_data(key))
 
 
 def test_a_controller_without_further_proposals_ends_the_search(fake, tmp_path):

@@ -14,9 +14,7 @@ from nasnet_jax.spaces.cells import CellSpace
 
 # Of cells whose decisions are the cell's own numbers, one by one.
 ALL = pytest.mark.parametrize(
-  "space",
-  [s for s in spaces.SPACES.values() if type(s) is CellSpace],
-  ids=lambda space: space.name,
+  "space", spaces.CELL_SPACES.values(), ids=lambda space: space.name
 )
 SMALL = (
   CellSpace("small", ("a", "b"), cells=("cell",), num_blocks=2),
@@ -28,6 +26,14 @@ SMALL = (
     combiners=("add", "concat"),
   ),
   CellSpace("small_3", ("a",), cells=("cell",), num_blocks=3, output="all"),
+  CellSpace(
+    "small_separate",
+    ("a", "b"),
+    cells=("cell",),
+    num_blocks=2,
+    combiners=gt.COMBINERS,
+    output="separate",
+  ),
 )
 OPEN = CellSpace(
   "open", ("a", "b"), cells=("x", "y"), num_blocks=3, min_blocks=1, output="all"
@@ -53,16 +59,21 @@ def _blocks(space, row):
   return [tuple(flat[i : i + size]) for i in range(0, len(flat), size)]
 
 
-def _equals(blocks):
+def _equals(space, blocks):
   """The set of all tables that describe the same cell."""
   found = set()
-  for order in itertools.permutations(range(len(blocks))):
-    renamed = {0: 0, 1: 1} | {old + 2: k + 2 for k, old in enumerate(order)}
+  first = space.num_inputs
+  orders = itertools.permutations(range(len(blocks)))
+  if space.output == "separate":  # the place of a block says where it goes
+    orders = [range(len(blocks))]
+  for order in orders:
+    renamed = {s: s for s in range(first)}
+    renamed |= {old + first: k + first for k, old in enumerate(order)}
     moved = [
       (renamed[blocks[old][0]], renamed[blocks[old][1]], *blocks[old][2:])
       for old in order
     ]
-    if any(max(b[:2]) >= k + 2 for k, b in enumerate(moved)):
+    if any(max(b[:2]) >= k + first for k, b in enumerate(moved)):
       continue
     sides = [[b, (b[1], b[0], b[3], b[2], *b[4:])] for b in moved]
     found.update(itertools.product(*sides))
@@ -73,7 +84,7 @@ def _scrambled(space, row, rng):
   """An equal row at random: other sides, another legal order."""
   cells_of_row = []
   for blocks in _blocks(space, row):
-    options = sorted(_equals(blocks))
+    options = sorted(_equals(space, blocks))
     cells_of_row.append(options[rng.integers(len(options))])
   return np.array(cells_of_row).ravel()
 
@@ -106,13 +117,48 @@ def test_the_pnas_space_has_the_papers_decisions():
   )
 
 
+def test_nasnet_c_has_four_combiners_and_nasnet_b_four_inputs_too():
+  # Zoph et al. 2018, appendix; B = 4.
+  cell = [n for b in range(4) for n in (b + 2, b + 2, 13, 13, 4)]
+  assert list(spaces.SPACES["nasnet_c"].num_choices) == cell * 2
+  cell = [n for b in range(4) for n in (b + 4, b + 4, 13, 13, 4)]
+  assert list(spaces.SPACES["nasnet_b"].num_choices) == cell * 2
+
+
+def test_nasnet_b_passes_on_every_block_even_one_that_is_read():
+  space = spaces.SPACES["nasnet_b"]
+  chain = [(b and b + 3, 0, 0, 0, 0) for b in range(4)] * 2
+  genotype = space.decode(np.array(chain).ravel())
+  assert genotype.inputs[0, :, 0].tolist() == [0, 4, 5, 6]
+  assert (genotype.concat == [False] * 4 + [True] * 4).all()
+  cell = space.to_json(genotype)["cells"]["normal"]
+  assert cell["outputs"] == [4, 5, 6, 7]
+  assert "concat" not in cell
+
+
+def test_the_order_of_separate_outputs_is_part_of_the_cell():
+  space = CellSpace(
+    "two", ("a", "b"), cells=("cell",), num_blocks=2, output="separate"
+  )
+  # The same two blocks, which feed layers one and two on the other way round.
+  rows = np.array([[0, 0, 0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0, 0, 0]])
+  assert space.key(rows[0]) != space.key(rows[1])
+  concatenated = dataclasses.replace(space, output="loose_ends")
+  assert concatenated.key(rows[0]) == concatenated.key(rows[1])
+
+
 @pytest.mark.smoke
 @ALL
 def test_decisions_and_genotypes_translate_both_ways(space):
   decisions = space.sample(np.random.default_rng(0), 500)
   genotypes = space.decode(decisions)
-  gt.validate(genotypes, len(space.operations))
-  assert genotypes.inputs.shape == (500, len(space.cells), 5, 2)
+  gt.validate(genotypes, len(space.operations), space.num_inputs)
+  assert genotypes.inputs.shape == (
+    500,
+    len(space.cells),
+    space.num_blocks,
+    2,
+  )
   back = space.encode(genotypes)
   assert back.dtype == np.int32
   np.testing.assert_array_equal(back, decisions)
@@ -262,7 +308,7 @@ def test_equivalent_cells_share_canonical_row_and_key(space):
 def test_canonical_agrees_with_a_slow_search_on_whole_small_spaces(space):
   rows = _everything(space)
   fast = [tuple(row) for row in space.canonical(rows).tolist()]
-  slow = [min(_equals(_blocks(space, row)[0])) for row in rows]
+  slow = [min(_equals(space, _blocks(space, row)[0])) for row in rows]
   # Each of the two partitions the space: same cells together, others apart.
   assert len(set(zip(fast, slow))) == len(set(fast)) == len(set(slow))
 
@@ -276,9 +322,10 @@ def test_canonical_agrees_with_a_slow_search_on_random_pairs(space):
   fast = small.canonical(rows)
   for row, got in zip(rows, fast):
     for cell, canonical in zip(_blocks(small, row), _blocks(small, got)):
-      assert canonical in _equals(cell)
+      assert canonical in _equals(small, cell)
   slow = [
-    tuple(min(_equals(cell)) for cell in _blocks(small, row)) for row in rows
+    tuple(min(_equals(small, cell)) for cell in _blocks(small, row))
+    for row in rows
   ]
   fast = [tuple(row) for row in fast.tolist()]
   assert len(set(zip(fast, slow))) == len(set(fast)) == len(set(slow))
@@ -291,18 +338,49 @@ def test_the_canonical_row_is_canonical(space):
   np.testing.assert_array_equal(space.canonical(rows), rows)
 
 
+def _shuffled(row, rng):
+  """An equal row of a cell of any size: blocks follow in a random order."""
+  blocks, place, result = row.reshape(-1, 4), {0: 0, 1: 1}, []
+  while len(result) < len(blocks):
+    k = int(rng.integers(len(blocks)))
+    if k + 2 in place or not {*blocks[k, :2].tolist()} <= {*place}:
+      continue
+    place[k + 2] = len(result) + 2
+    a, b, op_a, op_b = blocks[k].tolist()
+    result += [[place[b], place[a], op_b, op_a]]
+  return np.array(result).ravel()
+
+
+def test_cells_of_many_blocks_have_a_canonical_row():
+  rng = np.random.default_rng(13)
+  large = spaces.get("pnas", num_blocks=40)  # 40! orders
+  rows = large.sample(rng, 20)
+  shuffled = np.array([_shuffled(row, rng) for row in rows])
+  assert (shuffled != rows).any()
+  canonical = large.canonical(rows)
+  np.testing.assert_array_equal(canonical, large.canonical(shuffled))
+  assert len(np.unique(canonical, axis=0)) == 20
+
+
+@ALL
+def test_no_cells_have_no_canonical_rows(space):
+  none = np.zeros((0, len(space.num_choices)), np.int32)
+  assert space.canonical(none).shape == none.shape
+
+
 def _expression(space, row):
   """What a row computes, as text: sides and outputs are sorted."""
   genotype = space.decode(row)
   outputs = []
   for c in range(genotype.num_cells):
-    states = ["h_i", "h_i-1"]
+    states = [f"h_i-{j}" for j in range(space.num_inputs)]
     for b in range(genotype.num_blocks):
       pair = zip(genotype.ops[c, b].tolist(), genotype.inputs[c, b].tolist())
       terms = sorted((op, states[i]) for op, i in pair)
       states.append(repr((int(genotype.combine[c, b]), *terms)))
     kept = np.flatnonzero(genotype.concat[c])
-    outputs.append(sorted(states[k] for k in kept))
+    output = [states[k] for k in kept]
+    outputs.append(output if space.output == "separate" else sorted(output))
   return outputs
 
 
@@ -320,7 +398,8 @@ def test_cells_that_differ_keep_different_keys():
   keys = {tuple(r): space.key(r) for r in space.neighbours(row)[::7]}
   for a, b in itertools.combinations(keys, 2):
     same = all(
-      x in _equals(y) for x, y in zip(_blocks(space, a), _blocks(space, b))
+      x in _equals(space, y)
+      for x, y in zip(_blocks(space, a), _blocks(space, b))
     )
     assert (keys[a] == keys[b]) == same
 
@@ -365,7 +444,7 @@ def test_neighbours_are_all_rows_one_decision_away(space):
   assert rows.shape == (sum(n - 1 for n in space.num_choices), len(row))
   assert ((rows != row).sum(1) == 1).all()
   assert len(np.unique(rows, axis=0)) == len(rows)
-  gt.validate(space.decode(rows), len(space.operations))
+  gt.validate(space.decode(rows), len(space.operations), space.num_inputs)
 
 
 def test_a_space_with_one_operation_has_neighbours_by_inputs_only():
@@ -459,6 +538,29 @@ def test_broken_json_is_named_in_one_line(change, line):
   assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+  ("outputs", "line"),
+  [
+    ([4, 5, 6], "passes on each of its 4 blocks: its outputs are [4, 5, 6, 7]"),
+    ([5, 4, 6, 7], "its outputs are [4, 5, 6, 7]"),
+    ([4, 5, 6, 8], "output state 8 of the cell 'normal' is outside 0..7"),
+    (None, "the cell 'normal' lacks 'outputs'"),
+  ],
+)
+def test_other_outputs_of_nasnet_b_are_named_in_one_line(outputs, line):
+  space = spaces.SPACES["nasnet_b"]
+  data = space.to_json(space.decode(np.zeros(len(space.num_choices), int)))
+  cell = data["cells"]["normal"]
+  if outputs is None:
+    del cell["outputs"]
+  else:
+    cell["outputs"] = outputs
+  with pytest.raises(ValueError) as error:
+    space.from_json(data)
+  assert line in str(error.value)
+  assert "\n" not in str(error.value)
+
+
 def test_get_narrows_a_space_to_some_operations_and_blocks():
   space = spaces.get("nasnet", 3, ("identity", "sep_conv_3x3"))
   assert space.num_blocks == 3
@@ -548,6 +650,11 @@ def test_a_cell_of_open_size_is_equal_to_the_one_of_that_size():
 def test_a_minimum_beyond_the_number_of_blocks_is_refused():
   with pytest.raises(ValueError, match="min_blocks is 4, outside"):
     dataclasses.replace(OPEN, min_blocks=4)
+
+
+def test_separate_outputs_of_an_open_number_are_refused():
+  with pytest.raises(ValueError, match="set min_blocks to 0"):
+    spaces.get("nasnet_b", min_blocks=2)
 
 
 def test_a_kind_and_a_group_stand_beside_each_decision():

@@ -34,7 +34,8 @@ def test_validate_keeps_values_and_sets_types():
     (_changed("inputs", (0, 1, 0), -1), "not computed before it"),
     (_changed("ops", (1, 4, 1), 13), "an operation is outside 0..12"),
     (_changed("ops", (1, 4, 1), -1), "an operation is outside 0..12"),
-    (_changed("combine", (0, 0), 2), "neither 0 (add) nor 1 (concatenate)"),
+    (_changed("combine", (0, 0), 4), "no index into add, concat, add_layer"),
+    (_changed("combine", (0, 0), -1), "no index into add, concat, add_layer"),
     (_changed("active", (0, 2), False), "must come before inactive ones"),
     (_changed("active", (0, 4), False), "contains an inactive block"),
     (_changed("concat", 1, False), "a cell concatenates no state"),
@@ -53,6 +54,21 @@ def test_validate_names_the_fault_in_one_line(genotype, line):
     gt.validate(genotype, NUM_OPERATIONS)
   assert line in str(error.value)
   assert "\n" not in str(error.value)
+
+
+def test_cells_of_four_inputs_count_blocks_from_state_four():
+  blocks = np.zeros((1, 2, 2), int)
+  genotype = gt.Genotype(
+    blocks, blocks, blocks[..., 0], blocks[..., 0] == 0, np.ones((1, 6), bool)
+  )
+  inputs = blocks.copy()
+  inputs[0, 1] = 3, 4
+  gt.validate(genotype._replace(inputs=inputs), 1, num_inputs=4)
+  inputs[0, 1] = 3, 5
+  with pytest.raises(ValueError, match="not computed before it"):
+    gt.validate(genotype._replace(inputs=inputs), 1, num_inputs=4)
+  with pytest.raises(ValueError, match=r"has shape \(1, 6\), not \(1, 4\)"):
+    gt.validate(genotype, 1)
 
 
 def test_a_block_may_read_its_direct_predecessor():

@@ -57,7 +57,7 @@ def test_an_unknown_operation_is_named():
 def test_it_is_a_search_space_by_name_and_has_no_options():
   assert isinstance(SPACE, base.SearchSpace)
   assert len(SPACE.decision_names) == len(SPACE.num_choices) == 6
-  with pytest.raises(ValueError, match="'nasbench201' is fixed"):
+  with pytest.raises(ValueError, match="'nasbench201' has no blocks"):
     spaces.get("nasbench201", num_blocks=2)
 
 

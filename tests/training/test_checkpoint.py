@@ -81,6 +81,13 @@ def test_one_bit_in_a_large_array_is_noticed(tmp_path):
     checkpoint.read(tmp_path / "1", weights)
 
 
+def test_a_checkpoint_that_is_not_there_is_said_to_be_so(tmp_path):
+  with pytest.raises(
+    checkpoint.CheckpointError, match=r"weights is not there$"
+  ):
+    checkpoint.read(tmp_path / "weights", _tree())
+
+
 def test_if_all_are_damaged_there_is_none(tmp_path, caplog):
   for step in (1, 2):
     checkpoint.save(tmp_path, step, _tree())

@@ -20,6 +20,21 @@ def test_a_second_process_is_kept_out(tmp_path):
     assert folder.is_dir()
 
 
+def test_a_file_is_no_folder_to_work_in(tmp_path):
+  (tmp_path / "file").touch()
+  with (
+    pytest.raises(workdir.WorkdirError, match="file is no folder"),
+    workdir.locked(tmp_path / "file"),
+  ):
+    pass
+
+
+def test_a_run_of_another_job_is_told_by_the_jobs_name(tmp_path):
+  workdir.claim(tmp_path / "config.json", {"child": {"epochs": 3}, "job": "a"})
+  with pytest.raises(workdir.WorkdirError, match="job was 'a' and is now 'b'"):
+    workdir.claim(tmp_path / "config.json", {"job": "b", "train": {}})
+
+
 def test_a_field_that_differs_is_named(tmp_path):
   path = tmp_path / "config.json"
   workdir.claim(path, CONFIG)

@@ -1,0 +1,60 @@
+"""Which network the architectures of a space are built as."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+
+from nasnet_jax.models import stacked, stages
+from nasnet_jax.spaces.cells import CellSpace
+from nasnet_jax.spaces.stages import StageSpace
+
+
+class Family(NamedTuple):
+  """A kind of network.
+
+  Attributes:
+    config: the dataclass of its sizes, with `num_classes` and `numerics`.
+    literals: (space, genotype) -> the architecture as a module can hold it.
+    module: (config, literals) -> network that is called with (images, train,
+      drop) and gives (logits, auxiliary logits or None, endpoints).
+    check_side: (config, (H, W)); ValueError for images too small.
+  """
+
+  config: type
+  literals: Callable[[Any, Any], tuple]
+  module: Callable[[Any, tuple], nn.Module]
+  check_side: Callable[[Any, tuple[int, int]], None]
+
+
+FAMILIES = {
+  CellSpace: Family(
+    stacked.NetworkConfig,
+    stacked.as_cells,
+    stacked.StackedNetwork,
+    stacked.check_side,
+  ),
+  StageSpace: Family(
+    stages.StageConfig,
+    stages.as_stages,
+    stages.StageNetwork,
+    stages.check_side,
+  ),
+}
+
+
+def of(space) -> Family:
+  """The family of a space; ValueError for one that has no networks here."""
+  for kind, family in FAMILIES.items():
+    if isinstance(space, kind):
+      return family
+  raise ValueError(
+    f"no network is built of space {space.name}: it is searched by its table"
+    " only"
+  )
+
+
+def network(space, genotype, config) -> nn.Module:
+  """The static network of an architecture."""
+  family = of(space)
+  return family.module(config, family.literals(space, genotype))

@@ -1,0 +1,107 @@
+"""What a controller is told of a child: its accuracy, or that and its cost.
+
+Tan et al. 2019 (MnasNet), section 3.1: maximise ACC x (cost / T)^w, where w is
+alpha up to the target T and beta beyond it. The paper's cost is latency on a
+phone; here it is one of the counters of `evaluators.Outcome`.
+"""
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+# kind -> (alpha, beta) of Tan et al. 2019, section 3.1. Soft: doubling the cost
+# for 5 % more accuracy changes nothing. Hard: cost counts beyond T only.
+KINDS = {
+  "accuracy": (0.0, 0.0),
+  "mnasnet_soft": (-0.07, -0.07),
+  "mnasnet_hard": (0.0, -1.0),
+}
+COSTS = ("params", "macs", "bytes")
+
+
+class Reward(NamedTuple):
+  """Called with an accuracy and a child's costs by name.
+
+  Attributes:
+    kind: one of KINDS; "accuracy" looks at no cost.
+    cost: one of COSTS.
+    target: T, in the cost's own unit.
+    alpha, beta: the exponents up to T and beyond it.
+  """
+
+  kind: str = "accuracy"
+  cost: str = "params"
+  target: float = 0.0
+  alpha: float = 0.0
+  beta: float = 0.0
+
+  def __call__(self, accuracy: float, costs: Mapping[str, Any]) -> float:
+    """Raises ValueError where the child's cost was not counted."""
+    if self.kind == "accuracy":
+      return accuracy
+    cost = costs.get(self.cost) or 0
+    if not cost > 0:
+      raise ValueError(
+        f"search.reward.cost is {self.cost!r}, which this evaluator does not"
+        " count: take another cost, or the reward 'accuracy'"
+      )
+    return mnasnet(accuracy, cost, self.target, self.alpha, self.beta)
+
+
+ACCURACY = Reward()
+
+
+def mnasnet(
+  accuracy: float, cost: float, target: float, alpha: float, beta: float
+) -> float:
+  """ACC x (cost / T)^w (Tan et al. 2019, equations 2 and 3)."""
+  return accuracy * (cost / target) ** (alpha if cost <= target else beta)
+
+
+def make(
+  kind: str,
+  cost: str = "params",
+  target: float = 0.0,
+  alpha: float | None = None,
+  beta: float | None = None,
+) -> Reward:
+  """The reward of a config's `search.reward`.
+
+  Args:
+    kind, cost, target: see `Reward`.
+    alpha, beta: None: the paper's for that kind.
+
+  Raises:
+    ValueError: one line, for an unknown name, no target, or exponents that
+      would reward cost.
+  """
+  _check_name("kind", kind, list(KINDS))
+  if kind == "accuracy":
+    return ACCURACY
+  _check_name("cost", cost, list(COSTS))
+  if not (math.isfinite(target) and target > 0):
+    raise ValueError(
+      f"search.reward.target is {target}: give the {cost} that children should"
+      f" have at most, a number above 0, for {kind!r}"
+    )
+  exponents = [
+    default if given is None else given
+    for given, default in zip((alpha, beta), KINDS[kind], strict=True)
+  ]
+  for name, exponent in zip(("alpha", "beta"), exponents, strict=True):
+    if not (math.isfinite(exponent) and exponent <= 0):
+      raise ValueError(
+        f"search.reward.{name} is {exponent}: above 0 it would reward cost;"
+        " give 0 or less"
+      )
+  return Reward(kind, cost, float(target), *map(float, exponents))
+
+
+def _check_name(field: str, name: str, known: list[str]):
+  if name not in known:
+    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
+    raise ValueError(
+      f"search.reward.{field} is {name!r}; did you mean {nearest!r}?"
+      f" ({', '.join(known)})"
+    )

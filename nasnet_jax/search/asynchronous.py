@@ -1,0 +1,151 @@
+"""A search without rounds: a slot whose child is done takes the next at once.
+
+The controller is asked for as many children as slots are free, and told of
+each as it ends (of several that end together in one portion). What is written
+is what `rounds` writes; "round" in the history counts the portions.
+
+In which order children end is a pure function of the journal: slots advance in
+lockstep, so a clock that counts calls of the compiled step says when a child
+began and when it ended. A process that goes on after a kill trains the pending
+children again, from their start; it then holds an answer back until every
+child that the clock puts before it has answered. So a killed run ends like
+one that was not. The clock's number of slots is that of the first process.
+"""
+
+import logging
+import pathlib
+import time
+from collections.abc import Callable, Iterable
+
+from nasnet_jax.controllers import base, journal
+from nasnet_jax.evaluators import Outcome, Progress, Stream
+from nasnet_jax.search import rounds
+from nasnet_jax.search.halving import Halving
+from nasnet_jax.search.rounds import Row, Settings, Standing
+
+_log = logging.getLogger(__name__)
+
+
+def run(
+  folder: pathlib.Path,
+  controller: base.Controller,
+  evaluator,
+  settings: Settings,
+  *,
+  progress: Progress | None = None,
+  finished: Callable[[list[Row], int, float], None] = lambda *_: None,
+) -> list[Row]:
+  """All children that are still to come; see `rounds.run`.
+
+  Args:
+    evaluator: one that has a `Stream`.
+    finished: called, and the controller's state saved, each time that
+      `children_per_round` more children were told.
+  """
+  events = journal.read(folder / rounds.JOURNAL)
+  at = rounds.resume(folder, controller, settings, events)
+  clock = Clock.after(events, at, evaluator)
+  judge = Halving(settings.halving, settings.reward, at.rows)
+  stream = evaluator.stream(judge.stops(evaluator))
+  stream.add(at.pending.id, *rounds.to_train(at.pending, settings.seed))
+  fresh, start = 0, time.monotonic()
+  while True:
+    at = _fill(folder, controller, settings, at, clock, stream)
+    if not len(at.pending):
+      break
+    outcomes = _wait(at, clock, stream, evaluator, settings, progress)
+    fresh += len(outcomes)
+    save = fresh >= settings.children_per_round
+    at = rounds.tell(folder, controller, settings, at, outcomes, save)
+    if save:
+      finished(at.rows, fresh, time.monotonic() - start)
+      fresh, start = 0, time.monotonic()
+  if fresh:
+    finished(at.rows, fresh, time.monotonic() - start)
+  if len(at.rows) < settings.children:
+    _log.info("the controller has no more proposals: the search ends here")
+  return at.rows
+
+
+def _fill(folder, controller, settings, at: Standing, clock, stream: Stream):
+  """Asks for children for all free slots, and lets them begin."""
+  pending = len(at.pending)
+  left = settings.children - len(at.rows) - pending
+  n = min(clock.slots - pending, left)
+  if n < 1:
+    return at
+  at = rounds.ask(folder, controller, settings, at, n)
+  new = at.pending.rows(slice(pending, None))
+  clock.begin(new.id)
+  stream.add(new.id, *rounds.to_train(new, settings.seed))
+  return at
+
+
+def _wait(
+  at: Standing, clock, stream: Stream, evaluator, settings, progress
+) -> dict[int, Outcome]:
+  """Trains until there are answers whose turn it is."""
+  while not (answers := clock.next(stream)):
+    for child, outcome in stream.advance():
+      clock.end(child, outcome, evaluator.calls(outcome.steps))
+    if progress:
+      share = len(at.rows) / settings.children
+      progress(share, f"{len(at.pending)} children under way")
+  return answers
+
+
+class Clock:
+  """When children began and ended, in calls of slots that never wait.
+
+  Attributes:
+    slots: that children are spread over.
+    now: when the last answers were told.
+    began: of each pending child.
+    ended: (when, outcome) of each pending child that has ended.
+  """
+
+  def __init__(self, slots: int):
+    self.slots, self.now = slots, 0
+    self.began: dict[int, int] = {}
+    self.ended: dict[int, tuple[int, Outcome]] = {}
+
+  @classmethod
+  def after(cls, events, at: Standing, evaluator) -> "Clock":
+    """The clock of a search that stands where its journal ends."""
+    asks = [event for event in events if isinstance(event, journal.Ask)]
+    clock = cls(asks[0].n if asks else evaluator.slots)
+    calls = {row["id"]: evaluator.calls(row["steps"]) for row in at.rows}
+    # Ids ascend over all asks.
+    ids = iter(sorted([*calls, *at.pending.id.tolist()]))
+    for event in events:
+      if isinstance(event, journal.Ask):
+        clock.begin(next(ids) for _ in range(event.came))
+      else:
+        children = event.id.tolist()
+        clock.now = clock.began[children[0]] + calls[children[0]]
+        for child in children:
+          del clock.began[child]
+    return clock
+
+  def begin(self, children: Iterable[int]):
+    """Children take free slots now."""
+    self.began.update((int(child), self.now) for child in children)
+
+  def end(self, child: int, outcome: Outcome, calls: int):
+    """A child is done, so many calls after it began."""
+    self.ended[child] = self.began[child] + calls, outcome
+
+  def next(self, stream: Stream) -> dict[int, Outcome]:
+    """The answers that come next, all of one moment; none as long as a child
+    that is still under way may end before them or with them."""
+    if not self.ended:
+      return {}
+    first = min(when for when, _ in self.ended.values())
+    under_way = self.began.keys() - self.ended.keys()
+    if any(self.began[c] + stream.due(c) <= first for c in under_way):
+      return {}
+    self.now = first
+    answers = {c: o for c, (when, o) in self.ended.items() if when == first}
+    for child in answers:
+      del self.ended[child], self.began[child]
+    return answers
