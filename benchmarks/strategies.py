@@ -13,9 +13,10 @@ is asked for as many cells at a time as stands in `STRATEGIES`, and told all
 answers before it is asked again.
 
 Runs are written down one by one, so the command goes on where it was stopped;
-`--only=LABEL,...` takes some strategies, and what is not installed is left out
-with a line that names it. `--tune` tries learning rates of PPO instead, on
-ImageNet16-120 with other seeds.
+`--only="LABEL;..."` takes some strategies, and what is not installed is left
+out with a line that names it. `--tune` tries learning rates of PPO instead, on
+ImageNet16-120 with other seeds. `--datasets=pnas_chain` searches our own cells,
+all 1,364 of that space, in place of NAS-Bench-201.
 """
 
 import argparse
@@ -32,6 +33,7 @@ import jax
 import numpy as np
 
 from nasnet_jax import controllers, report, tabular
+from nasnet_jax.controllers import base
 from nasnet_jax.search import rounds
 from nasnet_jax.training import workdir
 
@@ -66,17 +68,26 @@ STRATEGIES = {
   "predictor search": Ours("predictor_search", per_round=5),
   "PPO at 3.5e-4": Ours("ppo", per_round=20),
   # The best of `RATES` on ImageNet16-120: see docs/results/strategies.
-  "PPO, tuned": Ours("ppo", {"learning_rate": 1e-2}, per_round=20),
+  "PPO, tuned": Ours("ppo", {"learning_rate": 3e-3}, per_round=20),
   "Optuna TPE": Peer("optuna_search", "tpe", "optuna"),
   "Optuna NSGA-II": Peer("optuna_search", "nsga2", "optuna"),
   "PyGlove evolution": Peer("pyglove_search", "evolution", "pyglove"),
 }
-RATES = (3.5e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+# What others reach with fewer queries, if they are better.
+TARGETS = ("random search", "PPO, tuned", "evolution")
+RATES = (3.5e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 TUNING = {
   f"PPO {rate:g}": Ours("ppo", {"learning_rate": rate}, per_round=20)
   for rate in RATES
 }
 TUNING_SET, TUNING_SEED = "imagenet16-120", 10_000
+
+
+def load_table(dataset: str) -> tabular.Table:
+  """NAS-Bench-201 on a data set, or our own cells."""
+  if dataset == "pnas_chain":
+    return tabular.cifar_cells(dataset)
+  return tabular.nasbench201(dataset)
 
 
 def start(strategy: Ours | Peer, space, seed: int) -> Generator:
@@ -99,7 +110,7 @@ def _start_ours(strategy: Ours, space, seed: int) -> Generator:
     if (np.asarray(proposals.budget) != 1).any():
       raise ValueError(f"{strategy} asks for less than a whole training")
     rewards = yield np.asarray(proposals.decisions)
-    status = np.zeros(len(rewards), np.int32)
+    status = np.where(np.isfinite(rewards), base.OK, base.FAILED)
     state = controller.tell(state, proposals, np.float32(rewards), status)
     number += 1
 
@@ -132,7 +143,7 @@ def play(strategy, evaluator: tabular.TabularEvaluator, run: int, queries: int):
     seconds += [outcome.seconds for outcome in outcomes]
   search.close()
   spent = np.cumsum(seconds)
-  best = np.maximum.accumulate(rewards)
+  best = np.maximum.accumulate(np.nan_to_num(rewards, nan=-np.inf))
   better = np.flatnonzero(np.diff(best, prepend=-np.inf) > 0)
   marks = [min(mark, len(rows)) for mark in MARKS]
   return {
@@ -196,33 +207,60 @@ def _run(row) -> int:
 def summarise(folder: pathlib.Path, labels, table: tabular.Table) -> None:
   """Writes table.md and curves.png of the runs that there are so far."""
   values = 100 * table.mean()
-  lines = [
+  curves, lines = {}, []
+  for label in labels:
+    path = folder / f"{slug(label)}.jsonl"
+    if path.exists():
+      found, rows = read_curves(path, values)
+      if len(rows):
+        curves[label] = found
+        lines.append(f"| {label} | {' | '.join(_columns(found, rows))} |")
+  best = f"{np.nanmax(values):.2f} | " * len(MARKS)
+  head = [
     f"| strategy | {' | '.join(f'{m} queries' for m in MARKS)} | runs |"
     f" distinct cells of {MARKS[-1]} |",
     "|---|" + "---|" * (len(MARKS) + 2),
   ]
-  curves = {}
-  for label in labels:
-    path = folder / f"{slug(label)}.jsonl"
-    if not path.exists():
-      continue
-    found, rows = read_curves(path, values)
-    if not len(found):
-      continue
-    curves[label] = found
-    marks = [mark for mark in MARKS if mark <= found.shape[1]]
-    cells = [_mean_and_spread(found[:, mark - 1]) for mark in marks]
-    cells += ["-"] * (len(MARKS) - len(marks))
-    distinct = np.mean([row["distinct"][-1] for row in rows])
-    cells += [str(len(rows)), f"{distinct:.0f}"]
-    lines.append(f"| {label} | {' | '.join(cells)} |")
-  best = f"{values.max():.2f} | " * len(MARKS)
-  lines.append(f"| best cell of the table | {best}| |")
-  workdir.write_text(folder / "table.md", "\n".join(lines) + "\n")
+  last = f"| best cell of the table | {best}| |"
+  text = "\n".join([*head, *lines, last, "", *queries_needed(curves)])
+  workdir.write_text(folder / "table.md", text.rstrip() + "\n")
   if curves:
     report.draw_searches(
-      curves, folder / "curves", "validation accuracy, %", values.max()
+      curves,
+      folder / "curves",
+      "validation accuracy, %",
+      np.nanmax(values),
     )
+
+
+def _columns(found: np.ndarray, rows) -> list[str]:
+  """Of a strategy's row in the table."""
+  marks = [mark for mark in MARKS if mark <= found.shape[1]]
+  cells = [_mean_and_spread(found[:, mark - 1]) for mark in marks]
+  cells += ["-"] * (len(MARKS) - len(marks))
+  distinct = np.mean([row["distinct"][-1] for row in rows])
+  return [*cells, str(len(rows)), f"{distinct:.0f}"]
+
+
+def queries_needed(curves: dict[str, np.ndarray]) -> list[str]:
+  """Lines: how soon each strategy's mean is where another's ends; the form of
+  Liu et al. 2018, table 2."""
+  targets = [label for label in curves if label in TARGETS]
+  if not targets:
+    return []
+  lines = [
+    "Queries until the mean reaches the end of another strategy's:",
+    "",
+    f"| strategy | {' | '.join(targets)} |",
+    "|---|" + "---|" * len(targets),
+  ]
+  for label, found in curves.items():
+    cells = []
+    for target in targets:
+      there = np.flatnonzero(found.mean(0) >= curves[target][:, -1].mean())
+      cells.append(str(there[0] + 1) if len(there) else "-")
+    lines.append(f"| {label} | {' | '.join(cells)} |")
+  return lines
 
 
 def _mean_and_spread(values) -> str:
@@ -264,7 +302,7 @@ def main() -> None:
     out = out / "one_seed"
   wanted = [label for label in args.only.split(";") if label] or [*strategies]
   for dataset in datasets:
-    table = tabular.nasbench201(dataset)
+    table = load_table(dataset)
     evaluator = tabular.TabularEvaluator(table, args.answers)
     for label in wanted:
       package = missing_package(strategies[label])

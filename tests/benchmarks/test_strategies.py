@@ -98,7 +98,9 @@ def test_the_summary_has_a_row_for_each_strategy_that_was_run(
     ours = strategies.Ours("random_search")
     strategies.complete(path, ours, EVALUATOR, 0, args)
   strategies.summarise(tmp_path, strategies.STRATEGIES, TABLE)
-  lines = (tmp_path / "table.md").read_text().splitlines()
+  found, needed = (tmp_path / "table.md").read_text().split("\n\nQueries")
+  assert "| PPO, tuned | " in needed
+  lines = found.splitlines()
   assert [line.split("|")[1].strip() for line in lines[2:]] == [
     "random search",
     "PPO, tuned",
@@ -107,6 +109,19 @@ def test_the_summary_has_a_row_for_each_strategy_that_was_run(
   assert {line.count("|") for line in lines} == {8}
   assert "95.00" in lines[-1]
   assert (tmp_path / "curves.png").exists()
+
+
+def test_queries_needed_are_counted_on_the_means(strategies):
+  curves = {
+    "random search": np.array([[1.0, 2.0, 2.0, 4.0], [1.0, 2.0, 2.0, 2.0]]),
+    "PPO, tuned": np.array([[0.0, 3.0, 3.0, 5.0]]),
+    "another": np.array([[0.0, 0.0, 1.0, 1.0]]),
+  }
+  assert strategies.queries_needed(curves)[4:] == [
+    "| random search | 4 | - |",
+    "| PPO, tuned | 2 | 4 |",
+    "| another | - | - |",
+  ]
 
 
 def test_every_strategy_is_one_that_there_is(strategies):
