@@ -218,23 +218,19 @@ def progressive(
 def new_blocks(space, blocks: int) -> np.ndarray:
   """int32[u, decisions_per_block]: what may follow so many blocks.
 
-  Each pair of sides once: (input, operation) of the first is not above that of
-  the second. In the PNAS space 136, 300, 528, 820, 1,176 for 0 to 4 blocks.
+  Where a block's sides are alike, each pair of them once: (input, operation)
+  of the first is not above that of the second. In the PNAS space 136, 300,
+  528, 820, 1,176 for 0 to 4 blocks.
   """
-  operations = len(space.operations)
-  sides = (blocks + 2) * operations
-  first, second = np.triu_indices(sides)
-  parts = [
-    side % operations if is_operation else side // operations
-    for is_operation in (False, True)
-    for side in (first, second)
-  ]
-  rows = np.stack(parts, -1).astype(np.int32)
-  combiners = len(space.combiners)
-  if combiners == 1:
-    return rows
-  combine = np.tile(np.arange(combiners, dtype=np.int32), len(rows))
-  return np.column_stack([np.repeat(rows, combiners, 0), combine])
+  width = space.decisions_per_block
+  start = 1 + blocks * width  # behind the number of blocks
+  choices = space.num_choices[start : start + width]
+  rows = np.stack(np.unravel_index(np.arange(math.prod(choices)), choices), -1)
+  if space.sides_alike:
+    first, second = rows[:, [0, 2]], rows[:, [1, 3]]
+    side = np.array([choices[2], 1])
+    rows = rows[first @ side <= second @ side]
+  return rows.astype(np.int32)
 
 
 def one_block_cells(space, rng: np.random.Generator, most: int) -> np.ndarray:

@@ -74,6 +74,12 @@ class CellSpace:
     return self.num_blocks if self.output == "separate" else 2
 
   @property
+  def sides_alike(self) -> bool:
+    """Whether a block's two sides have the same choices, so that exchanging
+    them gives an equal block."""
+    return True
+
+  @property
   def decisions_per_block(self) -> int:
     return 4 + (len(self.combiners) > 1)
 

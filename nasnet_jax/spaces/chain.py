@@ -39,6 +39,10 @@ class ChainSpace(CellSpace):
     return header + (1, 1, len(ALONG), len(ACROSS)) * self.num_blocks
 
   @property
+  def sides_alike(self) -> bool:
+    return False
+
+  @property
   def whole(self) -> CellSpace:
     """The PNAS space of as many blocks."""
     return dataclasses.replace(

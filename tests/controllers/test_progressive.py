@@ -297,3 +297,19 @@ def test_it_finds_better_cells_than_random_search(quality):
 def test_what_it_cannot_search_is_refused(space, options, words):
   with pytest.raises(ValueError, match=words):
     make("progressive", space, **options)
+
+
+def test_a_space_whose_sides_differ_is_grown_within_its_own_choices():
+  chain = spaces.get("pnas_chain")
+  controller = make("progressive", chain, beam=500, epochs=1, members=1)
+  state = controller.init(key(0))
+  seen = []
+  for number in range(4):
+    proposals, state = controller.ask(state, key(number), 500)
+    seen.append(proposals.decisions)
+    rewards = np.full(len(proposals), 0.5, np.float32)
+    state = controller.tell(state, proposals, rewards, np.zeros(len(rewards)))
+  assert [len(level) for level in seen] == [4, 16, 64, 256]
+  every = chain.all_cells()
+  found = np.unique(np.concatenate(seen), axis=0)
+  np.testing.assert_array_equal(found, every[every[:, 0] < 4])
