@@ -73,6 +73,11 @@ STRATEGIES = {
   "Optuna NSGA-II": Peer("optuna_search", "nsga2", "optuna"),
   "PyGlove evolution": Peer("pyglove_search", "evolution", "pyglove"),
 }
+# Searches of cells that grow by blocks, which NAS-Bench-201's do not.
+GROWING = {
+  f"progressive, K = {beam}": Ours("progressive", {"beam": beam}, beam)
+  for beam in (16, 64)
+}
 # What others reach with fewer queries, if they are better.
 TARGETS = ("random search", "PPO, tuned", "evolution")
 RATES = (3.5e-4, 1e-3, 3e-3, 1e-2, 3e-2)
@@ -83,10 +88,10 @@ TUNING = {
 TUNING_SET, TUNING_SEED = "imagenet16-120", 10_000
 
 
-def load_table(dataset: str) -> tabular.Table:
-  """NAS-Bench-201 on a data set, or our own cells."""
-  if dataset == "pnas_chain":
-    return tabular.cifar_cells(dataset)
+def load_table(dataset: str, path=None) -> tabular.Table:
+  """NAS-Bench-201 on a data set, or our own cells, from that file if given."""
+  if dataset in ("pnas", "pnas_chain"):
+    return tabular.cifar_cells(dataset, path)
   return tabular.nasbench201(dataset)
 
 
@@ -300,11 +305,13 @@ def main() -> None:
     out, first = out / "tuning", TUNING_SEED
   elif args.answers == "seed":
     out = out / "one_seed"
-  wanted = [label for label in args.only.split(";") if label] or [*strategies]
+  only = [label for label in args.only.split(";") if label]
   for dataset in datasets:
     table = load_table(dataset)
     evaluator = tabular.TabularEvaluator(table, args.answers)
-    for label in wanted:
+    if getattr(table.space, "min_blocks", 0):
+      strategies = strategies | GROWING
+    for label in only or strategies:
       package = missing_package(strategies[label])
       if package:
         print(f"{label} is left out: pip install {package}")
