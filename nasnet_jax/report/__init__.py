@@ -1,6 +1,7 @@
 """Drawings of cells, charts, and one HTML file per run. No JAX in here."""
 
 from nasnet_jax.report.cells import draw_cell, draw_genotype
+from nasnet_jax.report.comparison import write_comparison
 from nasnet_jax.report.curves import draw_searches, draw_trainings
 from nasnet_jax.report.html import summary_text, write_report
 
@@ -10,5 +11,6 @@ __all__ = [
   "draw_searches",
   "draw_trainings",
   "summary_text",
+  "write_comparison",
   "write_report",
 ]

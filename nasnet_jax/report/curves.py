@@ -95,21 +95,22 @@ def reward_figure(history: runs.History) -> Figure:
   return figure
 
 
-def _mean_line(axes, number, reward) -> None:
+def _mean_line(axes, number, reward, **line) -> None:
   """A long search needs a longer window, or the line is a band of noise."""
   window = max(_WINDOW, len(reward) // 100)
   mean = statistics.rolling_mean(reward, window)
   every = max(1, len(reward) // 500)
+  look = {
+    "color": LIGHT["ink"],
+    "linewidth": 1.4,
+    "label": f"mean of last {window}",
+  }
   axes.plot(
-    number[window - 1 :: every],
-    mean[window - 1 :: every],
-    color=LIGHT["ink"],
-    linewidth=1.4,
-    label=f"mean of last {window}",
+    number[window - 1 :: every], mean[window - 1 :: every], **(look | line)
   )
 
 
-def _best_line(axes, number, best) -> None:
+def _best_line(axes, number, best, **line) -> None:
   """Steps, drawn from the corners alone."""
   known = np.flatnonzero(~np.isnan(best))
   if not len(known):
@@ -117,14 +118,8 @@ def _best_line(axes, number, best) -> None:
   number, best = number[known], best[known]
   corner = np.concatenate([[True], best[1:] > best[:-1]])
   corner[-1] = True
-  axes.step(
-    number[corner],
-    best[corner],
-    where="post",
-    color=LIGHT["second"],
-    linewidth=1.8,
-    label="best so far",
-  )
+  look = {"color": LIGHT["second"], "linewidth": 1.8, "label": "best so far"}
+  axes.step(number[corner], best[corner], where="post", **(look | line))
 
 
 def operations_figure(history: runs.History, space) -> Figure | None:
@@ -262,6 +257,99 @@ def tradeoff_figure(
     axes.set_ylabel("validation accuracy, %")
     _legend(axes)
   return figure
+
+
+def compared_rewards_figure(
+  histories: dict[str, runs.History], against: str
+) -> Figure | None:
+  """Best reward so far and mean of the last children, of several runs.
+
+  Args:
+    histories: label -> history.
+    against: "children", or "seconds" of their training.
+
+  Returns:
+    None if no child of any run has a reward (or none has seconds).
+  """
+  histories = {
+    label: history
+    for label, history in histories.items()
+    if not history.failed.all()
+    and (against == "children" or history.seconds.sum() > 0)
+  }
+  if not histories:
+    return None
+  minutes = against == "seconds"
+  with style.style():
+    figure, (axes,) = _axes()
+    for label, (look, history) in zip(histories, _looks(histories)):
+      x = np.arange(1, len(history) + 1)
+      if minutes:
+        x = np.cumsum(history.seconds) / 60
+      ok = ~history.failed
+      faint = look | {"linewidth": 0.8, "alpha": 0.8, "label": None}
+      _mean_line(axes, x[ok], history.reward[ok], **faint)
+      best = statistics.running_best(history.reward)
+      _best_line(axes, x, best, **look, label=label)
+    axes.set_xlabel(
+      "minutes of training, summed over children" if minutes else "child"
+    )
+    axes.set_ylabel("reward")
+    axes.set_xlim(left=0)
+    if not minutes:
+      _whole_numbers(axes.xaxis)
+    _compared_legend(figure)
+  return figure
+
+
+def compared_fronts_figure(
+  histories: dict[str, runs.History], cost: str
+) -> Figure | None:
+  """The Pareto fronts of several runs: validation accuracy against a cost.
+
+  Returns:
+    None if there is no front of any run.
+  """
+  histories = {
+    label: history
+    for label, history in histories.items()
+    if len(front(history, cost))
+  }
+  if not histories:
+    return None
+  largest = max(np.nanmax(getattr(h, cost)) for h in histories.values())
+  scale, unit = _unit(float(largest))
+  with style.style():
+    figure, (axes,) = _axes()
+    for label, (look, history) in zip(histories, _looks(histories)):
+      best = front(history, cost)
+      axes.step(
+        getattr(history, cost)[best] / scale,
+        100 * history.accuracy[best],
+        where="post",
+        marker="o",
+        markersize=3.5,
+        label=label,
+        **(look | {"linewidth": 1.4}),
+      )
+    axes.set_xlabel(f"{COSTS[cost]}{unit}")
+    axes.set_ylabel("validation accuracy, %")
+    _compared_legend(figure)
+  return figure
+
+
+def _looks(histories):
+  """(colour and dashes, history) of each."""
+  for i, history in enumerate(histories.values()):
+    color = LIGHT[_TRAININGS[i % len(_TRAININGS)]]
+    dashes = _DASHES[i // len(_TRAININGS) % len(_DASHES)]
+    yield {"color": color, "linestyle": dashes, "linewidth": 1.8}, history
+
+
+def _compared_legend(figure) -> None:
+  figure.legend(
+    loc="outside upper left", ncols=2, borderpad=0, handlelength=1.9
+  )
 
 
 def _stopped(axes, x, y) -> None:

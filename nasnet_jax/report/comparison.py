@@ -1,0 +1,213 @@
+"""One HTML file that sets several runs side by side.
+
+As a run's own report it needs no network and no script, and takes running and
+interrupted searches as well as finished ones.
+"""
+
+import html
+import os
+import pathlib
+
+from nasnet_jax.report import cells, curves, page, runs, stages, style, winners
+
+
+def write_comparison(run_dirs, path) -> pathlib.Path:
+  """Writes one page of several runs, and its pictures into `figures/` beside.
+
+  Args:
+    run_dirs: the runs' folders, two or more.
+    path: of the HTML file.
+
+  Returns:
+    the path.
+
+  Raises:
+    FileNotFoundError: if one of the folders does not exist.
+    ValueError: for fewer than two, or one twice.
+  """
+  found = [runs.read_run(folder) for folder in run_dirs]
+  if len(found) < 2 or len({run.path.resolve() for run in found}) < len(found):
+    raise ValueError("a comparison needs two or more folders, each given once")
+  path = pathlib.Path(path)
+  named = dict(zip(label_runs(found), found))
+  sections = [
+    _table(named, path.parent),
+    _curves(named, path.parent / "figures"),
+    _winners(named),
+    _reproduce(named),
+  ]
+  running = sum(not run.result for run in found)
+  below = f"{len(found)} runs" + (f", {running} not finished" * bool(running))
+  title = ", ".join(named)
+  if len(title) > 60:
+    title = f"{len(found)} runs"
+  return runs.write_atomic(
+    path, page.page(title, below, "".join(filter(None, sections)), running > 0)
+  )
+
+
+def label_runs(found: list[runs.Run]) -> list[str]:
+  """Names that tell the runs apart: their folders', with as many of the
+  folders above as that takes."""
+  parts = [run.path.resolve().parts for run in found]
+  for depth in range(1, max(map(len, parts)) + 1):
+    labels = ["/".join(part[-depth:]) for part in parts]
+    if len({*labels}) == len(labels):
+      break
+  return labels
+
+
+_HEAD = (
+  "run",
+  "strategy",
+  "space",
+  "children",
+  "mean reward",
+  "best reward",
+  "test accuracy",
+  "parameters",
+  "multiply-adds",
+  "training",
+)
+
+
+def _table(named: dict[str, runs.Run], folder: pathlib.Path) -> str:
+  rows = "".join(_row(label, run, folder) for label, run in named.items())
+  head = "".join(f"<th>{words}</th>" for words in _HEAD)
+  return page.section(
+    "Side by side",
+    f'<div class="scroll"><table class="runs"><thead><tr>{head}</tr></thead>'
+    f"<tbody>{rows}</tbody></table></div>"
+    '<p style="margin-top:12px">Parameters and multiply-adds are the'
+    " winner's, or those of the best child so far; training is that of all"
+    " children. The 95 % interval of a test accuracy is that of the test"
+    " images alone: another seed of the search may find something else.</p>",
+  )
+
+
+def _row(label: str, run: runs.Run, folder: pathlib.Path) -> str:
+  history, won = run.history, winners.winner_of(run)
+  reward = history.reward[~history.failed]
+  failed = int(history.failed.sum())
+  accuracy, note = winners.test_accuracy(run.result) or ("", "")
+  note = note.split(",")[0].removeprefix("95% interval ")
+  state = "" if run.result else "<br><small>not finished</small>"
+  spread = f" ± {reward.std(ddof=1):.4f}" if len(reward) > 1 else ""
+  values = [
+    _link(label, run, folder) + state,
+    html.escape(strategy_of(run)),
+    html.escape(run.result.get("space") or space_name(run)),
+    f"{len(history):,}" + (f", {failed:,} failed" if failed else ""),
+    f"{reward.mean():.4f}{spread}" if len(reward) else "",
+    f"{reward.max():.4f}" if len(reward) else "",
+    f"<b>{accuracy}</b><br><small>{note}</small>",
+    page.count(won.params) if won else "",
+    page.count(won.macs) if won else "",
+    page.duration(float(history.seconds.sum())) if len(history) else "",
+  ]
+  return "<tr>" + "".join(f"<td>{value}</td>" for value in values) + "</tr>"
+
+
+def _link(label: str, run: runs.Run, folder: pathlib.Path) -> str:
+  """The run's name, leading to its own report if there is one."""
+  report = run.path / "report.html"
+  if not report.exists():
+    return html.escape(label)
+  try:
+    target = os.path.relpath(report.resolve(), folder.resolve())
+  except ValueError:  # another drive
+    target = report.resolve().as_uri()
+  return (
+    f'<a href="{html.escape(pathlib.PurePath(target).as_posix())}">'
+    f"{html.escape(label)}</a>"
+  )
+
+
+def strategy_of(run: runs.Run) -> str:
+  """The strategy's name; "" where neither file tells."""
+  search = run.config.get("search")
+  named = search.get("controller") if isinstance(search, dict) else None
+  return str(run.result.get("controller") or named or "")
+
+
+def space_name(run: runs.Run) -> str:
+  return str(getattr(runs.space_of(run), "name", ""))
+
+
+def _curves(named: dict[str, runs.Run], folder: pathlib.Path) -> str:
+  histories = {label: run.history for label, run in named.items()}
+  charts = [
+    (
+      "compared_children",
+      "Best reward so far (strong) and mean of the last 20 children (thin)",
+      curves.compared_rewards_figure(histories, "children"),
+    ),
+    (
+      "compared_seconds",
+      "The same against the training that it took",
+      curves.compared_rewards_figure(histories, "seconds"),
+    ),
+  ]
+  charts += [
+    (
+      f"compared_{cost}",
+      f"Pareto fronts: accuracy against {words.removesuffix(' per image')}",
+      curves.compared_fronts_figure(histories, cost),
+    )
+    for cost, words in curves.COSTS.items()
+  ]
+  figures = [
+    page.inline(style.save(figure, folder / name), name, caption)
+    for name, caption, figure in charts
+    if figure is not None
+  ]
+  if not figures:
+    return ""
+  return page.section(
+    "The searches", f'<div class="figures">{"".join(figures)}</div>'
+  )
+
+
+def _winners(named: dict[str, runs.Run]) -> str:
+  """The architectures that won, or lead."""
+  parts, used = [], {}
+  for number, (label, run) in enumerate(named.items()):
+    won = winners.winner_of(run)
+    if won is None:
+      continue
+    kind = "winner" if won.final else "best child so far"
+    parts.append(f"<p><b>{html.escape(label)}</b>, {kind}: child {won.id}</p>")
+    if "stages" in won.genotype:
+      figure = stages.draw_stages(won.genotype)
+      svg = style.to_svg(figure)
+      parts.append(page.inline(svg, f"s{number}", "Its graphs", natural=True))
+    drawn = won.genotype.get("cells", {})
+    figures = [
+      page.inline(
+        style.to_svg(cells.draw_cell(cell, "")),
+        f"c{number}{name}",
+        cells.cell_title(name),
+        natural=True,
+      )
+      for name, cell in drawn.items()
+    ]
+    parts.append(f'<div class="cells">{"".join(figures)}</div>')
+    used |= {(label, name): cell for name, cell in drawn.items()}
+  if not parts:
+    return ""
+  legend = page.legend(used) if used else ""
+  return page.section("What they found", "".join(parts) + legend)
+
+
+def _reproduce(named: dict[str, runs.Run]) -> str:
+  parts = []
+  for label, run in named.items():
+    command = run.result.get("command") or run.config.get("command")
+    if command:
+      seed = run.result.get("seed", "")
+      words = f", seed {html.escape(str(seed))}" if seed != "" else ""
+      parts.append(
+        f"<p><b>{html.escape(label)}</b>{words}</p>"
+        f"<pre>{html.escape(str(command))}</pre>"
+      )
+  return page.section("Reproduce", "".join(parts)) if parts else ""

@@ -1,0 +1,87 @@
+"""Several runs on one page."""
+
+import numpy as np
+import pytest
+
+from nasnet_jax import report
+from nasnet_jax.report import comparison, curves, runs
+
+
+@pytest.fixture
+def folders(make_run, tmp_path):
+  return [make_run(name=name) for name in ("nasnet", "pnas")]
+
+
+def test_every_run_is_named_and_leads_to_its_own_report(folders, tmp_path):
+  report.write_report(folders[0])
+  out = tmp_path / "pages" / "all.html"
+  text = report.write_comparison(folders, out).read_text()
+  labels = comparison.label_runs([runs.read_run(f) for f in folders])
+  for label in labels:
+    assert label in text
+  target = text.split('href="')[1].split('"')[0]
+  assert (out.parent / target).resolve() == folders[0] / "report.html"
+  assert text.count("report.html") == 1  # the other has none yet
+  assert "<script" not in text and "<link" not in text
+
+
+def test_a_running_search_is_marked_and_the_page_looks_again(folders, tmp_path):
+  out = tmp_path / "all.html"
+  text = report.write_comparison(folders, out).read_text()
+  assert "not finished" not in text and "refresh" not in text
+  (folders[1] / "result.json").unlink()
+  text = report.write_comparison(folders, out).read_text()
+  assert text.count("not finished") == 2  # its row, the line below the title
+  assert 'http-equiv="refresh"' in text
+
+
+def test_numbers_of_the_table_are_those_of_the_histories(folders, tmp_path):
+  text = report.write_comparison(folders, tmp_path / "all.html").read_text()
+  for folder in folders:
+    history = runs.read_history(folder / "history.jsonl")
+    good = history.reward[~np.isnan(history.reward)]
+    assert f"{good.mean():.4f} ± {good.std(ddof=1):.4f}" in text
+    assert f"{good.max():.4f}" in text
+    assert f"{len(history):,}, {np.isnan(history.reward).sum()} failed" in text
+
+
+def test_runs_of_equal_names_are_told_apart_by_the_folders_above(tmp_path):
+  found = []
+  for above in ("monday", "tuesday"):
+    (tmp_path / above / "ppo").mkdir(parents=True)
+    found.append(runs.read_run(tmp_path / above / "ppo"))
+  assert comparison.label_runs(found) == ["monday/ppo", "tuesday/ppo"]
+  assert comparison.label_runs(found[:1]) == ["ppo"]
+
+
+def test_a_run_without_children_is_shown(folders, tmp_path):
+  (folders[0] / "history.jsonl").unlink()
+  (folders[0] / "result.json").unlink()
+  text = report.write_comparison(folders, tmp_path / "all.html").read_text()
+  assert folders[0].name in text and "winner: child" in text
+
+
+def test_runs_without_a_single_child_have_no_curves(folders, tmp_path):
+  for folder in folders:
+    (folder / "history.jsonl").unlink()
+    (folder / "result.json").unlink()
+  text = report.write_comparison(folders, tmp_path / "all.html").read_text()
+  assert "<svg" not in text
+
+
+@pytest.mark.parametrize("which", [[0], [0, 0]])
+def test_one_run_or_the_same_twice_is_no_comparison(folders, tmp_path, which):
+  with pytest.raises(ValueError, match="two or more folders"):
+    report.write_comparison([folders[i] for i in which], tmp_path / "a.html")
+
+
+def test_a_long_search_draws_few_points(make_run):
+  history = runs.read_history(make_run(name="nasnet") / "history.jsonl")
+  rng = np.random.default_rng(0)
+  n = 20_000
+  columns = {"reward": rng.uniform(size=n), "seconds": np.ones(n)}
+  long = runs.History(**(history._asdict() | columns))
+  figure = curves.compared_rewards_figure({"a": long, "b": long}, "seconds")
+  points = sum(len(line.get_xdata()) for line in figure.axes[0].lines)
+  assert points < 1_500
+  assert figure.axes[0].lines[1].get_xdata()[-1] == pytest.approx(n / 60)
