@@ -45,6 +45,7 @@ ALLOWED = {
   "search": _SEARCH | {"evaluators", "report", "rewards"} | _JOBS,
   "train": _SEARCH | {"report"} | _JOBS,
   "cli": {"training"},
+  "doctor": set(),
 }
 NUMPY_ONLY = {"spaces", "zoo", "scaling"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "clu", "chex"}
