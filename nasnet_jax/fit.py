@@ -359,7 +359,7 @@ def _over_data(function, mesh, in_specs):
 
 
 def _make_loss(network, recipe: Recipe, aug: augment.Augmentation):
-  num_cells = network.config.num_layers
+  num_layers = network.num_layers
 
   def loss_fn(params, batch_stats, batch, rng, progress):
     images, labels, positions = batch
@@ -375,7 +375,7 @@ def _make_loss(network, recipe: Recipe, aug: augment.Augmentation):
       keys[_DROP_PATH],
       recipe.drop_path_keep,
       progress,
-      num_cells,
+      num_layers,
       recipe.drop_path_version,
       positions,
     )
