@@ -72,7 +72,7 @@ class Recipe:
     aux_weight: of the auxiliary head's loss, where the network has one.
     label_smoothing: share of the target spread over all classes.
     drop_path_keep: ScheduledDropPath's probability at the end; 1: off.
-    drop_path_version: "time", "layer", "both" or "constant".
+    drop_path_version: "time", "layer", "both", "constant" or "depth".
     ema_decay: of the moving average of weights and statistics that is then
       evaluated and kept; 0: none.
     micro_batches: parts of a batch, one after another, for the memory of one.

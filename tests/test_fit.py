@@ -513,7 +513,10 @@ def test_an_unknown_setting_of_a_recipe_gets_one_clear_line():
     ({"label_smoothing": -0.1}, "label_smoothing is -0.1: give 0 or more"),
     ({"drop_path_keep": 1.5}, "drop_path_keep is 1.5: give a number above 0"),
     ({"dtype": "float16"}, "neither float32 nor bfloat16"),
-    ({"drop_path_version": "v3"}, "not one of: time, layer, both, constant"),
+    (
+      {"drop_path_version": "v3"},
+      "not one of: time, layer, both, constant, depth",
+    ),
     ({"micro_batches": 3}, "does not divide into 3 micro_batches"),
     ({"drop_path_keep": 0.0}, "give a number above 0, 1 at most"),
     ({"label_smoothing": 1.0}, "give 0 or more, below 1"),

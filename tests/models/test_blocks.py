@@ -315,6 +315,12 @@ def test_a_dropped_block_is_its_shortcut(kind, random_variables):
   np.testing.assert_allclose(logits, wanted, rtol=1e-3, atol=1e-3)
 
 
+def test_survival_falls_with_depth_as_in_efficientnets_code():
+  # tensorflow/tpu, efficientnet_model.py: 1 - (1 - 0.8) * i / n.
+  keep = dp.keep_probs(0.8, jnp.float32(0.1), 16, "depth")
+  np.testing.assert_allclose(keep, 1 - 0.2 * np.arange(16) / 16, rtol=1e-6)
+
+
 def test_blocks_computed_again_give_the_same_gradients(random_variables):
   drop = dp.DropPath(jax.random.key(0), jnp.full(5, 0.7))
 
