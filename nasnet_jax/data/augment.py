@@ -64,6 +64,12 @@ _CIFAR100 = dataclasses.replace(
 # Of `data.photographs`, whose crops come from the host: slim's Inception
 # preprocessing.
 PHOTOGRAPHS = Augmentation(flip=True, color=True, mean=(0.5,), std=(0.5,))
+# tensorflow/tpu, efficientnet: mean and deviation of ImageNet's colours.
+EFFICIENTNET = Augmentation(
+  flip=True, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+)
+# The same, lite/: (pixel - 127) / 128.
+EFFICIENTNET_LITE = Augmentation(flip=True, mean=(127 / 255,), std=(128 / 255,))
 # A mirrored digit is another shape, and a shift by more leaves the picture.
 _DIGITS = Augmentation(pad=1, mean=(0.3054,), std=(0.3758,))
 

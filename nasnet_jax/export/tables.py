@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasnet_jax import zoo
-from nasnet_jax.models import stacked
+from nasnet_jax import block_zoo, zoo
+from nasnet_jax.models import blocks, stacked
 from nasnet_jax.training import checkpoint
 
 
@@ -45,6 +45,19 @@ def published(name: str, **fields) -> stacked.StackedNetwork:
   space, _ = zoo.CELLS[entry.cells]
   cells = stacked.as_cells(space, zoo.genotype(entry.cells))
   return stacked.StackedNetwork(stacked.NetworkConfig(**fields), cells)
+
+
+def published_blocks(name: str, **fields) -> blocks.BlockNetwork:
+  """A published network of blocks.
+
+  Args:
+    name: key of `block_zoo.NETWORKS`.
+    **fields: of BlockConfig, in place of the published ones.
+  """
+  entry = block_zoo.network(name)
+  config = blocks.BlockConfig(**{**entry.config, **fields})
+  literal = block_zoo.architecture(entry.architecture)
+  return blocks.BlockNetwork(config, literal)
 
 
 @functools.lru_cache(maxsize=16)  # a network is traced for it, in seconds
