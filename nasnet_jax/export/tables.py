@@ -16,6 +16,16 @@ from nasnet_jax import block_zoo, zoo
 from nasnet_jax.models import blocks, stacked
 from nasnet_jax.training import checkpoint
 
+# PyTorch's names of our arrays.
+TORCH_LEAVES = {
+  "kernel": "weight",
+  "scale": "weight",
+  "bias": "bias",
+  "mean": "running_mean",
+  "var": "running_var",
+}
+TORCH_COUNTER = "num_batches_tracked"  # of no use in evaluation
+
 
 class Entry(NamedTuple):
   """One array in both schemes; the values stand in the same order.
@@ -84,6 +94,24 @@ def four_axes(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
   if path[-1] != "kernel" or path[-2] == "classifier":
     return shape
   return (1, 1, *shape) if len(shape) == 2 else (*shape, 1)[:4]
+
+
+def from_torch(name: str, array: np.ndarray) -> np.ndarray:
+  """[out, in, k, k] -> [k, k, in, out]; depthwise [C, 1, k, k] ->
+  [k, k, C, 1]; [out, in] -> [in, out]."""
+  if array.ndim == 4:
+    return array.transpose(
+      (2, 3, 0, 1) if "depthwise" in name else (2, 3, 1, 0)
+    )
+  return array.T
+
+
+def to_torch(name: str, array: np.ndarray) -> np.ndarray:
+  """The inverse of `from_torch`."""
+  if array.ndim == 4:
+    order = (2, 3, 0, 1) if "depthwise" in name else (3, 2, 0, 1)
+    return np.ascontiguousarray(array.transpose(order))
+  return np.ascontiguousarray(array.T)
 
 
 def read(table: list[Entry], found: dict[str, Any], source: str) -> dict:
