@@ -152,12 +152,13 @@ def apply(images: Array, steps: Steps, policy: str) -> Array:
   branches = [branch(name) for name in OPERATIONS]
   branches.append(lambda image, *rest: image)
 
+  def step(image, mine):
+    operation, *rest = mine
+    return jax.lax.switch(operation, branches, image, *rest), None
+
   def one(example):
-    image, mine = example
-    for layer in range(mine.operation.shape[0]):
-      operation, *rest = (leaf[layer] for leaf in mine)
-      image = jax.lax.switch(operation, branches, image, *rest)
-    return image
+    # A loop over the operations too, or each would be compiled once per place.
+    return jax.lax.scan(step, *example)[0]
 
   changed = jax.lax.map(one, (images.astype(jnp.int32), steps))
   return changed.astype(jnp.uint8)
