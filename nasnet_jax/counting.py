@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasnet_jax.models import any_cell, layers, stacked, stages
+from nasnet_jax.models import any_cell, blocks, layers, stacked, stages
 from nasnet_jax.models.cell import halvings
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.models.ops import OPERATIONS
@@ -25,6 +25,7 @@ _LAYERS = (
   layers.PointwiseConv,
   layers.Conv,
   stacked.Classifier,
+  blocks.Dense,
 )
 
 

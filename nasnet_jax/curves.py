@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 
 from nasnet_jax import fit
 from nasnet_jax.data import augment
-from nasnet_jax.training import workdir
+from nasnet_jax.training import checkpoint, workdir
 
 CURVES = "retrain.jsonl"
 Row = dict[str, Any]
@@ -63,13 +64,17 @@ def train(
     **options: of `fit.fit`: mesh, start_from.
 
   Returns:
-    (state at the end, its score on `valid`).
+    (state at the end, its score on `valid`). With `recipe.patience_epochs` the
+    end may come early, and the state's `fit.variables_of` are the best ones.
   """
   mesh = options.get("mesh")
   evaluate = fit.make_evaluate(network, aug, recipe.eval_batch_size, mesh)
   horizon = recipe.horizon(images.num_images)
   mark = time.monotonic()
   score = None
+  best = None
+  if valid is not None and recipe.patience_epochs:
+    best = _Best(folder, key, recipe.patience_epochs)
   for point in fit.fit(
     network,
     recipe,
@@ -86,12 +91,66 @@ def train(
       score = evaluate(fit.variables_of(point.state), valid)
     if point.loss is None:
       _take_back(folder, key, point.step)
+      if best is not None:
+        best.look_back()
       continue
     row = _row(key, point, score, time.monotonic() - mark)
     mark = time.monotonic()
+    if best is not None:
+      best.keep(row, point.state)
     workdir.append_lines(pathlib.Path(folder) / CURVES, [row])
     watch.point(row)
-  return point.state, score
+    if best is not None and best.is_over(row):
+      break
+  state = point.state
+  if best is not None:
+    state = best.restored(state)
+    score = evaluate(fit.variables_of(state), valid)
+  return state, score
+
+
+class _Best:
+  """Early stopping: the best point so far, and its weights on the disk.
+
+  What is best follows from the lines of the curve, so a process that goes on
+  after a kill ends as if there had been none: points that it repeats write
+  their weights again.
+  """
+
+  def __init__(self, folder, key: Row, patience: float):
+    """patience: epochs without a better score that are waited for."""
+    self._patience = patience
+    self._key, self._folder = key, pathlib.Path(folder)
+    self._path = checkpoints(folder, {**key, "stage": f"best_{key['stage']}"})
+    self._row: Row | None = None
+
+  def look_back(self):
+    """Takes the best of the lines that count."""
+    rows = workdir.keep_lines(self._folder / CURVES, lambda _: True, "")
+    for row in rows:
+      if all(row.get(name) == value for name, value in self._key.items()):
+        self._take(row)
+
+  def keep(self, row: Row, state):
+    """Writes the weights of a point that is better than all before it."""
+    if self._take(row):
+      checkpoint.write(self._path, jax.device_get(fit.variables_of(state)))
+
+  def _take(self, row: Row) -> bool:
+    score = row["valid_accuracy"]
+    if self._row is not None and score <= self._row["valid_accuracy"]:
+      return False
+    self._row = row
+    return True
+
+  def is_over(self, row: Row) -> bool:
+    """Whether patience has come to its end with this point."""
+    return row["epoch"] - self._row["epoch"] >= self._patience
+
+  def restored(self, state):
+    """The state with the best weights."""
+    template = jax.device_get(fit.variables_of(state))
+    return fit.with_variables(state, checkpoint.read(self._path, template))
 
 
 def _every(seconds: float) -> Callable[[], bool]:

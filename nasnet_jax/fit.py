@@ -53,6 +53,7 @@ _LEAST = {
   "steps_per_call": 1,
   "eval_batch_size": 1,
   "report_epochs": 0,
+  "patience_epochs": 0,
 }
 _SHARES = ("momentum", "rms_decay", "label_smoothing", "ema_decay")
 
@@ -72,7 +73,7 @@ class Recipe:
     aux_weight: of the auxiliary head's loss, where the network has one.
     label_smoothing: share of the target spread over all classes.
     drop_path_keep: ScheduledDropPath's probability at the end; 1: off.
-    drop_path_version: "time", "layer", "both" or "constant".
+    drop_path_version: "time", "layer", "both", "constant" or "depth".
     ema_decay: of the moving average of weights and statistics that is then
       evaluated and kept; 0: none.
     micro_batches: parts of a batch, one after another, for the memory of one.
@@ -85,6 +86,9 @@ class Recipe:
     steps_per_call: updates per device call: 1 on CPU, an epoch on TPU.
     eval_batch_size: examples per evaluation step.
     report_epochs: epochs between lines of the curve; may be a fraction.
+    patience_epochs: early stopping: `curves.train` ends after so many epochs
+      without a better score on the validation images, and keeps the weights of
+      the best; 0: it goes to the end and keeps the last.
   """
 
   epochs: int = 600  # slim; the number of drop path's schedule
@@ -112,6 +116,7 @@ class Recipe:
   bn_group: int = 0
   dtype: str = "float32"
   freeze: bool = False
+  patience_epochs: float = 0.0
 
   def __post_init__(self):
     for field, least in _LEAST.items():
@@ -226,6 +231,14 @@ def variables_of(state: TrainState) -> dict[str, Any]:
   training keeps any."""
   params, batch_stats = state.ema or (state.params, state.batch_stats)
   return {"params": params, "batch_stats": batch_stats}
+
+
+def with_variables(state: TrainState, variables: dict) -> TrainState:
+  """The state whose `variables_of` are these."""
+  params, batch_stats = variables["params"], variables["batch_stats"]
+  if state.ema:
+    return state._replace(ema=(params, batch_stats))
+  return state._replace(params=params, batch_stats=batch_stats)
 
 
 def init_state(
@@ -359,7 +372,7 @@ def _over_data(function, mesh, in_specs):
 
 
 def _make_loss(network, recipe: Recipe, aug: augment.Augmentation):
-  num_cells = network.config.num_layers
+  num_layers = network.num_layers
 
   def loss_fn(params, batch_stats, batch, rng, progress):
     images, labels, positions = batch
@@ -375,7 +388,7 @@ def _make_loss(network, recipe: Recipe, aug: augment.Augmentation):
       keys[_DROP_PATH],
       recipe.drop_path_keep,
       progress,
-      num_cells,
+      num_layers,
       recipe.drop_path_version,
       positions,
     )

@@ -124,6 +124,10 @@ def _prepare(config) -> Parts:
     epochs=config.train.epochs, **inputs.recipe_fields(config.train)
   )
   recipe.make_schedule()
+  if recipe.patience_epochs and not images.valid.num_images:
+    raise ValueError(
+      "train.patience_epochs needs images to score: set data.num_valid"
+    )
   devices = mesh.make_mesh(1, config.mesh.data)
   streamed = not isinstance(images.train, fit.Images)
   # Checks how batches divide.

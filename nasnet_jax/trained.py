@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasnet_jax import __version__, fit, inputs, spaces, zoo
+from nasnet_jax import __version__, block_zoo, fit, inputs, spaces, zoo
 from nasnet_jax import data as image_sources
 from nasnet_jax.data import augment
-from nasnet_jax.models import families, stacked
+from nasnet_jax.models import families
 from nasnet_jax.models.layers import Numerics
+from nasnet_jax.spaces.blocks import BLOCKS
 from nasnet_jax.training import checkpoint, workdir
 
 RESULT, WEIGHTS = "result.json", "final/weights"
@@ -69,7 +70,7 @@ def load(run_dir) -> Trained:
 def save(
   run_dir,
   name: str,
-  network: stacked.StackedNetwork,
+  network: nn.Module,
   variables: dict[str, Any],
   *,
   class_names=None,
@@ -81,7 +82,8 @@ def save(
 
   Args:
     run_dir: the folder; made if it is not there.
-    name: key of `zoo.NETWORKS`, for the cells and the side of images.
+    name: key of `zoo.NETWORKS` or `block_zoo.NETWORKS`, for the architecture
+      and the side of images.
     network, variables: as a reader of `export` gives them.
     class_names: in the order of the logits; None: their numbers.
     augmentation: how images are whitened; the default takes pixels to -1..1.
@@ -91,10 +93,11 @@ def save(
       differ in number, or the folder has a run.
     CheckpointError: listing variables that are not the network's.
   """
-  folder = pathlib.Path(run_dir)
-  entry, config = zoo.network(name), network.config
-  space, genotype = find_cells(entry.cells)
-  if network.cells != stacked.as_cells(space, genotype):
+  folder, config = pathlib.Path(run_dir), network.config
+  cells, side = _published(name)
+  space, genotype = find_cells(cells)
+  known = isinstance(config, families.of(space).config)
+  if not known or network != families.network(space, genotype, config):
     raise ValueError(f"the network's cells are not those of {name}")
   if class_names is None:
     class_names = [str(i) for i in range(config.num_classes)]
@@ -105,7 +108,7 @@ def save(
     )
   if (folder / RESULT).exists():
     raise ValueError(f"{folder} has a run already: take another folder")
-  image_shape = (entry.side, entry.side, 3)
+  image_shape = (side, side, 3)
   checkpoint.compare("weights", variables, _template(network, image_shape))
   checkpoint.write(folder / WEIGHTS, variables)
   result = {
@@ -123,6 +126,14 @@ def save(
     },
   }
   workdir.write_json(folder / RESULT, result)
+
+
+def _published(name: str) -> tuple[str, int]:
+  """(what `find_cells` knows, side of images) of a published network."""
+  if name in block_zoo.NETWORKS:
+    entry = block_zoo.network(name)
+    return entry.architecture, entry.side
+  return zoo.network(name).cells, zoo.network(name).side
 
 
 def read_result(folder) -> dict[str, Any]:
@@ -149,24 +160,27 @@ def _cells_in(result: dict[str, Any]):
 
 
 def find_cells(name: str):
-  """(space, genotype) of published cells, or of what a run found.
+  """(space, genotype) of published cells or blocks, or of what a run found.
 
   Args:
-    name: a key of `zoo.CELLS`, or the path of a result.json or of the folder
-      that has one.
+    name: a key of `zoo.CELLS` or `block_zoo.ARCHITECTURES`, or the path of a
+      result.json or of the folder that has one.
 
   Raises:
     ValueError: if it is neither, in one line.
   """
   if name in zoo.CELLS:
     return zoo.CELLS[name][0], zoo.genotype(name)
+  if name in block_zoo.ARCHITECTURES:
+    return BLOCKS, block_zoo.architecture(name)
   path = pathlib.Path(name).expanduser()
   path = path / RESULT if path.is_dir() else path
   try:
     return _cells_in(json.loads(path.read_text()))
   except OSError:
     raise ValueError(
-      f"{name!r} is neither a published cell ({', '.join(zoo.CELLS)}) nor the"
+      f"{name!r} is neither a published cell ({', '.join(zoo.CELLS)}), nor an"
+      f" architecture of blocks ({', '.join(block_zoo.ARCHITECTURES)}), nor the"
       " path of a result.json"
     ) from None
   except (ValueError, KeyError, TypeError) as error:

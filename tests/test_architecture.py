@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted((ROOT / "nasnet_jax").rglob("*.py"))
 
 # What each part may import of ours, itself apart.
-_NETWORKS = {"spaces", "zoo", "scaling", "models"}
+_NETWORKS = {"spaces", "zoo", "block_zoo", "scaling", "models"}
 _SEARCH = _NETWORKS | {
   "counting",
   "traffic",
@@ -23,12 +23,13 @@ _JOBS = {"fit", "curves", "inputs", "running", "trained"}
 ALLOWED = {
   "spaces": set(),
   "zoo": {"spaces"},
-  "scaling": {"spaces"},
+  "block_zoo": {"spaces"},
+  "scaling": set(),
   "report": {"spaces"},
   "controllers": {"spaces"},
   "data": set(),
   "training": set(),
-  "models": {"spaces", "zoo", "scaling"},
+  "models": {"spaces", "zoo", "block_zoo", "scaling"},
   "counting": _NETWORKS,
   "traffic": _NETWORKS,
   "rewards": set(),
@@ -47,7 +48,7 @@ ALLOWED = {
   "cli": {"training"},
   "doctor": set(),
 }
-NUMPY_ONLY = {"spaces", "zoo", "scaling"}
+NUMPY_ONLY = {"spaces", "zoo", "block_zoo", "scaling"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "clu", "chex"}
 # Extras: imported inside the function that needs them, never on import.
 EXTRAS = {

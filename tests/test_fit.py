@@ -492,6 +492,56 @@ def test_a_curve_scores_the_moving_average(images, tmp_path):
   assert rows[-1]["valid_accuracy"] == average.accuracy
 
 
+def _curve(images, folder, patience, stop_at=None):
+  """((step, validation accuracy) of each line, final state, its score)."""
+  recipe = dataclasses.replace(
+    RECIPE, epochs=12, learning_rate=0.3, patience_epochs=patience
+  )
+  rows = []
+  folder.mkdir(exist_ok=True)
+
+  def tick(stage, number, step, horizon):
+    if step == stop_at:
+      raise stop.Stopped(2)
+
+  state, score = curves.train(
+    folder,
+    {"id": 0, "stage": "train"},
+    _network(),
+    recipe,
+    AUGMENTATION,
+    images,
+    7,
+    valid=images,
+    checkpoint_seconds=0.0,
+    watch=curves.Watch(tick, rows.append),
+  )
+  lines = [(row["step"], row["valid_accuracy"]) for row in rows]
+  return lines, jax.device_get(state), score
+
+
+def test_early_stopping_keeps_the_best_weights(images, tmp_path):
+  whole, _, _ = _curve(images, tmp_path / "whole", 0.0)
+  best = 0
+  for place, (_, accuracy) in enumerate(whole):
+    best = place if accuracy > whole[best][1] else best
+    if place - best >= 2:
+      break
+  assert 0 < best < place < 11, whole  # or there is nothing to be seen
+  early, state, score = _curve(images, tmp_path / "early", 2.0)
+  assert early == whole[: place + 1]
+  assert score.accuracy == whole[best][1]
+  evaluate = fit.make_evaluate(_network(), AUGMENTATION, 500)
+  assert evaluate(fit.variables_of(state), images) == score
+
+  for stop_at in (3 * best + 2, 3 * place + 2):  # in the epochs after these
+    with pytest.raises(stop.Stopped):
+      _curve(images, tmp_path / "broken", 2.0, stop_at)
+  rest, again, same = _curve(images, tmp_path / "broken", 2.0)
+  assert rest == early[-len(rest) :] and same == score
+  _assert_equal(fit.variables_of(again), fit.variables_of(state))
+
+
 def test_freezing_trains_the_classifier_alone(images):
   start = fit.init_state(_network(), RECIPE, (6, 6, 1), 9, 7)
   recipe = dataclasses.replace(RECIPE, freeze=True)
@@ -513,7 +563,10 @@ def test_an_unknown_setting_of_a_recipe_gets_one_clear_line():
     ({"label_smoothing": -0.1}, "label_smoothing is -0.1: give 0 or more"),
     ({"drop_path_keep": 1.5}, "drop_path_keep is 1.5: give a number above 0"),
     ({"dtype": "float16"}, "neither float32 nor bfloat16"),
-    ({"drop_path_version": "v3"}, "not one of: time, layer, both, constant"),
+    (
+      {"drop_path_version": "v3"},
+      "not one of: time, layer, both, constant, depth",
+    ),
     ({"micro_batches": 3}, "does not divide into 3 micro_batches"),
     ({"drop_path_keep": 0.0}, "give a number above 0, 1 at most"),
     ({"label_smoothing": 1.0}, "give 0 or more, below 1"),

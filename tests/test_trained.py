@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from nasnet_jax import train, trained
+from nasnet_jax import block_zoo, train, trained
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.export import slim, tables
+from nasnet_jax.models import blocks
 from nasnet_jax.training.checkpoint import CheckpointError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -46,6 +47,26 @@ def test_imported_weights_load_as_a_run(imported, network):
   np.testing.assert_allclose(
     trained.augment.normalise(0 * white, found.augmentation), -1, rtol=1e-6
   )
+
+
+def test_a_network_of_blocks_is_a_run_too(random_variables, tmp_path):
+  config = blocks.BlockConfig(width=0.25, depth=0.5, num_classes=3)
+  literal = block_zoo.architecture("efficientnet")
+  network = blocks.BlockNetwork(config, literal)
+  variables = random_variables(network, 32)
+  trained.save(tmp_path, "efficientnet_b0", network, variables)
+  found = trained.load(tmp_path)
+  assert found.network == network
+  assert found.result["data"]["image_shape"] == [224, 224, 3]
+  for one, two in zip(
+    jax.tree.leaves(found.variables), jax.tree.leaves(variables), strict=True
+  ):
+    np.testing.assert_array_equal(one, two)
+  other = tmp_path / "other"
+  with pytest.raises(ValueError, match="are not those of efficientnet_lite0"):
+    trained.save(other, "efficientnet_lite0", network, variables)
+  with pytest.raises(ValueError, match="are not those of nasnet_a_cifar"):
+    trained.save(other, NAME, network, variables)
 
 
 def _finetune(folder, **model):

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasnet_jax.data import policies
 from nasnet_jax.data.image_data import DataError
 
 
@@ -30,6 +31,9 @@ class Augmentation:
       and clipped at the border (DeVries & Taylor 2017); 0: none. Even.
     color: whether brightness, contrast, saturation and hue are changed at
       random, see `distort_color`. For images of three channels.
+    policy: "autoaugment", "randaugment" or "" (none), see `policies`; comes
+      after cropping and mirroring. For images of three channels.
+    layers, magnitude: of RandAugment.
     mean: per channel, of pixels scaled to 0..1; one number serves all.
     std: the same.
   """
@@ -38,6 +42,9 @@ class Augmentation:
   flip: bool = False
   cutout: int = 0
   color: bool = False
+  policy: str = ""
+  layers: int = 2
+  magnitude: float = 10.0
   mean: tuple[float, ...] = (0.0,)
   std: tuple[float, ...] = (1.0,)
 
@@ -46,6 +53,15 @@ class Augmentation:
       raise DataError(
         f"pad {self.pad} and cutout {self.cutout} must be 0 or more, cutout"
         " even"
+      )
+    if self.policy not in ("", *policies.NAMES):
+      raise DataError(
+        f"policy {self.policy!r} is not one of: {', '.join(policies.NAMES)}"
+      )
+    if self.layers < 1 or not self.magnitude >= 0:
+      raise DataError(
+        f"layers {self.layers} and magnitude {self.magnitude} must be at least"
+        " 1 and 0"
       )
     if not all(s > 0 for s in self.std):
       raise DataError(f"std {self.std} must be above 0")
@@ -64,6 +80,12 @@ _CIFAR100 = dataclasses.replace(
 # Of `data.photographs`, whose crops come from the host: slim's Inception
 # preprocessing.
 PHOTOGRAPHS = Augmentation(flip=True, color=True, mean=(0.5,), std=(0.5,))
+# tensorflow/tpu, efficientnet: mean and deviation of ImageNet's colours.
+EFFICIENTNET = Augmentation(
+  flip=True, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+)
+# The same, lite/: (pixel - 127) / 128.
+EFFICIENTNET_LITE = Augmentation(flip=True, mean=(127 / 255,), std=(128 / 255,))
 # A mirrored digit is another shape, and a shift by more leaves the picture.
 _DIGITS = Augmentation(pad=1, mean=(0.3054,), std=(0.3758,))
 
@@ -140,11 +162,20 @@ def augment(rng, images, aug: Augmentation, positions=None):
   Returns:
     float32[N, H, W, C].
   """
-  color = None
+  color = steps = None
   if aug.color:
     color = color_draws(rng, images.shape, positions)
+  if aug.policy:
+    if images.shape[-1] != 3:
+      raise DataError(
+        f"{aug.policy} is for images of three channels, these have"
+        f" {images.shape[-1]}: set policy to ''"
+      )
+    steps = policies.draw(
+      rng, images.shape, aug.policy, aug.layers, aug.magnitude, positions
+    )
   numbers = draws(rng, images.shape, aug, positions)
-  return transform(images, *numbers, aug, color)
+  return transform(images, *numbers, aug, color, steps)
 
 
 def draws(rng, shape, aug: Augmentation, positions=None):
@@ -278,9 +309,12 @@ _CHANGES = {
 }
 
 
-def transform(images, offset, flip, centre, aug: Augmentation, color=None):
-  """Pad, crop, mirror, change colours, whiten and cut out, with the numbers
-  of `draws` and, if wanted, of `color_draws`."""
+def transform(
+  images, offset, flip, centre, aug: Augmentation, color=None, steps=None
+):
+  """Pad, crop, mirror, follow the policy, change colours, whiten and cut out,
+  with the numbers of `draws` and, if wanted, of `color_draws` and
+  `policies.draw`."""
   _, height, width, _ = images.shape
   rows, columns = jnp.arange(height), jnp.arange(width)
   # Where each pixel of the result lies in the image that was given.
@@ -290,6 +324,8 @@ def transform(images, offset, flip, centre, aug: Augmentation, color=None):
   moved = (
     _take(images, from_row, from_column) if aug.pad or aug.flip else images
   )
+  if steps is not None:
+    moved = policies.apply(moved, steps, aug.policy)
   if color is None:
     result = normalise(moved, aug)
   else:

@@ -1,17 +1,25 @@
-"""NASNet-A to and from `keras.applications.NASNetMobile` and `NASNetLarge`.
+"""NASNet-A and EfficientNet to and from `keras.applications`: NASNetMobile,
+NASNetLarge, EfficientNetB0 to B7.
 
-Keras pads with zeros before it pools at stride 2, so that zeros count: a
-network with its weights needs `Numerics.pool_padding="zeros"`. slim, whose
-weights Keras's are, pads as TensorFlow's SAME; ours does so by default.
+Keras's EfficientNets whiten images themselves; ours take images that are
+whitened: pixels over 255 for a model without weights, and for ImageNet's
+weights `augment.EFFICIENTNET`.
+
+In NASNets Keras pads with zeros before it pools at stride 2, so that zeros
+count: a network with its weights needs `Numerics.pool_padding="zeros"`. slim,
+whose weights Keras's are, pads as TensorFlow's SAME; ours does so by default.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
+from nasnet_jax import block_zoo
 from nasnet_jax.export import tables
-from nasnet_jax.models import stacked
+from nasnet_jax.models import blocks
 from nasnet_jax.models.layers import IMAGENET
 from nasnet_jax.training import checkpoint
 
@@ -39,18 +47,24 @@ _NORM = {
 }
 
 
-def network(name: str, **changes) -> stacked.StackedNetwork:
+_WHITENS = "normalization"  # the layer of Keras's EfficientNet that does
+
+
+def network(name: str, **changes) -> nn.Module:
   """Our network for weights of Keras's, with its padding and epsilon.
 
   Args:
-    name: "nasnet_a_mobile" (NASNetMobile) or "nasnet_a_large" (NASNetLarge).
-    **changes: fields of NetworkConfig that differ.
+    name: "nasnet_a_mobile" (NASNetMobile), "nasnet_a_large" (NASNetLarge) or
+      "efficientnet_b0" (EfficientNetB0) to "efficientnet_b7".
+    **changes: fields of NetworkConfig, or of BlockConfig, that differ.
   """
+  if name in block_zoo.NETWORKS:
+    return tables.published_blocks(name, **changes)
   numerics = dataclasses.replace(IMAGENET, pool_padding="zeros")
   return tables.published(name, **{"numerics": numerics, **changes})
 
 
-def from_keras(model: Any, network: stacked.StackedNetwork) -> dict[str, Any]:
+def from_keras(model: Any, network: nn.Module) -> dict[str, Any]:
   """Our variables with a Keras model's weights.
 
   Raises:
@@ -65,12 +79,11 @@ def _weights(model) -> dict[str, Any]:
     f"{layer.name}/{weight.name}": weight
     for layer in model.layers
     for weight in layer.weights
+    if not layer.name.startswith(_WHITENS)
   }
 
 
-def to_keras(
-  variables: dict[str, Any], model: Any, network: stacked.StackedNetwork
-):
+def to_keras(variables: dict[str, Any], model: Any, network: nn.Module):
   """Puts our variables into a Keras model.
 
   Raises:
@@ -84,20 +97,26 @@ def to_keras(
     weight.assign(arrays[name])
 
 
-def table(network: stacked.StackedNetwork) -> list[tables.Entry]:
-  """Every array of a NASNet-A for ImageNet, with its name in Keras.
+def table(network: nn.Module) -> list[tables.Entry]:
+  """Every array of a network, with its name in Keras.
 
   Raises:
-    ValueError: for another network.
+    ValueError: for a network that Keras has not.
   """
-  config = network.config
-  if config.stem != "imagenet" or config.layout != "nasnet" or config.aux:
-    raise ValueError(
-      "Keras has NASNet-A for ImageNet only, without an auxiliary head"
-    )
+  if isinstance(network, blocks.BlockNetwork):
+    if network.architecture != block_zoo.EFFICIENTNET:
+      raise ValueError("of networks of blocks only EfficientNet is read here")
+    name = _efficientnet_name
+  else:
+    config = network.config
+    if config.stem != "imagenet" or config.layout != "nasnet" or config.aux:
+      raise ValueError(
+        "Keras has NASNet-A for ImageNet only, without an auxiliary head"
+      )
+    name = functools.partial(_nasnet_name, num_cells=config.num_cells)
   rows = []
   for path, shape in tables.shapes_of(network).items():
-    layer, weight = _name(path[1:], config.num_cells)
+    layer, weight = name(path[1:])
     rows.append(
       tables.Entry(
         path, shape, f"{layer}/{weight}", tables.four_axes(path, shape)
@@ -106,7 +125,39 @@ def table(network: stacked.StackedNetwork) -> list[tables.Entry]:
   return rows
 
 
-def _name(path: tuple[str, ...], num_cells: int) -> tuple[str, str]:
+# keras/src/applications/efficientnet.py, block.
+_BLOCK = {
+  "expand": "expand_conv",
+  "norm_0": "expand_bn",
+  "depthwise": "dwconv",
+  "norm_1": "bn",
+  "project": "project_conv",
+  "norm_2": "project_bn",
+}
+_ENDS = {
+  "stem_conv": "stem_conv",
+  "stem_norm": "stem_bn",
+  "head_conv": "top_conv",
+  "head_norm": "top_bn",
+  "classifier": "predictions",
+}
+
+
+def _efficientnet_name(path: tuple[str, ...]) -> tuple[str, str]:
+  """(layer, weight) in Keras of one of our arrays."""
+  module, *inner, leaf = path
+  if module in _ENDS:
+    norm = module.endswith("norm")
+    return _ENDS[module], _NORM[leaf] if norm else leaf
+  _, group, _, number = module.split("_")
+  block = f"block{int(group) + 1}{chr(ord('a') + int(number))}"
+  if inner[0] == "squeeze_excite":
+    return f"{block}_se_{inner[1]}", leaf
+  weight = _NORM[leaf] if inner[0].startswith("norm") else leaf
+  return f"{block}_{_BLOCK[inner[0]]}", weight
+
+
+def _nasnet_name(path: tuple[str, ...], num_cells: int) -> tuple[str, str]:
   """(layer, weight) in Keras of one of our arrays."""
   module, *inner, leaf = path
   weight = _NORM.get(leaf, leaf)

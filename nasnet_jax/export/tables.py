@@ -12,9 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasnet_jax import zoo
-from nasnet_jax.models import stacked
+from nasnet_jax import block_zoo, zoo
+from nasnet_jax.models import blocks, stacked
 from nasnet_jax.training import checkpoint
+
+# PyTorch's names of our arrays.
+TORCH_LEAVES = {
+  "kernel": "weight",
+  "scale": "weight",
+  "bias": "bias",
+  "mean": "running_mean",
+  "var": "running_var",
+}
+TORCH_COUNTER = "num_batches_tracked"  # of no use in evaluation
 
 
 class Entry(NamedTuple):
@@ -47,6 +57,19 @@ def published(name: str, **fields) -> stacked.StackedNetwork:
   return stacked.StackedNetwork(stacked.NetworkConfig(**fields), cells)
 
 
+def published_blocks(name: str, **fields) -> blocks.BlockNetwork:
+  """A published network of blocks.
+
+  Args:
+    name: key of `block_zoo.NETWORKS`.
+    **fields: of BlockConfig, in place of the published ones.
+  """
+  entry = block_zoo.network(name)
+  config = blocks.BlockConfig(**{**entry.config, **fields})
+  literal = block_zoo.architecture(entry.architecture)
+  return blocks.BlockNetwork(config, literal)
+
+
 @functools.lru_cache(maxsize=16)  # a network is traced for it, in seconds
 def shapes_of(network, side: int = 64) -> dict[tuple[str, ...], tuple]:
   """{path: shape} of a network's variables, for RGB images.
@@ -71,6 +94,24 @@ def four_axes(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
   if path[-1] != "kernel" or path[-2] == "classifier":
     return shape
   return (1, 1, *shape) if len(shape) == 2 else (*shape, 1)[:4]
+
+
+def from_torch(name: str, array: np.ndarray) -> np.ndarray:
+  """[out, in, k, k] -> [k, k, in, out]; depthwise [C, 1, k, k] ->
+  [k, k, C, 1]; [out, in] -> [in, out]."""
+  if array.ndim == 4:
+    return array.transpose(
+      (2, 3, 0, 1) if "depthwise" in name else (2, 3, 1, 0)
+    )
+  return array.T
+
+
+def to_torch(name: str, array: np.ndarray) -> np.ndarray:
+  """The inverse of `from_torch`."""
+  if array.ndim == 4:
+    order = (2, 3, 0, 1) if "depthwise" in name else (3, 2, 0, 1)
+    return np.ascontiguousarray(array.transpose(order))
+  return np.ascontiguousarray(array.T)
 
 
 def read(table: list[Entry], found: dict[str, Any], source: str) -> dict:

@@ -21,15 +21,6 @@ from nasnet_jax.export import tables
 from nasnet_jax.models import stacked
 from nasnet_jax.models.layers import IMAGENET
 
-_LEAVES = {
-  "kernel": "weight",
-  "scale": "weight",
-  "bias": "bias",
-  "mean": "running_mean",
-  "var": "running_var",
-}
-_COUNTER = "num_batches_tracked"  # PyTorch's, of no use in evaluation
-
 
 def network(name: str, **changes) -> stacked.StackedNetwork:
   """Our network for weights of timm's.
@@ -52,9 +43,9 @@ def from_timm(
     CheckpointError: one line, listing names that do not fit.
   """
   found = {
-    name: _to_ours(name, np.asarray(array))
+    name: tables.from_torch(name, np.asarray(array))
     for name, array in state.items()
-    if not name.endswith(_COUNTER)
+    if not name.endswith(tables.TORCH_COUNTER)
   }
   return tables.read(table(network), found, "the state dict")
 
@@ -68,25 +59,7 @@ def to_timm(
     CheckpointError: one line, listing what does not fit.
   """
   arrays = tables.write(table(network), variables, "the network")
-  return {name: _to_torch(name, array) for name, array in arrays.items()}
-
-
-def _to_ours(name: str, array: np.ndarray) -> np.ndarray:
-  """[out, in, k, k] -> [k, k, in, out]; depthwise [C, 1, k, k] ->
-  [k, k, C, 1]; [out, in] -> [in, out]."""
-  if array.ndim == 4:
-    return array.transpose(
-      (2, 3, 0, 1) if "depthwise" in name else (2, 3, 1, 0)
-    )
-  return array.T
-
-
-def _to_torch(name: str, array: np.ndarray) -> np.ndarray:
-  """The inverse of `_to_ours`."""
-  if array.ndim == 4:
-    order = (2, 3, 0, 1) if "depthwise" in name else (3, 2, 0, 1)
-    return np.ascontiguousarray(array.transpose(order))
-  return np.ascontiguousarray(array.T)
+  return {name: tables.to_torch(name, array) for name, array in arrays.items()}
 
 
 def table(network: stacked.StackedNetwork) -> list[tables.Entry]:
@@ -113,7 +86,7 @@ def table(network: stacked.StackedNetwork) -> list[tables.Entry]:
 def _name(path: tuple[str, ...], pnas: bool) -> str:
   """timm's name of one of our arrays (timm/models/nasnet.py, pnasnet.py)."""
   module, *inner, leaf = path
-  weight = _LEAVES[leaf]
+  weight = tables.TORCH_LEAVES[leaf]
   if module == "classifier":
     return f"last_linear.{weight}"
   if module == "stem":

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 Array = jax.Array
 
-VERSIONS = ("time", "layer", "both", "constant")
+VERSIONS = ("time", "layer", "both", "constant", "depth")
 
 
 class DropPath(NamedTuple):
@@ -51,12 +51,17 @@ def keep_probs(
     keep_end: of the last cell at the end of training; 1 drops nothing.
     progress: step / total steps, in [0, 1].
     version: "time" (slim's v1, the paper's), "layer" (v2), "both" (v3);
-      "constant": keep_end from the start and everywhere, plain DropPath.
+      "constant": keep_end from the start and everywhere, plain DropPath;
+      "depth": EfficientNet's stochastic depth, constant in time, block i of n
+      kept with 1 - (1 - keep_end) i / n from i = 0 (tensorflow/tpu,
+      efficientnet_model.py).
   """
   keep = jnp.full(num_cells, keep_end, jnp.float32)
   if version in ("layer", "both"):
     ratio = (jnp.arange(num_cells) + 1) / num_cells
     keep = 1 - ratio * (1 - keep_end)
+  if version == "depth":
+    keep = 1 - jnp.arange(num_cells) / num_cells * (1 - keep_end)
   if version in ("time", "both"):
     keep = 1 - jnp.minimum(progress, 1.0) * (1 - keep)
   return keep

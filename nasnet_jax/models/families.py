@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 
-from nasnet_jax.models import stacked, stages
+from nasnet_jax.models import blocks, stacked, stages
+from nasnet_jax.spaces.blocks import BlockSpace
 from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.spaces.stages import StageSpace
 
@@ -17,7 +18,8 @@ class Family(NamedTuple):
     config: the dataclass of its sizes, with `num_classes` and `numerics`.
     literals: (space, genotype) -> the architecture as a module can hold it.
     module: (config, literals) -> network that is called with (images, train,
-      drop, positions) and gives (logits, auxiliary logits or None, endpoints).
+      drop, positions) and gives (logits, auxiliary logits or None, endpoints);
+      its `num_layers` is what drop path's ramp counts.
     check_side: (config, (H, W)); ValueError for images too small.
   """
 
@@ -39,6 +41,12 @@ FAMILIES = {
     stages.as_stages,
     stages.StageNetwork,
     stages.check_side,
+  ),
+  BlockSpace: Family(
+    blocks.BlockConfig,
+    blocks.as_architecture,
+    blocks.BlockNetwork,
+    blocks.check_side,
   ),
 }
 

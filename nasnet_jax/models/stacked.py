@@ -104,11 +104,6 @@ class NetworkConfig:
       )
 
   @property
-  def num_layers(self) -> int:
-    """What drop path's ramp over the depth counts: cells."""
-    return len(plan(self))
-
-  @property
   def summary(self) -> str:
     """The sizes in a few words."""
     return f"N={self.num_cells}, F={self.features}"
@@ -397,6 +392,11 @@ class StackedNetwork(nn.Module):
 
   config: NetworkConfig
   cells: tuple
+
+  @property
+  def num_layers(self) -> int:
+    """What drop path's ramp over the depth counts: cells."""
+    return len(plan(self.config))
 
   @property
   def num_separate(self) -> int:

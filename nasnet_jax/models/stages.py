@@ -48,11 +48,6 @@ class StageConfig:
     object.__setattr__(self, "features", tuple(self.features))
 
   @property
-  def num_layers(self) -> int:
-    """Stages; no paths are dropped."""
-    return len(self.features)
-
-  @property
   def summary(self) -> str:
     """The sizes in a few words."""
     return f"F={', '.join(map(str, self.features))}"
@@ -110,6 +105,11 @@ class StageNetwork(nn.Module):
 
   config: StageConfig
   stages: tuple
+
+  @property
+  def num_layers(self) -> int:
+    """Stages; no paths are dropped."""
+    return len(self.stages)
 
   @nn.compact
   def __call__(

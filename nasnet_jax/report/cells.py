@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path
 
+from nasnet_jax.report import blocks, stages, style
 from nasnet_jax.report import layout as lt
-from nasnet_jax.report import stages, style
 
 FAMILIES = {
   "separable": "separable convolution",
@@ -110,9 +110,12 @@ def draw_cell(cell: dict[str, Any], title: str, path=None) -> Figure:
 
 def draw_genotype(genotype: dict[str, Any], path_stem=None) -> Figure:
   """Draws all cells of a `CellSpace.to_json` dict side by side, or the stages
-  of a `StageSpace.to_json` dict."""
+  of a `StageSpace.to_json` dict, or the blocks of a `BlockSpace.to_json`
+  dict."""
   if "stages" in genotype:
     return stages.draw_stages(genotype, path_stem)
+  if "architecture" in genotype:
+    return blocks.draw_blocks(genotype, path_stem)
   cells = [(cell_title(name), cell) for name, cell in genotype["cells"].items()]
   return _figure(cells, path_stem)
 

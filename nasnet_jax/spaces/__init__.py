@@ -5,6 +5,7 @@ import difflib
 from collections.abc import Sequence
 
 from nasnet_jax.spaces.amoebanet import AMOEBANET, AMOEBANET_RELEASED
+from nasnet_jax.spaces.blocks import BLOCKS
 from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.spaces.chain import PNAS_CHAIN
 from nasnet_jax.spaces.nasbench201 import NASBENCH201
@@ -48,6 +49,8 @@ def get(
     ValueError: for an unknown name or operation, naming the nearest, or an
       operation that is there twice, or options that a space does not have.
   """
+  if name == BLOCKS.name:  # of published networks, which nothing searches
+    return BLOCKS
   if name not in SPACES:
     raise ValueError(f"space {name!r} is not one of: {_listed(name, SPACES)}")
   space = SPACES[name]

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from nasnet_jax import spaces, zoo
+from nasnet_jax import block_zoo, spaces, zoo
 from nasnet_jax.report import cells, layout, stages, style
 from nasnet_jax.spaces.cells import CellSpace
 
@@ -289,3 +289,19 @@ def test_stages_are_drawn_without_the_nodes_that_they_leave_out(tmp_path):
     "stage 0 (3 nodes)",
     "  one convolution",
   ]
+
+
+def test_blocks_are_drawn_group_by_group(tmp_path):
+  arch = block_zoo.architecture("mnasnet_a1")
+  genotype = spaces.get("blocks").to_json(arch)
+  cells.draw_genotype(genotype, tmp_path / "blocks")
+  svg = (tmp_path / "blocks.svg").read_text()
+  assert (tmp_path / "blocks.png").stat().st_size > 1000
+  words = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+  assert words[:4] == [
+    "conv 3x3 / 2, 32",
+    "1 x MBConv1 3x3, 16",
+    "2 x MBConv6 3x3 / 2, 24",
+    "3 x MBConv3 5x5 SE / 2, 40",
+  ]
+  assert words[-1] == "conv 1x1, 1280"

