@@ -54,6 +54,7 @@ class Parts(NamedTuple):
   augmentation: augment.Augmentation
   mesh: jax.sharding.Mesh
   start: Any
+  shard_params: bool
 
 
 def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
@@ -139,7 +140,17 @@ def prepare(config, images: inputs.Splits | None = None, devices=None) -> Parts:
   if found is not None:
     start = trained.transfer(found, keep_head=config.model.keep_head)
     _shapes(network, recipe, images, start)  # checks that the weights fit
-  return Parts(space, genotype, network, recipe, images, aug, on, start)
+  return Parts(
+    space,
+    genotype,
+    network,
+    recipe,
+    images,
+    aug,
+    on,
+    start,
+    config.mesh.get("shard_params", False),
+  )
 
 
 def _architecture(config, found: trained.Trained | None, images):
@@ -259,6 +270,7 @@ def _train(folder, config, parts: Parts, console, command: str) -> Row:
     watch=curves.Watch(console.in_fit, console.after_point),
     mesh=parts.mesh,
     start_from=parts.start,
+    shard_params=parts.shard_params,
   )
   weights = jax.device_get(fit.variables_of(state))
   size = parts.recipe.eval_batch_size

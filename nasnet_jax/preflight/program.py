@@ -21,7 +21,7 @@ from nasnet_jax import counting, evaluators, fit, inputs, population, train
 from nasnet_jax.data import batches
 from nasnet_jax.models import any_cell
 from nasnet_jax.search import setup
-from nasnet_jax.training import loop, mesh, metrics
+from nasnet_jax.training import loop, mesh, metrics, sharded
 
 
 class PreflightError(ValueError):
@@ -192,9 +192,7 @@ def _in_memory(count: int, shape) -> fit.Images:
 
 
 def _shapes(tree, sharding):
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
-  )
+  return _placed(tree, jax.tree.map(lambda _: sharding, tree))
 
 
 class _Search(NamedTuple):
@@ -230,6 +228,14 @@ def open_search(config, devices) -> _Search:
 
 
 _SAMPLED = 512  # children, for what depends on their cells
+
+
+def _placed(tree, shardings):
+  return jax.tree.map(
+    lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+    tree,
+    shardings,
+  )
 
 
 def _search(config, devices) -> Plan:
@@ -308,7 +314,12 @@ def _train(config, devices) -> Plan:
   streamed = not isinstance(images.train, fit.Images)
   steps = loop.compile_steps(
     fit.make_step(
-      parts.network, recipe, parts.augmentation, on, streamed=streamed
+      parts.network,
+      recipe,
+      parts.augmentation,
+      on,
+      streamed=streamed,
+      shard_params=parts.shard_params,
     )
   )
   same = NamedSharding(on, PartitionSpec())
@@ -321,7 +332,8 @@ def _train(config, devices) -> Plan:
     lambda: fit.init_state(parts.network, recipe, images.image_shape, 1, 0)
   )
   totals = jax.eval_shape(metrics.Totals.empty)
-  arguments = (_shapes(state, same), _shapes(totals, same), data)
+  where = sharded.state_shardings(state, on, "data", parts.shard_params)
+  arguments = (_placed(state, where), _shapes(totals, same), data)
   function, updates = steps.once, recipe.steps_per_call
   if updates > 1:
     length = jax.ShapeDtypeStruct((), jnp.int32, sharding=same)
