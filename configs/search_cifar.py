@@ -60,6 +60,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.child.width = 1  # children at once per device, as memory allows
   config.child.steps_per_call = 1  # 1 on CPU; an epoch, 1406, on TPU
   config.child.eval_batch_size = 500
+  config.child.dtype = "float32"  # "bfloat16" on TPU: activations only
 
   config.data = ml_collections.ConfigDict()
   config.data.source = "cifar10"

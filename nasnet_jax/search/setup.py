@@ -1,5 +1,7 @@
 """From a config to the parts of a search. Nothing else here reads a config."""
 
+import jax.numpy as jnp
+
 from nasnet_jax import controllers, fit, inputs, rewards, spaces
 from nasnet_jax.controllers import base
 from nasnet_jax.evaluators import Evaluator
@@ -39,6 +41,7 @@ def child_network(config, num_classes: int, space):
     # Batch norm sees the whole batch, over however many devices it is spread.
     bn_axis="data" if config.mesh.data > 1 else None,
     init=child.init,
+    dtype=jnp.dtype(child.get("dtype", "float32")),
   )
   return families.of(space).config(
     num_classes=num_classes, numerics=numerics, **config.network.to_dict()
