@@ -207,6 +207,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
   config.log = ml_collections.ConfigDict()
   config.log.seconds = 60.0  # between lines on work that is under way
+  config.profile = ""  # "steps": a trace of a few steps, see docs/pods.md
 
   if variant == "small":
     config.network.num_cells = 1

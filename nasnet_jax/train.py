@@ -26,7 +26,7 @@ from nasnet_jax import (
 )
 from nasnet_jax.data import augment
 from nasnet_jax.models import families
-from nasnet_jax.training import checkpoint, mesh, stop, workdir
+from nasnet_jax.training import checkpoint, mesh, profile, stop, workdir
 from nasnet_jax.training.scalars import Scalars
 
 _log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ _KEY = {"id": 0, "stage": "train"}  # of its lines in `curves.CURVES`
 # May differ between two processes of one run: neither changes what comes out.
 MAY_CHANGE = (
   "log",
+  "profile",
   "data.data_dir",
   "data.stream.workers",
   "data.stream.max_broken",
@@ -84,9 +85,10 @@ def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
       },
       MAY_CHANGE,
     )
-    with running.log_file(folder), Scalars(folder) as scalars:
+    trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
+    with running.log_file(folder), Scalars(folder) as scalars, trace:
       if not (folder / trained.RESULT).exists():
-        console = _Console(request, scalars, config.log.seconds)
+        console = _Console(request, scalars, config.log.seconds, trace)
         _describe(parts)
         result = _train(folder, config, parts, console, command)
         workdir.write_json(folder / trained.RESULT, result)

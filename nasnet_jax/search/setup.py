@@ -10,7 +10,13 @@ from nasnet_jax.models.layers import Numerics
 from nasnet_jax.search import final, halving, rounds
 
 # May differ between two processes of one run: neither changes what comes out.
-MAY_CHANGE = ("log", "mesh.arch", "data.data_dir", "final.checkpoint_seconds")
+MAY_CHANGE = (
+  "log",
+  "profile",
+  "mesh.arch",
+  "data.data_dir",
+  "final.checkpoint_seconds",
+)
 
 
 def get_space(config):
