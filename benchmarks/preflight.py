@@ -80,8 +80,8 @@ SUBJECTS = {
     ("v5e:4x4",),
     {
       **_LARGE,
-      "train.batch_size": 16,
-      "train.bn_group": 1,
+      "train.batch_size": 128,
+      "train.bn_group": 8,
       "mesh.shard_params": True,
     },
     True,

@@ -1,7 +1,8 @@
 """What a job takes on a TPU slice that one does not hold.
 
-`program.py` compiles the very step of a config for a topology, `hlo.py` reads
-the compiled text, `figures.py` makes figures of it and `words.py` one page.
+`program.py` compiles the very step of a config for a topology, `hlo.py` and
+`costs.py` read the compiled text, `figures.py` makes figures of it and
+`words.py` one page.
 """
 
 from nasnet_jax.preflight.job import run

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nasnet_jax.preflight import hlo
+from nasnet_jax.preflight import costs, hlo
 from nasnet_jax.preflight.chips import Chip
 from nasnet_jax.preflight.program import Compiled, OutOfMemory, Plan
 
@@ -66,15 +66,15 @@ def _memory(memory, chip: Chip) -> Row:
   return {**parts, "needed": sum(parts.values()), "chip": chip.hbm}
 
 
-def _limits(chip: Chip) -> hlo.Chip:
-  return hlo.Chip(chip.flops, chip.bandwidth, chip.link_bandwidth)
+def _limits(chip: Chip) -> costs.Limits:
+  return costs.Limits(chip.flops, chip.bandwidth, chip.link_bandwidth)
 
 
 def _per_update(plan: Plan, module: hlo.Module, chip: Chip) -> Row:
   step = plan.step
   updates = step.updates * step.children
   mean = {n: rows.mean(0) for n, rows in step.shares.items()}
-  walk = hlo.Walk(module, _limits(chip), mean, step.trips)
+  walk = costs.Walk(module, _limits(chip), mean, step.trips)
   total = walk.total()
   roofline = total.seconds / updates
   cycles = total.cycles / updates
@@ -82,7 +82,7 @@ def _per_update(plan: Plan, module: hlo.Module, chip: Chip) -> Row:
   exchanges = [
     {
       "kind": row.kind,
-      "axis": hlo.axis_of(row.groups, step.mesh.shape),
+      "axis": costs.axis_of(row.groups, step.mesh.shape),
       "count": row.count / updates,
       "bytes": row.bytes / updates,
       "sent": row.sent / updates,
@@ -124,7 +124,7 @@ def _seconds_of_children(plan: Plan, module, chip: Chip) -> np.ndarray:
   shares = plan.step.shares
 
   def price(taken) -> float:
-    walk = hlo.Walk(module, _limits(chip), taken, plan.step.trips)
+    walk = costs.Walk(module, _limits(chip), taken, plan.step.trips)
     total = walk.total()
     if chip.clock and total.cycles / chip.clock > total.seconds:
       return total.cycles / chip.clock

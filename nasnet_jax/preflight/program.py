@@ -37,7 +37,7 @@ class Step(NamedTuple):
     mesh: over the topology's devices.
     updates: of each network in one call.
     children: networks that one chip trains in a call; 1 in a training.
-    shares: (how often each branch of a switch is taken), see `hlo.Walk`; one
+    shares: (how often each branch of a switch is taken), see `costs.Walk`; one
       row per sampled child, by number of branches. {} in a training.
     trips: mean length of loops whose length is data.
   """

@@ -15,7 +15,7 @@ import jax
 import pytest
 
 from nasnet_jax import population
-from nasnet_jax.preflight import chips, figures, hlo, job, program, words
+from nasnet_jax.preflight import chips, costs, figures, hlo, job, program, words
 
 ROOT = pathlib.Path(__file__).parents[2]
 needs_libtpu = pytest.mark.skipif(
@@ -236,6 +236,8 @@ def test_flops_of_the_forward_pass_are_those_of_the_mac_counter():
     lowered = count.lower(state, which, genotypes, population.Data(*data))
     text = lowered.compile().as_text()
   mean = {n: rows.mean(0) for n, rows in plan.step.shares.items()}
-  walk = hlo.Walk(hlo.parse(text), hlo.Chip(1, 1, 1), mean, plan.step.trips)
+  walk = costs.Walk(
+    hlo.parse(text), costs.Limits(1, 1, 1), mean, plan.step.trips
+  )
   per_image = walk.total().flops / config.data.num_valid
   assert per_image == pytest.approx(2 * plan.macs, rel=0.1)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from nasnet_jax.preflight import hlo
+from nasnet_jax.preflight import costs, hlo
 
 # One byte of HBM per second, one FLOP per second, one byte over the links.
-UNIT = hlo.Chip(1.0, 1.0, 1.0)
+UNIT = costs.Limits(1.0, 1.0, 1.0)
 
 LOOP = """HloModule loop, is_scheduled=true
 
@@ -37,7 +37,7 @@ DOT = 2 * 8 * 128 * 128  # FLOPs
 
 
 def _total(text, **options):
-  return hlo.Walk(hlo.parse(text), UNIT, **options).total()
+  return costs.Walk(hlo.parse(text), UNIT, **options).total()
 
 
 @pytest.mark.parametrize("stop", [3, 12])
@@ -49,7 +49,7 @@ def test_a_loops_body_counts_as_often_as_it_runs(stop):
 def test_a_loop_whose_length_is_data_takes_the_length_it_is_told():
   text = LOOP.replace("STOP", "9").replace("BOUND", "%j")
   text = text.replace("constant(2)", "parameter(1)")
-  walk = hlo.Walk(hlo.parse(text), UNIT, trips=2.5)
+  walk = costs.Walk(hlo.parse(text), UNIT, trips=2.5)
   assert walk.total().flops == 2.5 * DOT
   assert walk.unknown_loops == ["w"]
 
@@ -160,15 +160,15 @@ def test_a_ring_sends_what_it_must(kind, share):
 )
 def test_groups_of_an_exchange_are_named_by_their_axis(groups, axis):
   (found,) = _total(_exchange("all-reduce", groups)).listed()
-  assert hlo.axis_of(found.groups, {"arch": 2, "data": 2}) == axis
+  assert costs.axis_of(found.groups, {"arch": 2, "data": 2}) == axis
 
 
 def test_the_roofline_takes_the_longest_of_flops_bytes_and_links():
   text = LOOP.replace("STOP", "3").replace("BOUND", "%n")
-  fast = hlo.Chip(1e30, 1.0, 1.0)
+  fast = costs.Limits(1e30, 1.0, 1.0)
   moved = 3 * 8 * 128 * 4  # the operand twice, and the output
-  assert hlo.Walk(hlo.parse(text), fast).total().seconds == moved
-  assert hlo.Walk(hlo.parse(text), UNIT).total().seconds == DOT
+  assert costs.Walk(hlo.parse(text), fast).total().seconds == moved
+  assert costs.Walk(hlo.parse(text), UNIT).total().seconds == DOT
 
 
 def test_a_text_without_a_program_is_refused():
