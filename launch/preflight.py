@@ -15,6 +15,8 @@ import os
 import pathlib
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # a TPU that is here is not touched
+# What is compiled for a slice that is not here cannot be read back.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
 
 from absl import flags
 from ml_collections import config_flags
