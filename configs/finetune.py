@@ -39,8 +39,10 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.mesh = ml_collections.ConfigDict()
   config.mesh.arch = 1
   config.mesh.data = 1  # devices that share a batch
+  config.mesh.shard_params = False  # True: each holds a part of the weights
   config.log = ml_collections.ConfigDict()
   config.log.seconds = 60.0  # between lines on work that is under way
+  config.profile = ""  # "steps": a trace of a few steps, see docs/pods.md
   if variant == "photographs":
     config.data = _photographs()
     config.train.eval_batch_size = 100

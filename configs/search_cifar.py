@@ -60,6 +60,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.child.width = 1  # children at once per device, as memory allows
   config.child.steps_per_call = 1  # 1 on CPU; an epoch, 1406, on TPU
   config.child.eval_batch_size = 500
+  config.child.dtype = "float32"  # "bfloat16" on TPU: activations only
 
   config.data = ml_collections.ConfigDict()
   config.data.source = "cifar10"
@@ -206,6 +207,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
   config.log = ml_collections.ConfigDict()
   config.log.seconds = 60.0  # between lines on work that is under way
+  config.profile = ""  # "steps": a trace of a few steps, see docs/pods.md
 
   if variant == "small":
     config.network.num_cells = 1

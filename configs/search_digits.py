@@ -188,6 +188,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
   config.log = ml_collections.ConfigDict()
   config.log.seconds = 20.0  # between lines on work that is under way
+  config.profile = ""  # "steps": a trace of a few steps, see docs/pods.md
 
   if variant == "tiny":
     config.space.num_blocks = 2

@@ -61,7 +61,7 @@ def train(
     images: on the device.
     valid: images that each point of the curve is scored on, if any.
     checkpoint_seconds: the state is saved this often, at most.
-    **options: of `fit.fit`: mesh, start_from.
+    **options: of `fit.fit`: mesh, start_from, shard_params.
 
   Returns:
     (state at the end, its score on `valid`). With `recipe.patience_epochs` the

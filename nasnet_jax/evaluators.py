@@ -131,7 +131,9 @@ def drain(
   return done
 
 
-def _open(space, network, image_shape) -> tuple[population.Network, Callable]:
+def open_network(
+  space, network, image_shape
+) -> tuple[population.Network, Callable]:
   """(the network with its architecture left open, () -> counter)."""
   if isinstance(space, StageSpace):
     build = population.make_stage_network(network, space.nodes, image_shape)
@@ -181,7 +183,7 @@ class PopulationEvaluator:
     whether outcomes have `bytes`, which compiles every operation once."""
     self.space, self.recipe, self.mesh = space, recipe, mesh
     shape = train[0].shape[1:]
-    build, self._make_counter = _open(space, network, shape)
+    build, self._make_counter = open_network(space, network, shape)
     self._network, self._image_shape = network, shape
     self._count_bytes = count_bytes
     self._num_valid = len(valid[1])

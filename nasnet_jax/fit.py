@@ -27,6 +27,7 @@ from nasnet_jax.training import (
   metrics,
   optimizers,
   schedules,
+  sharded,
 )
 from nasnet_jax.training.state import TrainState
 from nasnet_jax.training.step import train_step
@@ -290,6 +291,7 @@ def make_step(
   mesh: jax.sharding.Mesh | None = None,
   *,
   streamed: bool = False,
+  shard_params: bool = False,
 ) -> loop.StepFn:
   """(state, Images) -> (state, metrics): pick the batch, update.
 
@@ -297,6 +299,8 @@ def make_step(
     mesh: whose axis `data` shares each batch; None: one device.
     streamed: whether the Images given are the step's batch, over the mesh's
       axis `data`, and not the whole set.
+    shard_params: whether each device of `data` holds a part of the weights and
+      of what the optimiser keeps, see `training.sharded`.
 
   Raises:
     ValueError: for a batch that does not divide as the recipe says, or a
@@ -330,24 +334,47 @@ def make_step(
     ema_decay=recipe.ema_decay,
   )
 
-  def step(state: TrainState, data: Images):
+  def step(state: TrainState, data: Images, **options):
     index = batches.batch_indices(
       state.seed, state.step, data.labels.shape[0], recipe.batch_size
     )
     positions = jnp.arange(recipe.batch_size)
     if devices > 1:
       index, positions = _share((index, positions), devices)
-    return update(state, (data.images[index], data.labels[index], positions))
+    batch = data.images[index], data.labels[index], positions
+    return update(state, batch, **options)
 
-  def step_on_batch(state: TrainState, batch: Images):
+  def step_on_batch(state: TrainState, batch: Images, **options):
     positions = jnp.arange(recipe.batch_size)
     if devices > 1:
       (positions,) = _share((positions,), devices)
-    return update(state, (*batch, positions))
+    return update(state, (*batch, positions), **options)
 
   step = step_on_batch if streamed else step
   data_spec = _DIVIDED if streamed else _SAME
-  return step if devices == 1 else _over_data(step, mesh, (_SAME, data_spec))
+  if devices == 1:
+    return step
+  if shard_params:
+    return _in_parts(step, mesh, data_spec)
+  return _over_data(step, mesh, (_SAME, data_spec))
+
+
+def _in_parts(step, mesh, data_spec):
+  """`_over_data` for a state that is divided over `data`."""
+  devices = mesh.shape["data"]
+
+  def step_in_parts(state: TrainState, data):
+    dims = sharded.dimensions(state.params, devices)
+    specs = sharded.specs(state, devices, "data")
+    return jax.shard_map(
+      functools.partial(step, dims=dims),
+      mesh=mesh,
+      in_specs=(specs, data_spec),
+      out_specs=(specs, _SAME),
+      check_vma=False,
+    )(state, data)
+
+  return step_in_parts
 
 
 def _share(rows, devices: int):
@@ -504,6 +531,7 @@ def fit(
   tick: Callable[[int], None] = lambda step: None,
   mesh: jax.sharding.Mesh | None = None,
   start_from: Callable[[dict], dict] | None = None,
+  shard_params: bool = False,
 ) -> Iterator[Point]:
   """Trains a network; goes on from the newest checkpoint in `folder`.
 
@@ -518,7 +546,7 @@ def fit(
     folder: of checkpoints; None: none are written.
     should_save: asked at every point but the last, which is always saved.
     tick: see `training.loop.run`.
-    mesh: see `make_step`.
+    mesh, shard_params: see `make_step`.
     start_from: see `init_state`.
 
   Raises:
@@ -530,14 +558,19 @@ def fit(
   steps = batches.steps_per_epoch(n, recipe.batch_size)
   horizon = recipe.horizon(n)
   streamed = not isinstance(data, Images)
-  step_fn = make_step(network, recipe, aug, mesh, streamed=streamed)
+  step_fn = make_step(
+    network, recipe, aug, mesh, streamed=streamed, shard_params=shard_params
+  )
   state = init_state(
     network, recipe, data.image_shape, horizon, seed, start_from
   )
   restored = checkpoint.restore(folder, state) if folder else None
   first, start = restored or (0, state)
   # Where the step will leave it, or the second call would compile anew.
-  start = jax.device_put(start, _sharding(mesh, _SAME))
+  where = _sharding(mesh, _SAME)
+  if mesh is not None and mesh.shape["data"] > 1:
+    where = sharded.state_shardings(start, mesh, "data", shard_params)
+  start = jax.device_put(start, where)
   yield Point(first, first / steps, None, None, start)
   feed = _feed(data, recipe, seed, range(first, horizon), mesh)
   with contextlib.closing(feed):

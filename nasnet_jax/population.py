@@ -47,6 +47,8 @@ class Recipe:
     steps_per_call: updates per call of the compiled program: 1 where calls
       are cheap next to a step (CPU), an epoch on TPU.
     eval_batch_size: examples per step of evaluation.
+    dtype: of the activations in training, "float32" or "bfloat16"; weights,
+      statistics, loss and evaluation are float32.
   """
 
   epochs: int = 20  # Zoph et al. 2018, appendix A
@@ -64,12 +66,15 @@ class Recipe:
   width: int = 1
   steps_per_call: int = 1
   eval_batch_size: int = 500
+  dtype: str = "float32"
 
   def __post_init__(self):
     checks.at_least_one(
       self, "epochs", "batch_size", "width", "steps_per_call", "eval_batch_size"
     )
     dp.check(self.drop_path_keep, self.drop_path_version)
+    if self.dtype not in ("float32", "bfloat16"):
+      raise ValueError(f"dtype {self.dtype!r} is neither float32 nor bfloat16")
 
 
 class Network(NamedTuple):
@@ -168,8 +173,8 @@ def make_network(
   def apply(params, stats, genotype, images, drop, train):
     new = {}
     found = {"params": params["stem"], "batch_stats": stats["stem"]}
-    images = images.astype(num.dtype)
     if train:
+      images = images.astype(num.dtype)
       x, update = stem_module.apply(
         found, images, True, mutable=["batch_stats"]
       )

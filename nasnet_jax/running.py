@@ -11,7 +11,7 @@ import flax
 import jax
 import jaxlib
 
-from nasnet_jax.training import stop
+from nasnet_jax.training import profile, stop
 from nasnet_jax.training.scalars import Scalars, duration
 
 _log = logging.getLogger(__name__)
@@ -51,8 +51,16 @@ class Console:
   Its methods are the callbacks of the other modules.
   """
 
-  def __init__(self, request: stop.StopRequest, scalars: Scalars, every: float):
-    """every: seconds between lines on work that is under way."""
+  def __init__(
+    self,
+    request: stop.StopRequest,
+    scalars: Scalars,
+    every: float,
+    trace: profile.StepTrace | None = None,
+  ):
+    """every: seconds between lines on work that is under way; trace: told of
+    every device call."""
+    self._trace = trace or profile.StepTrace()
     self._request = request
     self._scalars = scalars
     self._every = every
@@ -72,6 +80,7 @@ class Console:
 
   def in_fit(self, stage: str, child: int, step: int, horizon: int):
     """A training of the final stage under way."""
+    self._trace.tick()
     self._request.check()
     now = time.monotonic()
     if self._fit is None or self._fit[0] != (stage, child):
@@ -89,4 +98,6 @@ class Console:
 
   def after_point(self, row: Row):
     """A point of a curve of the final stage."""
-    self._scalars.plot(row["step"], row, f"{row['stage']}_{row['id']}")
+    group = f"{row['stage']}_{row['id']}"
+    self._scalars.plot(row["step"], row, group)
+    self._scalars.write(row["step"], profile.numbers(), group)

@@ -26,7 +26,7 @@ from nasnet_jax import (
 )
 from nasnet_jax.data import augment
 from nasnet_jax.models import families
-from nasnet_jax.training import checkpoint, mesh, stop, workdir
+from nasnet_jax.training import checkpoint, mesh, profile, stop, workdir
 from nasnet_jax.training.scalars import Scalars
 
 _log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ _KEY = {"id": 0, "stage": "train"}  # of its lines in `curves.CURVES`
 # May differ between two processes of one run: neither changes what comes out.
 MAY_CHANGE = (
   "log",
+  "profile",
   "data.data_dir",
   "data.stream.workers",
   "data.stream.max_broken",
@@ -54,6 +55,7 @@ class Parts(NamedTuple):
   augmentation: augment.Augmentation
   mesh: jax.sharding.Mesh
   start: Any
+  shard_params: bool
 
 
 def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
@@ -73,7 +75,7 @@ def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
     OSError: the folder cannot be written, or the disk is full.
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
-    parts = _prepare(config)
+    parts = prepare(config)
     workdir.claim(
       folder / "config.json",
       {
@@ -83,9 +85,10 @@ def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
       },
       MAY_CHANGE,
     )
-    with running.log_file(folder), Scalars(folder) as scalars:
+    trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
+    with running.log_file(folder), Scalars(folder) as scalars, trace:
       if not (folder / trained.RESULT).exists():
-        console = _Console(request, scalars, config.log.seconds)
+        console = _Console(request, scalars, config.log.seconds, trace)
         _describe(parts)
         result = _train(folder, config, parts, console, command)
         workdir.write_json(folder / trained.RESULT, result)
@@ -109,13 +112,20 @@ def summary(result: Row) -> str:
   )
 
 
-def _prepare(config) -> Parts:
+def prepare(config, images: inputs.Splits | None = None, devices=None) -> Parts:
+  """All that a config stands for; ValueError for what does not fit together.
+
+  Args:
+    images: None: read now, as the config says.
+    devices: to train on; None: those of this machine.
+  """
   if config.train.seed < 0:
     raise ValueError(f"train.seed is {config.train.seed}: give 0 or more")
   found = None
   if config.model.checkpoint:
     found = trained.load(config.model.checkpoint)
-  images = inputs.load_images(config.data, (config.train.batch_size,))
+  if images is None:
+    images = inputs.load_images(config.data, (config.train.batch_size,))
   aug = inputs.get_augmentation(config.data, images)
   space, genotype, sizes = _architecture(config, found, images)
   network = families.network(space, genotype, sizes)
@@ -128,15 +138,25 @@ def _prepare(config) -> Parts:
     raise ValueError(
       "train.patience_epochs needs images to score: set data.num_valid"
     )
-  devices = mesh.make_mesh(1, config.mesh.data)
   streamed = not isinstance(images.train, fit.Images)
+  on = mesh.make_mesh(1, config.mesh.data, devices)
   # Checks how batches divide.
-  fit.make_step(network, recipe, aug, devices, streamed=streamed)
+  fit.make_step(network, recipe, aug, on, streamed=streamed)
   start = None
   if found is not None:
     start = trained.transfer(found, keep_head=config.model.keep_head)
     _shapes(network, recipe, images, start)  # checks that the weights fit
-  return Parts(space, genotype, network, recipe, images, aug, devices, start)
+  return Parts(
+    space,
+    genotype,
+    network,
+    recipe,
+    images,
+    aug,
+    on,
+    start,
+    config.mesh.get("shard_params", False),
+  )
 
 
 def _architecture(config, found: trained.Trained | None, images):
@@ -256,6 +276,7 @@ def _train(folder, config, parts: Parts, console, command: str) -> Row:
     watch=curves.Watch(console.in_fit, console.after_point),
     mesh=parts.mesh,
     start_from=parts.start,
+    shard_params=parts.shard_params,
   )
   weights = jax.device_get(fit.variables_of(state))
   size = parts.recipe.eval_batch_size

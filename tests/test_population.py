@@ -544,3 +544,31 @@ def test_the_check_notices_a_switch_that_became_a_select():
   naive = jax.vmap(lambda i, x: lax.switch(i, branches, x))
   with pytest.raises(AssertionError, match="every branch"):
     _switches(naive, jnp.zeros(4, jnp.int32), jnp.zeros(4))
+
+
+def test_bfloat16_is_for_activations_in_training_alone():
+  config = dataclasses.replace(CONFIG, numerics=Numerics(dtype=jnp.bfloat16))
+  network = pop.make_network(config, SMALL_OPERATIONS, 2, IMAGE)
+  genotype = network.genotype_shapes
+  variables = jax.eval_shape(network.init, jax.random.key(0), genotype)
+  images = jnp.zeros((2, *IMAGE))
+
+  def types(train):
+    """Of all maps that are computed, and of the logits."""
+
+    def apply(params, stats, genotype):
+      return network.apply(params, stats, genotype, images, None, train)[0]
+
+    jaxpr = jax.make_jaxpr(apply)(*variables, genotype).jaxpr
+    maps = {
+      v.aval.dtype.name
+      for equation in _equations(jaxpr)
+      if equation.primitive.name == "conv_general_dilated"
+      for v in equation.outvars
+    }
+    return maps, jaxpr.outvars[0].aval.dtype.name
+
+  assert types(True) == ({"bfloat16"}, "float32")
+  assert types(False) == ({"float32"}, "float32")
+  kept = jax.tree.leaves(variables)
+  assert {leaf.dtype.name for leaf in kept} == {"float32"}

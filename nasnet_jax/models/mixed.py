@@ -238,7 +238,7 @@ class _Functions:
     batch = states[0][0].shape[1]
     (height, width, _), stride = self.groups[0]
     side = (-(-height // stride), -(-width // stride))
-    return jnp.zeros((batch, *side, self.features), self.numerics.dtype)
+    return jnp.zeros((batch, *side, self.features), states[0][0].dtype)
 
   def nothing_forward(self, states, _, stats):
     return self.nothing(states), stats, jax.tree.map(jnp.zeros_like, stats)

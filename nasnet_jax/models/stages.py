@@ -262,7 +262,7 @@ class AnyStages:
       )
       return kernels.materialise(y)
 
-    x = images.astype(self.config.numerics.dtype)
+    x = images.astype(self.config.numerics.dtype) if train else images
     for s, nodes in enumerate(self.nodes):
       graph = edges[s, :nodes, :nodes]
       x = node(s, self.names(s)[0], pool(x) if s else x)

@@ -5,7 +5,7 @@ from typing import Any
 
 from nasnet_jax import running
 from nasnet_jax.search import halving, rounds
-from nasnet_jax.training import stop
+from nasnet_jax.training import profile, stop
 from nasnet_jax.training.scalars import Scalars, duration
 
 _log = logging.getLogger(__name__)
@@ -22,15 +22,17 @@ class Console(running.Console):
     settings: rounds.Settings,
     epochs: float,
     every: float,
+    trace: profile.StepTrace | None = None,
   ):
     """settings: of the search; epochs: of a child of budget 1; every: seconds
-    between lines on work that is under way."""
-    super().__init__(request, scalars, every)
+    between lines on work that is under way; trace: see `running.Console`."""
+    super().__init__(request, scalars, every, trace)
     self._settings, self._epochs = settings, epochs
     self._rounds = []  # (children, seconds) of this process
 
   def in_round(self, share: float, text: str):
     """A round under way: `evaluators.Progress`. Without rounds, the search."""
+    self._trace.tick()
     self._request.check()
     if self._quiet_for_long():
       what = "search" if self._settings.asynchronous else "round"
@@ -71,6 +73,7 @@ class Console(running.Console):
       "round": rows[-1]["round"],
       "seconds": round(seconds, 3),
       "child_seconds": sum(r["seconds"] for r in rows[-fresh:]),
+      **profile.numbers(),
     }
     self._scalars.write(len(rows), values, "search")
     self._request.check()

@@ -25,7 +25,7 @@ from nasnet_jax.evaluators import Evaluator
 from nasnet_jax.models import families
 from nasnet_jax.search import asynchronous, final, halving, rounds, setup
 from nasnet_jax.search.console import Console
-from nasnet_jax.training import checkpoint, stop, workdir
+from nasnet_jax.training import checkpoint, profile, stop, workdir
 from nasnet_jax.training.scalars import Scalars
 
 _log = logging.getLogger(__name__)
@@ -74,7 +74,8 @@ def run(
       {**config.to_dict(), "data_fingerprint": fingerprint},
       setup.MAY_CHANGE,
     )
-    with running.log_file(folder), Scalars(folder) as scalars:
+    trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
+    with running.log_file(folder), Scalars(folder) as scalars, trace:
       if not (folder / trained.RESULT).exists():
         console = Console(
           request,
@@ -82,6 +83,7 @@ def run(
           parts.rounds,
           config.child.epochs,
           config.log.seconds,
+          trace,
         )
         _describe(parts)
         rows = _search(folder, parts, console)

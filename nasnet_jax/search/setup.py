@@ -1,5 +1,7 @@
 """From a config to the parts of a search. Nothing else here reads a config."""
 
+import jax.numpy as jnp
+
 from nasnet_jax import controllers, fit, inputs, rewards, spaces
 from nasnet_jax.controllers import base
 from nasnet_jax.evaluators import Evaluator
@@ -8,7 +10,13 @@ from nasnet_jax.models.layers import Numerics
 from nasnet_jax.search import final, halving, rounds
 
 # May differ between two processes of one run: neither changes what comes out.
-MAY_CHANGE = ("log", "mesh.arch", "data.data_dir", "final.checkpoint_seconds")
+MAY_CHANGE = (
+  "log",
+  "profile",
+  "mesh.arch",
+  "data.data_dir",
+  "final.checkpoint_seconds",
+)
 
 
 def get_space(config):
@@ -39,6 +47,7 @@ def child_network(config, num_classes: int, space):
     # Batch norm sees the whole batch, over however many devices it is spread.
     bn_axis="data" if config.mesh.data > 1 else None,
     init=child.init,
+    dtype=jnp.dtype(child.get("dtype", "float32")),
   )
   return families.of(space).config(
     num_classes=num_classes, numerics=numerics, **config.network.to_dict()

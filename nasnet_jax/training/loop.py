@@ -7,7 +7,7 @@ for state, totals in run(state, advance, until=..., ...):
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,24 @@ from nasnet_jax.training.state import TrainState
 
 # (state, data) -> (state, metrics): one update, which picks its own batch.
 StepFn = Callable[[TrainState, Any], tuple[TrainState, dict]]
-# (state, totals, data, n) -> (state, totals): n updates in one device call.
-Advance = Callable[..., tuple[TrainState, metrics.Totals]]
+
+
+class Advance(NamedTuple):
+  """Compiled updates; called with (state, totals, data, n) it makes n of them
+  in one device call and gives (state, totals).
+
+  Attributes:
+    once: (state, totals, data), for n = 1.
+    many: (state, totals, data, n).
+  """
+
+  once: Callable
+  many: Callable
+
+  def __call__(self, state: TrainState, totals, data, n: int):
+    if n == 1:
+      return self.once(state, totals, data)
+    return self.many(state, totals, data, jnp.int32(n))
 
 
 def compile_steps(step_fn: StepFn) -> Advance:
@@ -39,14 +55,7 @@ def compile_steps(step_fn: StepFn) -> Advance:
     )
 
   donated = functools.partial(jax.jit, donate_argnums=0)
-  once, many = donated(once), donated(many)
-
-  def advance(state, totals, data, n: int):
-    if n == 1:
-      return once(state, totals, data)
-    return many(state, totals, data, jnp.int32(n))
-
-  return advance
+  return Advance(donated(once), donated(many))
 
 
 def run(

@@ -44,19 +44,21 @@ def prepare_host(cpu_devices: int = 1):
     os.environ.setdefault(name, value)
 
 
-def make_mesh(arch: int = 0, data: int = 1):
+def make_mesh(arch: int = 0, data: int = 1, devices=None):
   """The mesh ('arch', 'data'): children over one axis, batches over the other.
 
   Args:
     arch: devices along `arch`; 0: as many as there are for this `data`.
     data: devices that share each child's batch.
+    devices: to lay out; None: all of this machine.
 
   Raises:
     ValueError: in one line, if the devices cannot be laid out so.
   """
   import jax
 
-  count = jax.device_count()
+  devices = list(jax.devices() if devices is None else devices)
+  count = len(devices)
   if arch < 0 or data < 1:
     raise ValueError(f"mesh is {arch} x {data}: give arch >= 0 and data >= 1")
   size = (arch or count // data) * data
@@ -70,7 +72,9 @@ def make_mesh(arch: int = 0, data: int = 1):
     raise ValueError(f"mesh.data {data} does not divide {count} devices")
   # jax.make_mesh would make the axes Explicit, and with them every type.
   auto = (jax.sharding.AxisType.Auto,) * 2
-  devices = jax.devices()[:size]
   return jax.make_mesh(
-    (size // data, data), ("arch", "data"), axis_types=auto, devices=devices
+    (size // data, data),
+    ("arch", "data"),
+    axis_types=auto,
+    devices=devices[:size],
   )

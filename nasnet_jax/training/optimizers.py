@@ -1,7 +1,8 @@
 """Optimisers whose learning rate comes with each update (see `step.py`).
 
 Each is an optax transformation whose `update` takes `learning_rate=` and
-returns what is to be added to the parameters.
+returns what is to be added to the parameters. `norm=`, a function of the
+updates, stands in for their norm where a device holds parts of them.
 """
 
 import inspect
@@ -25,8 +26,24 @@ def _before(weight_decay: float, clip_norm: float) -> list:
   if weight_decay:
     parts.append(optax.add_decayed_weights(weight_decay, mask=decayed))
   if clip_norm:
-    parts.append(optax.clip_by_global_norm(clip_norm))
+    parts.append(_clip(clip_norm))
   return parts
+
+
+def _clip(limit: float) -> optax.GradientTransformationExtraArgs:
+  """`optax.clip_by_global_norm`, by a norm that the step may bring along."""
+
+  def update(updates, state, params=None, *, norm=optax.tree.norm, **_):
+    del params
+    length = norm(updates)
+    short = length < limit
+    return jax.tree.map(
+      lambda u: jax.lax.select(short, u, (u / length) * limit), updates
+    ), state
+
+  return optax.GradientTransformationExtraArgs(
+    lambda params: optax.EmptyState(), update
+  )
 
 
 def momentum_sgd(

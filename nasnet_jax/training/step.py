@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from nasnet_jax.training import sharded
 from nasnet_jax.training.schedules import Schedule
 from nasnet_jax.training.state import TrainState, step_rng
 
@@ -26,6 +27,7 @@ def train_step(
   axis_name: str | None = None,
   micro_batches: int = 1,
   ema_decay: float = 0.0,
+  dims: Any = None,
 ) -> tuple[TrainState, dict]:
   """One update.
 
@@ -43,10 +45,16 @@ def train_step(
       batch norm; with it, each part is normalised by itself and moves the
       running statistics once.
     ema_decay: of the moving average in `state.ema`; 0: it is left alone.
+    dims: along which the arrays of params are divided over `axis_name`, see
+      `training.sharded`; None: every device holds all of them.
 
   Returns:
     The new state and the metrics, with `loss` among them.
   """
+  options = {}
+  if dims is not None:
+    loss_fn = sharded.gathering(loss_fn, dims, axis_name)
+    options["norm"] = sharded.global_norm(dims, axis_name)
   grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
   rng, progress = step_rng(state), state.progress
 
@@ -62,12 +70,19 @@ def train_step(
     batch_stats, (grads, metrics) = _accumulate(
       gradients, state.batch_stats, batch, micro_batches
     )
-  if axis_name:
+  if dims is not None:
+    grads = sharded.mean_gradients(grads, dims, axis_name)
+    batch_stats, metrics = jax.lax.pmean((batch_stats, metrics), axis_name)
+  elif axis_name:
     grads, batch_stats, metrics = jax.lax.pmean(
       (grads, batch_stats, metrics), axis_name
     )
   updates, opt_state = tx.update(
-    grads, state.opt_state, state.params, learning_rate=schedule(progress)
+    grads,
+    state.opt_state,
+    state.params,
+    learning_rate=schedule(progress),
+    **options,
   )
   params = optax.apply_updates(state.params, updates)
   ema = state.ema

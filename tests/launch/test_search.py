@@ -16,10 +16,18 @@ def digits(launch, tmp_path_factory):
   done = launch(
     "main.py",
     "--config=configs/search_digits.py:tiny",
+    "--config.profile=steps",
     f"--workdir={folder}",
   )
   assert done.returncode == 0, done.stderr
   return folder, done
+
+
+def test_a_trace_of_a_few_steps_is_there_if_asked_for(digits):
+  folder, _ = digits
+  assert len(list((folder / "profile").rglob("*.xplane.pb"))) == 1
+  lines = (folder / "metrics.jsonl").read_text().splitlines()
+  assert all(json.loads(line)["compilations"] > 0 for line in lines)
 
 
 def test_a_search_ends_with_a_tested_network_and_a_report(digits):

@@ -23,9 +23,16 @@ TINY = "--config=configs/train_cifar.py:tiny"
 def run(launch, tmp_path_factory):
   """(folder of a finished tiny training, what it printed)."""
   folder = tmp_path_factory.mktemp("train") / "run"
-  done = launch("main.py", TINY, f"--workdir={folder}")
+  traced = "--config.profile=steps"
+  done = launch("main.py", TINY, traced, f"--workdir={folder}")
   assert done.returncode == 0, done.stderr
   return folder, done.stdout
+
+
+def test_a_trace_of_a_few_steps_is_there_if_asked_for(run):
+  assert len(list((run[0] / "profile").rglob("*.xplane.pb"))) == 1
+  lines = (run[0] / "metrics.jsonl").read_text().splitlines()
+  assert all(json.loads(line)["compilations"] > 0 for line in lines)
 
 
 def _result(folder):

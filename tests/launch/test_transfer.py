@@ -146,7 +146,7 @@ def test_a_network_of_photographs_starts_on_a_set_of_tfds_with_its_weights(
   config.data.stream.image_size = 64
   config.train.batch_size = 4
   config.network.bn_decay = 0.8
-  parts = train._prepare(config)
+  parts = train.prepare(config)
   assert parts.images.class_names == ("rose", "tulip", "poppy")
   assert (parts.images.train.num_images, parts.images.test.num_images) == (
     12,

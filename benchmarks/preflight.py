@@ -1,0 +1,197 @@
+"""Fills the tables of docs/pods.md: jobs compiled for slices one does not hold.
+
+  python benchmarks/preflight.py                     # all, hours on two cores
+  python benchmarks/preflight.py --only=search_cifar --topologies=v5e:2x2
+  python benchmarks/preflight.py --table             # of what is there
+
+One compilation at a time. Each leaves a JSON file in docs/results/preflight,
+with the hash of the program that went into the compiler; where that is the same
+nothing is compiled, so a stopped run goes on.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import os
+import pathlib
+from typing import Any
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # a TPU that is here is not touched
+# What is compiled for a slice that is not here cannot be read back.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
+
+import jax
+import libtpu
+
+from nasnet_jax.preflight import chips, figures, program
+from nasnet_jax.training import mesh
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results" / "preflight"
+SLICES = ("v5e:1x1", "v5e:2x2", "v5e:4x4", "v5e:16x16", "v5p:2x2x1", "v6e:2x2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+  """A job and the slices that it is compiled for.
+
+  Attributes:
+    config: file of configs/, with its variant.
+    fields: what is set in it.
+    topologies: the first ones are the most telling.
+    devices_on_data: whether mesh.data is the slice's size.
+  """
+
+  config: str
+  topologies: tuple[str, ...]
+  fields: dict[str, Any] = dataclasses.field(default_factory=dict)
+  devices_on_data: bool = False
+
+
+_EPOCH = 45_000 // 32
+_LARGE = {
+  "train.dtype": "bfloat16",
+  "network.remat": True,
+  "train.bn_group": 0,
+}
+SUBJECTS = {
+  # Small enough for every slice: how figures per chip scale.
+  "search_digits": Subject("search_digits:tiny", SLICES),
+  "search_cifar": Subject(
+    "search_cifar",
+    ("v5e:16x16", "v5e:1x1", "v5e:2x2", "v5e:4x4", "v6e:2x2", "v5p:2x2x1"),
+    {"child.steps_per_call": _EPOCH},
+  ),
+  "nasnet_a_large": Subject(
+    "transfer_imagenet:nasnet_a_large",
+    ("v5e:4x4",),
+    {**_LARGE, "train.batch_size": 256, "train.bn_group": 16},
+    True,
+  ),
+  "pnasnet_5_large": Subject(
+    "transfer_imagenet:pnasnet_5_large",
+    ("v5e:4x4",),
+    {**_LARGE, "train.batch_size": 256, "train.bn_group": 16},
+    True,
+  ),
+  # GPipe's network (Huang et al. 2019): 18 cells, F=512, 557M parameters.
+  "amoebanet_b_gpipe": Subject(
+    "transfer_imagenet:amoebanet_b_gpipe",
+    ("v5e:4x4",),
+    {
+      **_LARGE,
+      "train.batch_size": 128,
+      "train.bn_group": 8,
+      "mesh.shard_params": True,
+    },
+    True,
+  ),
+}
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--only", nargs="*", default=list(SUBJECTS))
+  parser.add_argument("--topologies", nargs="*", default=())
+  parser.add_argument("--table", action="store_true")
+  options = parser.parse_args()
+  if options.table:
+    print(table())
+    return
+  mesh.prepare_host()
+  RESULTS.mkdir(parents=True, exist_ok=True)
+  for name in options.only:
+    subject = SUBJECTS[name]
+    for topology in options.topologies or subject.topologies:
+      measure(name, subject, topology)
+
+
+def measure(name: str, subject: Subject, topology: str):
+  """Compiles one job for one slice, unless that was done."""
+  file = RESULTS / f"{name}_{topology.replace(':', '_')}.json"
+  devices = program.get_devices(topology)
+  config = load(subject, len(devices))
+  plan = program.make_plan(config, devices)
+  lowered, _ = program.lower(plan.step)
+  key = _hash(lowered.as_text(), topology)
+  if file.exists() and json.loads(file.read_text())["key"] == key:
+    print(f"{file.name} is there", flush=True)
+    return
+  print(f"compiling {name} for {topology}", flush=True)
+  found = figures.figures(
+    plan, program.compile_step(plan.step), chips.of(topology)
+  )
+  row = {
+    "name": name,
+    "config": subject.config,
+    "fields": subject.fields,
+    "topology": topology,
+    "slice_chips": len(devices),
+    "libtpu": libtpu.__version__,
+    "key": key,
+    **found,
+  }
+  half = file.with_suffix(".part")
+  half.write_text(json.dumps(row, indent=1) + "\n")
+  half.replace(file)
+  print(f"  {found['compile_seconds'] / 60:.1f} min", flush=True)
+
+
+def load(subject: Subject, num_devices: int):
+  """The subject's config for a slice of so many chips."""
+  file, _, variant = subject.config.partition(":")
+  path = ROOT / "configs" / f"{file}.py"
+  spec = importlib.util.spec_from_file_location(file, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config(variant)
+  config.update_from_flattened_dict(subject.fields)
+  if subject.devices_on_data:
+    config.mesh.data = num_devices
+  return config
+
+
+def _hash(text: str, topology: str) -> str:
+  about = (text, topology, jax.__version__, libtpu.__version__)
+  return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
+
+
+# --- tables ------------------------------------------------------------------
+
+
+def table() -> str:
+  """Markdown of all that was compiled."""
+  rows = [json.loads(file.read_text()) for file in RESULTS.glob("*.json")]
+  order = list(SUBJECTS)
+  rows.sort(key=lambda r: (order.index(r["name"]), r["chip"], r["chips"]))
+  lines = [
+    "| job | slice | HBM per chip, GiB | FLOPs, G | bytes, GB | collectives,"
+    " MB | roofline, ms | compiler, ms | whole job, h | compiled in, min |",
+    "|---|---|---|---|---|---|---|---|---|---|",
+  ]
+  for row in rows:
+    hbm = (
+      f"{row['hbm']['needed'] / 2**30:.2f} of {row['hbm']['chip'] / 2**30:g}"
+    )
+    minutes = (row["lower_seconds"] + row["compile_seconds"]) / 60
+    cells = [row["name"], row["topology"], hbm]
+    if row["fits"]:
+      by_cycles = row["compiler_seconds"]
+      cells += [
+        f"{row['flops'] / 1e9:.4g}",
+        f"{row['bytes'] / 1e9:.4g}",
+        f"{row['collective_bytes'] / 1e6:.4g}",
+        f"{row['roofline_seconds'] * 1e3:.4g}",
+        f"{by_cycles * 1e3:.4g}" if by_cycles else "",
+        f"{row['hours']:,.1f}",
+      ]
+    else:
+      cells += ["does not fit", *[""] * 5]
+    lines.append(f"| {' | '.join([*cells, f'{minutes:.1f}'])} |")
+  return "\n".join(lines)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,57 @@
+"""Plans a job on a TPU slice that you do not hold:
+
+  python launch/preflight.py --config=configs/search_digits.py:tiny \\
+    --topology=v5e:2x2
+
+Compiles the very step that the job would run, with the TPU's own compiler, and
+prints one page: memory, collectives, FLOPs, bytes, estimates of the time. No
+TPU is needed, but libtpu is: pip install 'nasnet_jax[tpu]'. --json=FILE writes
+all figures; --fit tries changes until the step fits. Exits with 1 if it does
+not fit.
+"""
+
+import json
+import os
+import pathlib
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # a TPU that is here is not touched
+# What is compiled for a slice that is not here cannot be read back.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
+
+from absl import flags
+from ml_collections import config_flags
+
+from nasnet_jax import cli
+from nasnet_jax.training import mesh
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+_TOPOLOGY = flags.DEFINE_string(
+  "topology", None, "a slice: v5e:2x2, v5e:16x16, v5p:2x2x2, v6e:4x4"
+)
+_JSON = flags.DEFINE_string("json", None, "also write all figures here")
+_FIT = flags.DEFINE_bool(
+  "fit", False, "try changes, one after another, until the step fits"
+)
+
+
+def main(argv: list[str]) -> int:
+  if len(argv) > 1:
+    raise cli.UsageError(f"{argv[1]!r} is no flag: flags start with --")
+  if _CONFIG.value is None or not _TOPOLOGY.value:
+    raise cli.UsageError(
+      "give both --config=configs/... and --topology=v5e:4x4"
+    )
+  mesh.prepare_host()
+  from nasnet_jax import preflight  # only now may JAX start
+
+  name = config_flags.get_config_filename(flags.FLAGS["config"])
+  found = preflight.run(_CONFIG.value, _TOPOLOGY.value, fit=_FIT.value)
+  found["config"] = name
+  if _JSON.value:
+    pathlib.Path(_JSON.value).write_text(json.dumps(found, indent=1) + "\n")
+  print(preflight.page(found))
+  return 0 if found["fits"] else 1
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,246 @@
+"""The TPU's own compiler on a slice that is not here, and what is made of it.
+
+Compilations of programs with more than a few operations take minutes, so all
+but one are slow tests.
+"""
+
+import importlib.util
+import json
+import pathlib
+import subprocess
+import sys
+import types
+
+import jax
+import pytest
+
+from nasnet_jax import population
+from nasnet_jax.preflight import chips, costs, figures, hlo, job, program, words
+
+ROOT = pathlib.Path(__file__).parents[2]
+needs_libtpu = pytest.mark.skipif(
+  importlib.util.find_spec("libtpu") is None,
+  reason="needs the TPU compiler: pip install 'nasnet_jax[tpu]'",
+)
+
+
+def load_config(name, variant=""):
+  path = ROOT / "configs" / f"{name}.py"
+  spec = importlib.util.spec_from_file_location(name, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(variant)
+
+
+def tiny_search(**fields):
+  """Three operations, one normal and one reduction cell, F=4."""
+  config = load_config("search_digits", "tiny")
+  config.update_from_flattened_dict(fields)
+  return config
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+  """(what the program printed, its JSON) for a slice of four chips."""
+  file = tmp_path_factory.mktemp("preflight") / "tiny.json"
+  done = subprocess.run(
+    [
+      sys.executable,
+      "launch/preflight.py",
+      "--config=configs/search_digits.py:tiny",
+      "--topology=v5e:2x2",
+      f"--json={file}",
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=500,
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == ""
+  return done.stdout, json.loads(file.read_text())
+
+
+@needs_libtpu
+def test_a_tiny_search_is_planned_for_a_slice_that_is_not_here(tiny):
+  text, found = tiny
+  assert found["fits"] and found["mesh"] == {"arch": 4, "data": 1}
+  assert found["collectives"] == []  # children share nothing
+  assert 0 < found["hbm"]["needed"] < found["hbm"]["chip"] == 16 * 2**30
+  # Forward once, the gradients twice, and operations of edges once more.
+  assert 3 < found["flops"] / (2 * 64 * found["macs_per_image"]) < 4
+  assert found["children_that_fit"] > 100
+  assert "ESTIMATE, roofline" in text and "4 of 4 chips" in text
+
+
+@needs_libtpu
+def test_a_tpu_program_has_plain_convolutions():
+  """On CPU they are shifted products; the lowering must be the TPU's."""
+  config = tiny_search(**{"space.operations": ("sep_conv_3x3", "conv_1x1")})
+  plan = program.make_plan(config, program.get_devices("v5e:2x2"))
+  text = program.lower(plan.step)[0].as_text()
+  assert "feature_group_count = 4" in text  # depthwise, F=4
+  assert "inlineable" not in text  # of `kernels.materialise`, on CPU alone
+
+
+@needs_libtpu
+def test_a_topology_that_is_none_is_refused_in_a_line():
+  with pytest.raises(program.PreflightError, match="no topology 'v5e:3x1'"):
+    program.get_devices("v5e:3x1")
+
+
+def test_without_the_compiler_one_line_says_what_to_install(monkeypatch):
+  monkeypatch.setitem(sys.modules, "libtpu", None)
+  with pytest.raises(program.PreflightError, match=r"nasnet_jax\[tpu\]"):
+    program.get_devices("v5e:2x2")
+
+
+@pytest.mark.parametrize("topology", ["v9:2x2", "v5e", "v5e:4", "4x4"])
+def test_an_unknown_chip_is_refused_with_those_that_are_known(topology):
+  with pytest.raises(ValueError, match="v5e, v5p, v6e"):
+    chips.of(topology)
+
+
+# --- what does not fit -------------------------------------------------------
+
+REFUSED = program.OutOfMemory(20e9, 16e9, "Ran out of memory")
+
+
+def _fake(monkeypatch, fits):
+  """job.run without a compiler: `fits(config)` decides."""
+  seen = []
+
+  def make_plan(config, devices):
+    del devices
+    seen.append(config)
+    mesh = types.SimpleNamespace(size=4, shape={"arch": 1, "data": 4})
+    step = types.SimpleNamespace(mesh=mesh, children=1)
+    return program.Plan("train", step, 1, 1, 1, 1.0)
+
+  def made(plan, compiled, chip):
+    del plan, compiled, chip
+    return {"fits": fits(seen[-1]), "hbm": {"needed": 1.0, "chip": 2.0}}
+
+  monkeypatch.setattr(program, "get_devices", lambda _: [None] * 4)
+  monkeypatch.setattr(program, "make_plan", make_plan)
+  monkeypatch.setattr(figures, "figures", made)
+
+
+def test_fit_stops_at_the_first_change_that_helps(monkeypatch):
+  _fake(monkeypatch, lambda config: config.network.remat)
+  config = load_config("transfer_imagenet")
+  found = job.run(config, "v5e:2x2", fit=True, compile_step=lambda step: step)
+  assert found["fits"]
+  assert [row["changes"] for row in found["tried"]] == [
+    ["--config.mesh.data=4"],
+    ["--config.mesh.data=4", "--config.network.remat=True"],
+  ]
+  assert not config.network.remat  # the config given stays as it was
+
+
+def test_a_search_that_does_not_fit_halves_its_width():
+  config = tiny_search(**{"child.width": 8})
+  found = list(job.changes(config, 4))
+  assert found == [{"child.width": n} for n in (4, 2, 1)]
+
+
+def test_micro_batches_keep_the_groups_of_batch_norm():
+  config = load_config("transfer_imagenet")  # 1,600 images, groups of 32
+  config.mesh.data = 4
+  parts = [
+    change["train.micro_batches"]
+    for change in job.changes(config, 4)
+    if "train.micro_batches" in change
+  ]
+  assert parts == [2, 5, 10, 25, 50]
+
+
+def test_what_the_compiler_says_of_memory_is_read():
+  text = (
+    "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in"
+    " memory space hbm. Used 31.50G of 15.75G hbm. Exceeded hbm capacity by\n1."
+  )
+  found = program._out_of_memory(text)
+  assert (found.needed, found.limit) == (31.5 * 2**30, 15.75 * 2**30)
+  assert program._out_of_memory("INTERNAL: something else") is None
+
+
+def test_the_page_of_a_step_that_does_not_fit_says_what_was_tried():
+  found = {
+    "config": "c.py",
+    "topology": "v5e:2x2",
+    "slice_chips": 4,
+    "chips": 1,
+    "job": "train",
+    "mesh": {"arch": 1, "data": 1},
+    "lower_seconds": 30,
+    "compile_seconds": 30,
+    "jax": "0",
+    "fits": False,
+    "hbm": {"needed": 2**35, "chip": 2**34},
+    "tried": [
+      {
+        "changes": ["--config.network.remat=True"],
+        "fits": False,
+        "hbm": {"needed": 2**35},
+      }
+    ],
+  }
+  text = words.page(found)
+  assert "32.00 GiB of 16.00 GiB (200%): DOES NOT FIT" in text
+  assert "Tried --config.network.remat=True: 32.00 GiB, does not fit" in text
+  assert "3 chips stay idle" in text
+
+
+# --- how figures move --------------------------------------------------------
+
+
+def _figures(config, topology="v5e:2x2"):
+  plan = program.make_plan(config, program.get_devices(topology))
+  compiled = program.compile_step(plan.step)
+  return figures.figures(plan, compiled, chips.of(topology))
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_figures_move_as_they_should_when_batch_features_and_width_double():
+  one = _figures(tiny_search(**{"child.batch_size": 128}))
+  # A batch of 64 would take the same bytes: its lanes are padded to 128.
+  batch = _figures(tiny_search(**{"child.batch_size": 256}))
+  assert batch["flops"] == pytest.approx(2 * one["flops"], rel=0.02)
+  assert 1.5 < batch["bytes"] / one["bytes"] < 2.1
+  wide = {"child.batch_size": 128, "network.features": 8}
+  features = _figures(tiny_search(**wide))
+  assert 2 < features["flops"] / one["flops"] < 4
+  assert features["bytes"] > one["bytes"]
+  two = {"child.batch_size": 128, "child.width": 2}
+  width = _figures(tiny_search(**two))
+  assert width["flops"] == pytest.approx(one["flops"], rel=0.05)  # of a child
+  state = width["hbm"]["arguments"] / one["hbm"]["arguments"]
+  assert 1.1 < state < 2
+  assert width["hbm"]["temporary"] > one["hbm"]["temporary"]
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_flops_of_the_forward_pass_are_those_of_the_mac_counter():
+  config = tiny_search()
+  devices = program.get_devices("v5e:2x2")
+  plan = program.make_plan(config, devices)
+  found = program.open_search(config, devices)
+  state, genotypes, _ = plan.step.arguments
+  valid = found.population.slots, found.images.valid
+  which = jax.ShapeDtypeStruct((valid[0],), bool)
+  data = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), valid[1]
+  )
+  count = found.population.count_correct
+  with program.quiet():
+    lowered = count.lower(state, which, genotypes, population.Data(*data))
+    text = lowered.compile().as_text()
+  mean = {n: rows.mean(0) for n, rows in plan.step.shares.items()}
+  walk = costs.Walk(
+    hlo.parse(text), costs.Limits(1, 1, 1), mean, plan.step.trips
+  )
+  per_image = walk.total().flops / config.data.num_valid
+  assert per_image == pytest.approx(2 * plan.macs, rel=0.1)
