@@ -39,6 +39,11 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.mesh = ml_collections.ConfigDict()
   config.mesh.arch = 1
   config.mesh.data = 1  # devices that share a batch
+  config.hosts = ml_collections.ConfigDict()
+  config.hosts.coordinator = ""  # or "auto" (TPU, Slurm, MPI), or HOST:PORT
+  config.hosts.count = 1  # processes, if it is HOST:PORT
+  config.hosts.index = 0  # which of them this is
+  config.hosts.timeout = 60  # seconds; a host silent for longer is given up
   config.log = ml_collections.ConfigDict()
   config.log.seconds = 60.0  # between lines on work that is under way
   if variant == "photographs":

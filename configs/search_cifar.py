@@ -85,6 +85,11 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.mesh = ml_collections.ConfigDict()
   config.mesh.arch = 0  # all devices there are
   config.mesh.data = 1
+  config.hosts = ml_collections.ConfigDict()
+  config.hosts.coordinator = ""  # or "auto" (TPU, Slurm, MPI), or HOST:PORT
+  config.hosts.count = 1  # processes, if it is HOST:PORT
+  config.hosts.index = 0  # which of them this is
+  config.hosts.timeout = 60  # seconds; a host silent for longer is given up
 
   config.search = ml_collections.ConfigDict()
   config.search.controller = "ppo"

@@ -463,7 +463,7 @@ def _to_mesh(mesh: jax.sharding.Mesh | None) -> Callable[[np.ndarray], Array]:
 
 def _sharding(mesh: jax.sharding.Mesh | None, spec: PartitionSpec):
   if mesh is None or mesh.shape["data"] == 1:
-    return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.sharding.NamedSharding(mesh, spec)
 
 

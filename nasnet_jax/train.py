@@ -26,7 +26,7 @@ from nasnet_jax import (
 )
 from nasnet_jax.data import augment
 from nasnet_jax.models import families
-from nasnet_jax.training import checkpoint, mesh, stop, workdir
+from nasnet_jax.training import checkpoint, hosts, mesh, stop, workdir
 from nasnet_jax.training.scalars import Scalars
 
 _log = logging.getLogger(__name__)
@@ -76,23 +76,26 @@ def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
     parts = _prepare(config)
     workdir.claim(
       folder / "config.json",
-      {
-        **config.to_dict(),
-        "data_fingerprint": parts.images.fingerprint,
-        "cells": parts.space.to_json(parts.genotype),
-      },
+      running.recorded(
+        config,
+        data_fingerprint=parts.images.fingerprint,
+        cells=parts.space.to_json(parts.genotype),
+      ),
       MAY_CHANGE,
     )
     with running.log_file(folder), Scalars(folder) as scalars:
-      if not (folder / trained.RESULT).exists():
+      if not hosts.of_first((folder / trained.RESULT).exists()):
         console = _Console(request, scalars, config.log.seconds)
         _describe(parts)
         result = _train(folder, config, parts, console, command)
         workdir.write_json(folder / trained.RESULT, result)
         # The weights are all that a finished training is good for.
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        if hosts.is_first():
+          shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        hosts.wait()  # or the others would read what is not there yet
     result = trained.read_result(folder)
-    _draw(folder, parts)
+    if hosts.is_first():
+      _draw(folder, parts)
     _log.info("%s", summary(result))
   return result
 

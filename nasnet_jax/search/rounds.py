@@ -23,7 +23,7 @@ from nasnet_jax.evaluators import Evaluator, Outcome, Progress, drain
 from nasnet_jax.rewards import ACCURACY, Reward
 from nasnet_jax.search.halving import OFF, Halving
 from nasnet_jax.search.halving import Settings as HalvingSettings
-from nasnet_jax.training import checkpoint, workdir
+from nasnet_jax.training import checkpoint, hosts, workdir
 
 _log = logging.getLogger(__name__)
 
@@ -149,6 +149,7 @@ def resume(
   replayed = journal.replay(
     controller._replace(init=lambda _: state), rng, events[after:], pending
   )
+  hosts.agree("where the search stands", (replayed.state, replayed.pending))
   asks = len(events) - len(tells)
   return Standing(replayed.state, replayed.pending, asks, len(tells), rows)
 
@@ -197,7 +198,8 @@ def ask(
   proposals, state = controller.ask(at.state, rng, n)
   if not len(proposals):
     return at
-  journal.record_ask(folder / JOURNAL, rng, n, proposals)
+  if hosts.is_first():
+    journal.record_ask(folder / JOURNAL, rng, n, proposals)
   pending = base.join([at.pending, proposals])
   return at._replace(state=state, pending=pending, asks=at.asks + 1)
 
@@ -290,9 +292,11 @@ def tell(
   fresh = _rows(at, told, ordered, answers, settings.seed)
   state = controller.tell(at.state, told, *answers)
   workdir.append_lines(folder / HISTORY, fresh)
-  journal.record_tell(folder / JOURNAL, told, *answers)
+  if hosts.is_first():
+    journal.record_tell(folder / JOURNAL, told, *answers)
   rounds = at.rounds + 1
   if save:
+    hosts.agree(f"the controller's state after round {rounds}", state)
     tree = (state, pending) if len(pending) else state
     checkpoint.save(folder / CHECKPOINTS, rounds, tree)
   return Standing(state, pending, at.asks, rounds, at.rows + fresh)
