@@ -57,6 +57,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.child.init = "fan_out"  # slim, nasnet_cifar_arg_scope
   config.child.bn_decay = 0.9  # the same
   config.child.bn_epsilon = 1e-5  # the same
+  config.child.bn_group = 0  # examples; 0: the whole batch
   config.child.width = 1  # children at once per device, as memory allows
   config.child.steps_per_call = 1  # 1 on CPU; an epoch, 1406, on TPU
   config.child.eval_batch_size = 500

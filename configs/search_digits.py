@@ -58,6 +58,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.child.init = "fan_in"
   config.child.bn_decay = 0.9
   config.child.bn_epsilon = 1e-5
+  config.child.bn_group = 0  # examples; 0: the whole batch
   config.child.width = 1
   config.child.steps_per_call = 1
   config.child.eval_batch_size = 300

@@ -120,12 +120,21 @@ class Stream(Protocol):
 
 
 def drain(
-  stream: Stream, progress: Progress | None = None
+  stream: Stream,
+  progress: Progress | None = None,
+  note: Callable[[list[tuple[int, Outcome]]], None] = lambda done: None,
 ) -> dict[int, Outcome]:
-  """Trains all that is in a stream to its end: outcomes by child."""
+  """Trains all that is in a stream to its end: outcomes by child.
+
+  Args:
+    note: told of children as soon as they are done.
+  """
   done = {}
   while stream.busy:
-    done.update(stream.advance())
+    fresh = stream.advance()
+    if fresh:
+      note(fresh)
+    done.update(fresh)
     if progress:
       progress(*stream.report())
   return done

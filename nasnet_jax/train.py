@@ -33,9 +33,11 @@ _log = logging.getLogger(__name__)
 Row = dict[str, Any]
 _KEY = {"id": 0, "stage": "train"}  # of its lines in `curves.CURVES`
 
-# May differ between two processes of one run: neither changes what comes out.
+# May differ between two processes of one run: none changes what comes out, but
+# for the rounding of sums over other devices (`mesh.data`).
 MAY_CHANGE = (
   "log",
+  "mesh",
   "data.data_dir",
   "data.stream.workers",
   "data.stream.max_broken",
@@ -241,14 +243,16 @@ def _describe(parts: Parts):
 def _train(folder, config, parts: Parts, console, command: str) -> Row:
   """Trains to the end, tests once, and says everything of it."""
   images = parts.images
-  valid = fit.on_device(images.valid) if images.valid.num_images else None
+  valid = None
+  if images.valid.num_images:
+    valid = fit.on_device(images.valid, parts.mesh)
   state, score = curves.train(
     folder,
     _KEY,
     parts.network,
     parts.recipe,
     parts.augmentation,
-    fit.on_device(images.train),
+    fit.on_device(images.train, parts.mesh),
     config.train.seed,
     valid=valid,
     checkpoint_seconds=config.train.checkpoint_seconds,
