@@ -71,6 +71,8 @@ def _guarded(main, argv: list[str]):
   except stop.Stopped as stopped:
     if hosts.is_first():
       _say(f"{stopped}; run the same command again to go on", "")
+    if stopped.alone:
+      hosts.leave(stopped.exit_code)
     sys.exit(stopped.exit_code)
   except KeyboardInterrupt:  # before the job took over
     _say("stopped; run the same command again to go on", "")

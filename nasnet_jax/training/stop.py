@@ -20,11 +20,12 @@ class Stopped(KeyboardInterrupt):  # no `except Exception` may swallow it
 
   Attributes:
     signum: the signal that asked.
+    alone: whether other hosts do not know of it.
   """
 
-  def __init__(self, signum: int):
+  def __init__(self, signum: int, alone: bool = False):
     super().__init__(f"stopped by {signal.Signals(signum).name}")
-    self.signum = signum
+    self.signum, self.alone = signum, alone
 
   @property
   def exit_code(self) -> int:
@@ -85,7 +86,7 @@ def on_signals():
   def handle(signum, frame):
     del frame
     if request.signum:
-      raise Stopped(signum)
+      raise Stopped(signum, alone=True)
     request.signum = signum
 
   if threading.current_thread() is not threading.main_thread():

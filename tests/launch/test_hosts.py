@@ -36,9 +36,11 @@ TRAIN = [
 
 @pytest.fixture
 def job(start_processes, launch_environment):
-  """job(workdir, flags, hosts, devices=...) -> processes of launch/main.py."""
+  """job(workdir, flags, hosts, stop) -> processes of launch/main.py.
 
-  def start(workdir, flags, hosts=1, environment=None):
+  stop: (method, n), for `stop_at.py`, of the last host."""
+
+  def start(workdir, flags, hosts=1, stop=None):
     port = start_processes.free_port()
     processes = []
     for index in range(hosts):
@@ -49,6 +51,8 @@ def job(start_processes, launch_environment):
         f"--config.hosts.timeout={DEAD}",
       ]
       arguments = ["launch/main.py", *flags, f"--workdir={workdir}"]
+      if stop and index == hosts - 1:
+        arguments[:1] = ["tests/launch/stop_at.py", *stop]
       processes.append(
         start_processes(
           arguments + (more if hosts > 1 else []), launch_environment
@@ -110,12 +114,16 @@ def test_a_search_is_the_same_on_any_number_of_hosts(
 def test_a_search_stopped_on_eight_devices_goes_on_on_four_and_on_two_hosts(
   job, searched, tmp_path
 ):
-  for arch, lines in ((8, 8), (4, 16)):
-    (process,) = job(tmp_path, [*SEARCH, f"--config.mesh.arch={arch}"])
-    _wait_for(tmp_path / "history.jsonl", lines, process)
-    process.signal(signal.SIGTERM)
-    assert process.end()[0] == 143
-    assert len(_rows(tmp_path / "history.jsonl")) == lines
+  # A round is 36 calls on eight devices, 72 on four: the second process does
+  # one and half of the next.
+  for arch, call, told, known in ((8, 50, 8, 0), (4, 120, 16, 4)):
+    flags = [*SEARCH, f"--config.mesh.arch={arch}"]
+    (process,) = job(tmp_path, flags, stop=("in_round", call))
+    code, output = process.end()
+    assert code == 143, output
+    assert len(_rows(tmp_path / "history.jsonl")) == told
+    done = tmp_path / "round.jsonl"
+    assert len(_rows(done) if done.exists() else []) == known
   _ends_well(job(tmp_path, [*SEARCH, "--config.mesh.arch=4"], hosts=2))
   _same_search(tmp_path, searched)
 
@@ -141,9 +149,7 @@ def test_a_signal_at_one_host_stops_all_at_the_same_round(
   job, searched, tmp_path
 ):
   flags = [*SEARCH, "--config.mesh.arch=8"]
-  processes = job(tmp_path, flags, hosts=2)
-  _wait_for(tmp_path / "history.jsonl", 8, processes[0])
-  processes[1].signal(signal.SIGTERM)
+  processes = job(tmp_path, flags, hosts=2, stop=("in_round", 50))
   ends = [process.end() for process in processes]
   assert [code for code, _ in ends] == [143, 143], ends
   _ends_well(job(tmp_path, flags, hosts=2))
@@ -188,11 +194,12 @@ def test_a_training_is_the_same_on_any_number_of_hosts(
 def test_a_training_stopped_on_eight_devices_goes_on_on_four_and_on_two_hosts(
   job, trained, tmp_path
 ):
-  for data, lines in ((8, 1), (4, 2)):
-    (process,) = job(tmp_path, _mesh(data))
-    _wait_for(tmp_path / "retrain.jsonl", lines, process)
-    process.signal(signal.SIGTERM)
-    assert process.end()[0] == 143
+  # After 5 and 3 of 12 updates; there is a point of the curve at every third.
+  for data, call, points in ((8, 5, 1), (4, 3, 2)):
+    (process,) = job(tmp_path, _mesh(data), stop=("in_fit", call))
+    code, output = process.end()
+    assert code == 143, output
+    assert len(_rows(tmp_path / "retrain.jsonl")) == points
   _ends_well(job(tmp_path, _mesh(4), hosts=2))
   _near(tmp_path, trained)
 
