@@ -52,8 +52,15 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.mesh = ml_collections.ConfigDict()
   config.mesh.arch = 1
   config.mesh.data = 1  # devices that share a batch
+  config.mesh.shard_params = False  # True: each holds a part of the weights
+  config.hosts = ml_collections.ConfigDict()
+  config.hosts.coordinator = ""  # or "auto" (TPU, Slurm, MPI), or HOST:PORT
+  config.hosts.count = 1  # processes, if it is HOST:PORT
+  config.hosts.index = 0  # which of them this is
+  config.hosts.timeout = 60  # seconds; a host silent for longer is given up
   config.log = ml_collections.ConfigDict()
   config.log.seconds = 60.0  # between lines on work that is under way
+  config.profile = ""  # "steps": a trace of a few steps, see docs/pods.md
   if published.architecture.startswith("mnasnet"):  # mnasnet_main.py
     config.train.batch_size = 1024
     config.train.learning_rate = 0.064  # 0.016 per 256

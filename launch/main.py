@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from nasnet_jax import cli
-from nasnet_jax.training import mesh
+from nasnet_jax.training import hosts, mesh
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string(
@@ -33,7 +33,9 @@ def main(argv: list[str]):
     raise cli.UsageError("give both --config=configs/... and --workdir=...")
   if config.job not in JOBS:
     raise cli.UsageError(f"config.job is {config.job!r}, not one of {[*JOBS]}")
-  mesh.prepare_host(config.mesh.arch * config.mesh.data or config.mesh.data)
+  devices = config.mesh.arch * config.mesh.data or config.mesh.data
+  mesh.prepare_host(-(-devices // max(1, config.hosts.count)))
+  hosts.start(**config.hosts)
   job = importlib.import_module(JOBS[config.job])  # only now may JAX start
   job.run(config, workdir, command=shlex.join(["python", *sys.argv]))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from absl import app, flags
 
-from nasnet_jax.training import stop
+from nasnet_jax.training import hosts, stop
 
 # Of other people's libraries only trouble is worth a line; and of those that
 # log what they also raise, nothing is.
@@ -69,7 +69,10 @@ def _guarded(main, argv: list[str]):
   try:
     sys.exit(main(argv) or 0)
   except stop.Stopped as stopped:
-    _say(f"{stopped}; run the same command again to go on", "")
+    if hosts.is_first():
+      _say(f"{stopped}; run the same command again to go on", "")
+    if stopped.alone:
+      hosts.leave(stopped.exit_code)
     sys.exit(stopped.exit_code)
   except KeyboardInterrupt:  # before the job took over
     _say("stopped; run the same command again to go on", "")
@@ -79,7 +82,9 @@ def _guarded(main, argv: list[str]):
       traceback.print_exc()
     else:
       _say(explain(error))
-    sys.exit(2 if isinstance(error, UsageError) else 1)
+    code = 2 if isinstance(error, UsageError) else 1
+    hosts.leave(code)
+    sys.exit(code)
 
 
 def explain(error: Exception) -> str:
@@ -91,12 +96,14 @@ def explain(error: Exception) -> str:
       text += "; make room and run the same command again: nothing is lost"
     return text
   text = " ".join(str(error).split())
-  if isinstance(error, ValueError) and text:
+  if isinstance(error, ValueError | hosts.HostsError) and text:
     return text
   return f"{type(error).__name__}: {text[:300]} (--traceback shows where)"
 
 
 def _say(text: str, prefix: str = "error: "):
+  if hosts.count() > 1:
+    prefix = f"host {hosts.index()}: {prefix}"
   print(f"{prefix}{text}", file=sys.stderr, flush=True)
 
 
@@ -107,7 +114,9 @@ def _quiet():
   logging.raiseExceptions = False
   lines = logging.StreamHandler(sys.stdout)
   lines.setLevel(logging.INFO)
-  lines.addFilter(lambda record: record.levelno < logging.WARNING)
+  lines.addFilter(
+    lambda record: record.levelno < logging.WARNING and hosts.is_first()
+  )
   trouble = logging.StreamHandler(sys.stderr)
   trouble.setLevel(logging.WARNING)
   trouble.setFormatter(logging.Formatter("warning: %(message)s"))

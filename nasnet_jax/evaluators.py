@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -16,7 +16,7 @@ from nasnet_jax.data import batches
 from nasnet_jax.data.augment import Augmentation
 from nasnet_jax.models import families
 from nasnet_jax.spaces.stages import StageSpace
-from nasnet_jax.training import programs
+from nasnet_jax.training import hosts, programs
 
 _log = logging.getLogger(__name__)
 OK, FAILED = 0, 1  # as in `controllers.base`
@@ -120,12 +120,21 @@ class Stream(Protocol):
 
 
 def drain(
-  stream: Stream, progress: Progress | None = None
+  stream: Stream,
+  progress: Progress | None = None,
+  note: Callable[[list[tuple[int, Outcome]]], None] = lambda done: None,
 ) -> dict[int, Outcome]:
-  """Trains all that is in a stream to its end: outcomes by child."""
+  """Trains all that is in a stream to its end: outcomes by child.
+
+  Args:
+    note: told of children as soon as they are done.
+  """
   done = {}
   while stream.busy:
-    done.update(stream.advance())
+    fresh = stream.advance()
+    if fresh:
+      note(fresh)
+    done.update(fresh)
     if progress:
       progress(*stream.report())
   return done
@@ -257,6 +266,8 @@ class PopulationEvaluator:
     )
     state = jax.eval_shape(self.population.empty)
     seeds = zeros.astype(np.uint32)
+    put = self.population.put
+    nobody, zeros, seeds, in_slots = put((nobody, zeros, seeds, in_slots))
     return {
       "empty": (),
       "refill": (state, nobody, seeds, zeros, in_slots),
@@ -324,6 +335,7 @@ class _PopulationStream:
     # Slots whose state on the devices is of nobody who sits here.
     self.stale = np.ones(slots, bool)
     self.in_slots = None  # genotypes, stacked
+    self.on_devices = None  # the same
     self.under_way: dict[int, _Child] = {}
     self.added = 0
     self._pending = None
@@ -385,7 +397,7 @@ class _PopulationStream:
     owner = self.owner
     state, owner._state = owner._state, None  # donated: after a stop, made anew
     owner._state, metrics = owner.population.train(
-      state, self.in_slots, owner._train
+      state, self.on_devices, owner._train
     )
     self._note_losses()  # of the call before: the device never waits for us
     self._pending = (list(self.seats), metrics["loss"])
@@ -393,11 +405,16 @@ class _PopulationStream:
       child.done += 1
 
   def _count_correct(self, due: np.ndarray) -> np.ndarray:
+    """int[slots]; all hosts end here together, and know all that follows."""
     self._note_losses()
+    failed = hosts.gather([bool(c) and c.failed for c in self.seats]).any(0)
+    for child, is_failed in zip(self.seats, failed):
+      if child:
+        child.failed = bool(is_failed)
     owner = self.owner
-    return np.asarray(
+    return hosts.fetch(
       owner.population.count_correct(
-        owner._state, due, self.in_slots, owner._valid
+        owner._state, owner.population.put(due), self.on_devices, owner._valid
       )
     )
 
@@ -437,13 +454,12 @@ class _PopulationStream:
       return
     seats, loss = self._pending
     self._pending = None
-    loss = np.asarray(loss)
-    taken = np.array([bool(child) for child in seats])
-    for child, finite in zip(seats, np.isfinite(loss)):
-      if child and not finite:
+    here = [(seats[i], value) for i, value in _here(loss) if seats[i]]
+    for child, value in here:
+      if not np.isfinite(value):
         child.failed = True
-    if taken.any():
-      self._last_loss = float(np.mean(loss[taken]))
+    if here:
+      self._last_loss = float(np.mean([value for _, value in here]))
 
   def _seat(self):
     """Seats waiting children in the free slots; the rest have nothing to do."""
@@ -458,8 +474,10 @@ class _PopulationStream:
     horizons = np.array([c.horizon if c else 0 for c in self.seats], np.int32)
     owner = self.owner
     state, owner._state = owner._state, None
+    put = owner.population.put
+    self.on_devices = put(self.in_slots)
     owner._state = owner.population.refill(
-      state, self.stale, seeds, horizons, self.in_slots
+      state, *put((self.stale, seeds, horizons)), self.on_devices
     )
     self.stale = np.zeros(len(self.seats), bool)
 
@@ -474,3 +492,16 @@ class _PopulationStream:
       jax.tree.leaves(self.in_slots), jax.tree.leaves(genotype), strict=True
     ):
       leaf[slot] = new
+
+
+def _here(values) -> Iterator[tuple[int, float]]:
+  """(slot, value) of f32[slots] that lie on this host's devices."""
+  if hosts.count() == 1:
+    yield from enumerate(np.asarray(values))
+    return
+  seen = set()
+  for shard in values.addressable_shards:
+    first = shard.index[0].start or 0
+    if first not in seen:  # once, not by each device of `data`
+      seen.add(first)
+      yield from enumerate(np.asarray(shard.data), first)

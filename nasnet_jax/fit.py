@@ -22,6 +22,7 @@ from nasnet_jax.data import augment, batches, stream
 from nasnet_jax.models import drop_path, layers
 from nasnet_jax.training import (
   checkpoint,
+  hosts,
   loop,
   losses,
   metrics,
@@ -29,6 +30,7 @@ from nasnet_jax.training import (
   schedules,
   sharded,
 )
+from nasnet_jax.training import mesh as meshes
 from nasnet_jax.training.state import TrainState
 from nasnet_jax.training.step import train_step
 
@@ -478,7 +480,10 @@ def make_evaluate(
 
   def evaluate(variables, data: Data) -> Score:
     n = data.num_images
-    size = -(-min(batch_size, n) // devices) * devices
+    # A host alone with its devices still reads no more than its rows.
+    apart = devices == 1 and not isinstance(data, Images)
+    parts = hosts.count() if apart else devices
+    size = -(-min(batch_size, n) // parts) * parts
     if isinstance(data, Images):
       order = zip(*batches.evaluation_order(n, size))
       found = [program_of(variables, data, *batch) for batch in order]
@@ -489,7 +494,10 @@ def make_evaluate(
         found.append(program(variables, *map(put, batch[:3])))
         if len(found) > 1:  # the host may run one batch ahead, not hundreds
           jax.block_until_ready(found[-2])
-    correct, top_5 = np.sum(jax.device_get(found), 0).tolist()
+    total = np.sum(jax.device_get(found), 0)
+    if apart:
+      total = hosts.gather(total).sum(0)
+    correct, top_5 = total.tolist()
     return Score(correct, n, top_5)
 
   return evaluate
@@ -503,7 +511,7 @@ def _to_mesh(mesh: jax.sharding.Mesh | None) -> Callable[[np.ndarray], Array]:
 
 def _sharding(mesh: jax.sharding.Mesh | None, spec: PartitionSpec):
   if mesh is None or mesh.shape["data"] == 1:
-    return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.sharding.NamedSharding(mesh, spec)
 
 
@@ -564,34 +572,74 @@ def fit(
   state = init_state(
     network, recipe, data.image_shape, horizon, seed, start_from
   )
-  restored = checkpoint.restore(folder, state) if folder else None
-  first, start = restored or (0, state)
+  every = recipe.report_every(n)
+  first, start, totals = _restore(folder, state, every) or (0, state, None)
   # Where the step will leave it, or the second call would compile anew.
-  where = _sharding(mesh, _SAME)
-  if mesh is not None and mesh.shape["data"] > 1:
-    where = sharded.state_shardings(start, mesh, "data", shard_params)
-  start = jax.device_put(start, where)
+  start = _place(start, mesh, shard_params)
   yield Point(first, first / steps, None, None, start)
+
+  def save(state, *more):
+    if folder:
+      tree = (state, *more) if more else state
+      checkpoint.save(folder, int(state.step), tree)
+
   feed = _feed(data, recipe, seed, range(first, horizon), mesh)
   with contextlib.closing(feed):
-    for state, totals in loop.run(
+    for state, since in loop.run(
       start,
       loop.compile_steps(step_fn),
       feed,
       steps_per_call=recipe.steps_per_call,
-      report_every=recipe.report_every(n),
+      report_every=every,
       tick=tick,
+      totals=totals,
+      stopped=save,
     ):
       step = int(state.step)
-      means = metrics.read(totals)
+      means = metrics.read(since)
       yield Point(step, step / steps, means["loss"], means["accuracy"], state)
-      if folder and (step >= horizon or should_save()):
-        checkpoint.save(folder, step, state)
+      # Evaluated on all hosts, though the first one's clock decides.
+      if hosts.of_first(should_save()) or step >= horizon:
+        save(state)
 
 
-def on_device(data: Data) -> Data:
-  """The arrays as the device holds them: uint8[N, H, W, C], int32[N]. A
-  stream is left as it is."""
+def _restore(folder, state: TrainState, every: int):
+  """(step, state, totals) where an earlier process stopped; totals None but
+  for one that a signal stopped between two points of the curve."""
+
+  def template(step: int):
+    if step % every == 0 or step == horizon:
+      return state
+    return state, jax.device_get(metrics.Totals.empty())
+
+  horizon = int(state.horizon)
+  found = checkpoint.restore(folder, template) if folder else None
+  step, tree = found or (0, state)
+  hosts.agree(f"which checkpoint of {folder} is whole", np.int32(step))
+  if found is None:
+    return None
+  return (step, *(tree if type(tree) is tuple else (tree, None)))
+
+
+def on_device(data: Data, mesh: jax.sharding.Mesh | None = None) -> Data:
+  """The arrays as the devices hold them: uint8[N, H, W, C], int32[N]; on every
+  device of the mesh the whole set. A stream is left as it is."""
   if not isinstance(data, Images):
     return data
-  return Images(jnp.asarray(data.images), jnp.asarray(data.labels, jnp.int32))
+  if mesh is None or mesh.shape["data"] == 1:
+    return Images(jnp.asarray(data.images), jnp.asarray(data.labels, jnp.int32))
+  return _put(Images(data.images, np.asarray(data.labels, np.int32)), mesh)
+
+
+def _place(state: TrainState, mesh, shard_params: bool) -> TrainState:
+  """A state where the step leaves it."""
+  if mesh is None or mesh.shape["data"] == 1 or not shard_params:
+    return _put(state, mesh)
+  where = sharded.state_shardings(state, mesh, "data", shard_params)
+  return jax.tree.map(lambda x, to: meshes.put(x, mesh, to.spec), state, where)
+
+
+def _put(tree, mesh: jax.sharding.Mesh | None):
+  """On every device of the mesh's axis `data`, or on this host's first."""
+  divided = mesh is not None and mesh.shape["data"] > 1
+  return meshes.put(tree, mesh if divided else None, _SAME)

@@ -26,6 +26,7 @@ from nasnet_jax.models.any_cell import Genes, Output
 from nasnet_jax.spaces.genotype import ADD, CONCAT, Genotype
 from nasnet_jax.spaces.stages import StageGenotype
 from nasnet_jax.training import checks, losses, optimizers, schedules
+from nasnet_jax.training import mesh as meshes
 from nasnet_jax.training.state import TrainState
 from nasnet_jax.training.step import train_step
 
@@ -286,6 +287,8 @@ class Population(NamedTuple):
       `steps_per_call` updates of every child that is not done yet.
     count_correct: (state, which bool[slots], genotypes, data) ->
       int32[slots], 0 where not asked.
+    put: (tree) -> tree: what the host has of every slot, as the functions take
+      it.
   """
 
   slots: int
@@ -294,6 +297,7 @@ class Population(NamedTuple):
   refill: Callable
   train: Callable
   count_correct: Callable
+  put: Callable
 
 
 class _Child:
@@ -481,14 +485,21 @@ def make_population(
     over_children(child.refill, 5, donate_argnums=0),
     over_children(child.train, 2, everywhere, donate_argnums=0),
     over_children(child.count_correct, 3, everywhere),
+    functools.partial(_put_children, mesh),
   )
+
+
+def _put_children(mesh, tree):
+  """JAX spreads NumPy arrays by itself, if all devices are this host's."""
+  if not mesh.is_multi_process:
+    return tree
+  return meshes.put(tree, mesh, PartitionSpec("arch"))
 
 
 def put_data(images, labels, mesh) -> Data:
   """A data set on every device of the mesh."""
-  replicated = NamedSharding(mesh, PartitionSpec())
   data = Data(np.asarray(images), np.asarray(labels, np.int32))
-  return jax.device_put(data, replicated)
+  return meshes.put(data, mesh, PartitionSpec())
 
 
 # --- from a child to the static network --------------------------------------

@@ -11,7 +11,7 @@ import flax
 import jax
 import jaxlib
 
-from nasnet_jax.training import profile, stop
+from nasnet_jax.training import hosts, profile, stop
 from nasnet_jax.training.scalars import Scalars, duration
 
 _log = logging.getLogger(__name__)
@@ -22,6 +22,9 @@ _FIRST_CALLS = 3  # of a compiled step: they compile, and wait for nothing yet
 @contextlib.contextmanager
 def log_file(folder: pathlib.Path):
   """Everything that is said, and more, also goes to log.txt."""
+  if not hosts.is_first():
+    yield
+    return
   handler = logging.FileHandler(folder / "log.txt")
   handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
   ours = logging.getLogger("nasnet_jax")
@@ -31,6 +34,11 @@ def log_file(folder: pathlib.Path):
   finally:
     ours.removeHandler(handler)
     handler.close()
+
+
+def recorded(config, **more) -> Row:
+  """config.json: all of a config but which hosts run it, and what it found."""
+  return {k: v for k, v in config.to_dict().items() if k != "hosts"} | more
 
 
 def environment() -> dict[str, str]:
@@ -81,7 +89,7 @@ class Console:
   def in_fit(self, stage: str, child: int, step: int, horizon: int):
     """A training of the final stage under way."""
     self._trace.tick()
-    self._request.check()
+    self._request.check(f"{stage} {child}")
     now = time.monotonic()
     if self._fit is None or self._fit[0] != (stage, child):
       self._fit = (stage, child), 0, step, now

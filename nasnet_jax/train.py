@@ -26,17 +26,26 @@ from nasnet_jax import (
 )
 from nasnet_jax.data import augment
 from nasnet_jax.models import families
-from nasnet_jax.training import checkpoint, mesh, profile, stop, workdir
+from nasnet_jax.training import (
+  checkpoint,
+  hosts,
+  mesh,
+  profile,
+  stop,
+  workdir,
+)
 from nasnet_jax.training.scalars import Scalars
 
 _log = logging.getLogger(__name__)
 Row = dict[str, Any]
 _KEY = {"id": 0, "stage": "train"}  # of its lines in `curves.CURVES`
 
-# May differ between two processes of one run: neither changes what comes out.
+# May differ between two processes of one run: none changes what comes out, but
+# for the rounding of sums over other devices (`mesh.data`).
 MAY_CHANGE = (
   "log",
   "profile",
+  "mesh",
   "data.data_dir",
   "data.stream.workers",
   "data.stream.max_broken",
@@ -78,24 +87,27 @@ def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
     parts = prepare(config)
     workdir.claim(
       folder / "config.json",
-      {
-        **config.to_dict(),
-        "data_fingerprint": parts.images.fingerprint,
-        "cells": parts.space.to_json(parts.genotype),
-      },
+      running.recorded(
+        config,
+        data_fingerprint=parts.images.fingerprint,
+        cells=parts.space.to_json(parts.genotype),
+      ),
       MAY_CHANGE,
     )
     trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
     with running.log_file(folder), Scalars(folder) as scalars, trace:
-      if not (folder / trained.RESULT).exists():
+      if not hosts.of_first((folder / trained.RESULT).exists()):
         console = _Console(request, scalars, config.log.seconds, trace)
         _describe(parts)
         result = _train(folder, config, parts, console, command)
         workdir.write_json(folder / trained.RESULT, result)
         # The weights are all that a finished training is good for.
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        if hosts.is_first():
+          shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        hosts.wait()  # or the others would read what is not there yet
     result = trained.read_result(folder)
-    _draw(folder, parts)
+    if hosts.is_first():
+      _draw(folder, parts)
     _log.info("%s", summary(result))
   return result
 
@@ -262,14 +274,16 @@ def _describe(parts: Parts):
 def _train(folder, config, parts: Parts, console, command: str) -> Row:
   """Trains to the end, tests once, and says everything of it."""
   images = parts.images
-  valid = fit.on_device(images.valid) if images.valid.num_images else None
+  valid = None
+  if images.valid.num_images:
+    valid = fit.on_device(images.valid, parts.mesh)
   state, score = curves.train(
     folder,
     _KEY,
     parts.network,
     parts.recipe,
     parts.augmentation,
-    fit.on_device(images.train),
+    fit.on_device(images.train, parts.mesh),
     config.train.seed,
     valid=valid,
     checkpoint_seconds=config.train.checkpoint_seconds,

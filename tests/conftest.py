@@ -2,6 +2,10 @@
 
 import os
 import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
 
 import pytest
 
@@ -119,3 +123,55 @@ def write_tfds():
     return data_dir
 
   return write
+
+
+class Process:
+  """A program that was started in the repository's root."""
+
+  def __init__(self, arguments, environment):
+    self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115
+    self._process = subprocess.Popen(
+      [sys.executable, *map(str, arguments)],
+      env=environment,
+      stdout=self._output,
+      stderr=subprocess.STDOUT,
+      cwd=pathlib.Path(__file__).parents[1],
+    )
+
+  @property
+  def is_running(self) -> bool:
+    return self._process.poll() is None
+
+  def signal(self, number: int):
+    self._process.send_signal(number)
+
+  def end(self, timeout=400) -> tuple[int, str]:
+    """(exit code, all that it printed); kills it if it takes too long."""
+    try:
+      code = self._process.wait(timeout)
+    except subprocess.TimeoutExpired:
+      self._process.kill()
+      code = self._process.wait()
+    self._output.seek(0)
+    return code, self._output.read()
+
+
+@pytest.fixture
+def start_processes():
+  """start_processes([script, *arguments], environment) -> Process; none of
+  them outlives the test. `free_port()` is one for them to meet at."""
+  started = []
+
+  def start(arguments, environment):
+    started.append(Process(arguments, environment))
+    return started[-1]
+
+  def free_port() -> int:
+    with socket.socket() as found:
+      found.bind(("127.0.0.1", 0))
+      return found.getsockname()[1]
+
+  start.free_port = free_port
+  yield start
+  for process in started:
+    process.end(timeout=0)

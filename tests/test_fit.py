@@ -82,16 +82,29 @@ def test_training_learns_what_can_be_learnt(images):
 
 def test_a_training_stopped_anywhere_goes_on_as_if_it_had_not(images, tmp_path):
   curve, state = _train(images, folder=tmp_path / "whole")
-  for stop_at in (2, 4, 8, 9):  # within the first epoch, ..., the last step
+  points, ticks = [], []
+  for stop_at in (2, 4, 6, 8, 9):  # within epochs, at the end of one, the last
 
     def tick(step, stop_at=stop_at):
+      ticks.append(step)
       if step == stop_at:
         raise stop.Stopped(2)
 
     with pytest.raises(stop.Stopped):
-      _train(images, folder=tmp_path / "broken", tick=tick)
+      for point in fit.fit(
+        _network(),
+        RECIPE,
+        AUGMENTATION,
+        images,
+        7,
+        folder=tmp_path / "broken",
+        tick=tick,
+      ):
+        points += [point[:4]] if point.loss is not None else []
+  assert ticks == list(range(1, 10))  # no update was made twice
+  assert points == curve[1:]
   rest, resumed = _train(images, folder=tmp_path / "broken")
-  assert rest == [(6, 2.0, None, None), curve[-1]]
+  assert rest == [(9, 3.0, None, None)]
   _assert_equal(resumed, state)
   again, finished = _train(images, folder=tmp_path / "broken")
   assert again == [(9, 3.0, None, None)]

@@ -433,6 +433,16 @@ def test_cells_of_separate_outputs_are_static_ones(separate):
   _assert_same_network(separate, CONFIG, genotype, keep=0.7)
 
 
+def test_cells_whose_batch_norm_sees_groups_are_static_ones():
+  numerics = dataclasses.replace(CONFIG.numerics, bn_parts=3)
+  config = dataclasses.replace(CONFIG, numerics=numerics)
+  space = spaces.get(
+    "nasnet", num_blocks=1, operations=("identity", "sep_conv_3x3")
+  )
+  genotype = space.decode(space.sample(np.random.default_rng(0), 1)[0])
+  _assert_same_network(_program(space, config), config, genotype, keep=0.7)
+
+
 @pytest.mark.slow
 def test_a_cell_that_reads_three_resolutions_is_the_static_one():
   config = dataclasses.replace(CONFIG, num_reductions=2)

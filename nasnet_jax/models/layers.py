@@ -149,7 +149,7 @@ class BatchNorm(nn.Module):
   """Batch normalisation over [N, H, W] of [N, H, W, C].
 
   If the collection `moments` is mutable, the batch's own mean and variance
-  are left there; if it is given, they are taken from it.
+  [bn_parts, C] are left there; if it is given, they are taken from it.
   """
 
   numerics: Numerics
@@ -169,28 +169,34 @@ class BatchNorm(nn.Module):
     axis = None if self.is_initializing() else num.bn_axis  # not yet bound
     if self.has_variable("moments", "mean"):
       known = [self.get_variable("moments", name) for name in ("mean", "var")]
-      return kernels.batch_norm_again(
-        x, scale, bias, *known, num.bn_epsilon, axis
-      )
-    if num.bn_parts > 1 and not self.is_initializing():
-      parts = x.reshape(num.bn_parts, -1, *x.shape[1:])
-      y, means, variances = jax.vmap(
-        lambda part: kernels.batch_norm(part, scale, bias, num.bn_epsilon, axis)
-      )(parts)
-      y = y.reshape(x.shape)
-      batch_mean, batch_var = means.mean(0), variances.mean(0)
-    else:
-      y, batch_mean, batch_var = kernels.batch_norm(
-        x, scale, bias, num.bn_epsilon, axis
-      )
-    if not self.is_initializing():
-      if self.is_mutable_collection("moments"):
-        self.put_variable("moments", "mean", batch_mean)
-        self.put_variable("moments", "var", batch_var)
-      keep = num.bn_decay
-      mean.value = keep * mean.value + (1 - keep) * batch_mean
-      var.value = keep * var.value + (1 - keep) * batch_var
-    return y
+      return self._in_parts(
+        lambda part, mean, var: kernels.batch_norm_again(
+          part, scale, bias, mean, var, num.bn_epsilon, axis
+        ),
+        x,
+        *known,
+      ).reshape(x.shape)
+    if self.is_initializing():
+      return kernels.batch_norm(x, scale, bias, num.bn_epsilon, axis)[0]
+    y, means, variances = self._in_parts(
+      lambda part: kernels.batch_norm(part, scale, bias, num.bn_epsilon, axis),
+      x,
+    )
+    if self.is_mutable_collection("moments"):
+      self.put_variable("moments", "mean", means)
+      self.put_variable("moments", "var", variances)
+    keep = num.bn_decay
+    mean.value = keep * mean.value + (1 - keep) * means.mean(0)
+    var.value = keep * var.value + (1 - keep) * variances.mean(0)
+    return y.reshape(x.shape)
+
+  def _in_parts(self, function, x: Array, *moments):
+    """Results of each part of the batch, along a new first axis."""
+    parts = self.numerics.bn_parts
+    if parts == 1:  # no vmap, which some lowerings do not see through
+      found = function(x, *(m[0] for m in moments))
+      return jax.tree.map(lambda leaf: leaf[None], found)
+    return jax.vmap(function)(x.reshape(parts, -1, *x.shape[1:]), *moments)
 
 
 # Axes of [N, H, W, C] over which a combiner's sum is normalised.

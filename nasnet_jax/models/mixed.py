@@ -205,8 +205,18 @@ class _Functions:
     return (
       y,
       write_view(branch.stats, kept, self.stats, stats),
-      write_view(branch.stats, moments, self.stats),
+      self._over_parts(
+        lambda part: write_view(branch.stats, part, self.stats), moments
+      ),
     )
+
+  def _over_parts(self, function, moments):
+    """function of each part's moments, stacked again; see BatchNorm."""
+    parts = [
+      function(jax.tree.map(lambda m, p=p: m[p], moments))
+      for p in range(self.numerics.bn_parts)
+    ]
+    return jax.tree.map(lambda *rows: jnp.stack(rows), *parts)
 
   def backward(self, branch, states, params, moments, mask):
     *states, gradients = states  # the last stack is the outputs' gradients
@@ -214,7 +224,9 @@ class _Functions:
     if mask is not None:
       g = g * mask[:, None, None, None].astype(g.dtype)
     # With the batch's moments at hand the running statistics play no part.
-    known = read_view(branch.stats, moments)
+    known = self._over_parts(
+      functools.partial(read_view, branch.stats), moments
+    )
 
     def op(x, view):
       found = {"params": view, "batch_stats": known, "moments": known}
@@ -241,7 +253,10 @@ class _Functions:
     return jnp.zeros((batch, *side, self.features), states[0][0].dtype)
 
   def nothing_forward(self, states, _, stats):
-    return self.nothing(states), stats, jax.tree.map(jnp.zeros_like, stats)
+    moments = jax.tree.map(
+      lambda s: jnp.zeros((self.numerics.bn_parts, *s.shape)), stats
+    )
+    return self.nothing(states), stats, moments
 
   def nothing_backward(self, states, params, *_):
     dxs = [jnp.zeros(s.shape[1:], s.dtype) for s, _ in states[:-1]]

@@ -33,7 +33,7 @@ class Console(running.Console):
   def in_round(self, share: float, text: str):
     """A round under way: `evaluators.Progress`. Without rounds, the search."""
     self._trace.tick()
-    self._request.check()
+    self._request.check("children")
     if self._quiet_for_long():
       what = "search" if self._settings.asynchronous else "round"
       text = text and f", {text}"
@@ -76,7 +76,7 @@ class Console(running.Console):
       **profile.numbers(),
     }
     self._scalars.write(len(rows), values, "search")
-    self._request.check()
+    self._request.check("rounds")
 
   def _saved(self, rows: list[Row]) -> str:
     """What stopping children early has saved so far, in words."""

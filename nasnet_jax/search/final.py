@@ -19,7 +19,7 @@ from nasnet_jax.data import augment
 from nasnet_jax.models import families
 from nasnet_jax.search.halving import was_stopped
 from nasnet_jax.search.rounds import child_seed
-from nasnet_jax.training import workdir
+from nasnet_jax.training import hosts, workdir
 
 _log = logging.getLogger(__name__)
 
@@ -112,7 +112,8 @@ def rank(
     }
     workdir.append_lines(path, [row])
     ranked[row["id"]] = row
-    shutil.rmtree(_checkpoints(folder, "rank", child), ignore_errors=True)
+    if hosts.is_first():
+      shutil.rmtree(_checkpoints(folder, "rank", child), ignore_errors=True)
   return sorted(
     (ranked[child["id"]] for child in children),
     key=lambda row: (-row["valid_correct"], -row["reward"], row["id"]),

@@ -25,7 +25,7 @@ from nasnet_jax.evaluators import Evaluator
 from nasnet_jax.models import families
 from nasnet_jax.search import asynchronous, final, halving, rounds, setup
 from nasnet_jax.search.console import Console
-from nasnet_jax.training import checkpoint, profile, stop, workdir
+from nasnet_jax.training import checkpoint, hosts, profile, stop, workdir
 from nasnet_jax.training.scalars import Scalars
 
 _log = logging.getLogger(__name__)
@@ -71,12 +71,12 @@ def run(
     fingerprint = parts.images.fingerprint
     workdir.claim(
       folder / "config.json",
-      {**config.to_dict(), "data_fingerprint": fingerprint},
+      running.recorded(config, data_fingerprint=fingerprint),
       setup.MAY_CHANGE,
     )
     trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
     with running.log_file(folder), Scalars(folder) as scalars, trace:
-      if not (folder / trained.RESULT).exists():
+      if not hosts.of_first((folder / trained.RESULT).exists()):
         console = Console(
           request,
           scalars,
@@ -91,11 +91,13 @@ def run(
         result = _result(folder, config, parts, rows, found, scalars, command)
         workdir.write_json(folder / trained.RESULT, result)
         _tidy(folder)
-    if not (folder / "report.html").exists():
-      report.write_report(folder)
-    _log.info("%s", report.summary_text(folder))
-    _log.info("report: %s", folder / "report.html")
-  return trained.read_result(folder)
+    if hosts.is_first():
+      if not (folder / "report.html").exists():
+        report.write_report(folder)
+      _log.info("%s", report.summary_text(folder))
+      _log.info("report: %s", folder / "report.html")
+    hosts.wait()  # or the others would read what is not there yet
+    return trained.read_result(folder)
 
 
 def _prepare(config, make_evaluator) -> Parts:
@@ -277,4 +279,5 @@ def _cost(
 
 def _tidy(folder: pathlib.Path):
   """The checkpoints of a finished run serve no purpose: its weights do."""
-  shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+  if hosts.is_first():
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)

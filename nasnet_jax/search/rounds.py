@@ -3,11 +3,14 @@
 A round is finished once its answers stand in the journal as one line, behind
 its children in the history. Whatever a killed process wrote of another round
 is taken back, and the round is done again: same proposals, same seeds, same
-rewards. The controller's checkpoint only saves replaying a long journal.
+rewards. Children of it that were done are not trained again: their answers
+wait in `round.jsonl`. The controller's checkpoint only saves replaying a long
+journal.
 
 `asynchronous.run` does without rounds and shares what is written, and how.
 """
 
+import functools
 import logging
 import math
 import pathlib
@@ -23,14 +26,15 @@ from nasnet_jax.evaluators import Evaluator, Outcome, Progress, drain
 from nasnet_jax.rewards import ACCURACY, Reward
 from nasnet_jax.search.halving import OFF, Halving
 from nasnet_jax.search.halving import Settings as HalvingSettings
-from nasnet_jax.training import checkpoint, workdir
+from nasnet_jax.training import checkpoint, hosts, workdir
 
 _log = logging.getLogger(__name__)
 
-HISTORY, JOURNAL, CHECKPOINTS = (
+HISTORY, JOURNAL, CHECKPOINTS, ROUND = (
   "history.jsonl",
   "journal.jsonl",
   "checkpoints/controller",
+  "round.jsonl",
 )
 Row = dict[str, Any]
 
@@ -102,7 +106,12 @@ def run(
     WorkdirError, ValueError: if the folder's files contradict each other.
   """
   at = resume(folder, controller, settings)
-  judge = Halving(settings.halving, settings.reward, at.rows)
+  known = _answered(folder, at.pending)
+  judge = Halving(
+    settings.halving,
+    settings.reward,
+    [*at.rows, *({"id": i, **o._asdict()} for i, o in known.items())],
+  )
   while len(at.rows) < settings.children:
     start = time.monotonic()
     if not len(at.pending):
@@ -112,9 +121,19 @@ def run(
     if not len(at.pending):
       _log.info("the controller has no more proposals: the search ends here")
       break
-    outcomes = _evaluate(evaluator, at.pending, settings, judge, progress)
+    outcomes = known | _evaluate(
+      folder,
+      evaluator,
+      at.pending.rows(~np.isin(at.pending.id, list(known))),
+      settings,
+      judge,
+      progress,
+    )
     fresh = len(outcomes)
     at = tell(folder, controller, settings, at, outcomes)
+    known = {}
+    if hosts.is_first():
+      (folder / ROUND).unlink(missing_ok=True)
     finished(at.rows, fresh, time.monotonic() - start)
   return at.rows
 
@@ -149,6 +168,7 @@ def resume(
   replayed = journal.replay(
     controller._replace(init=lambda _: state), rng, events[after:], pending
   )
+  hosts.agree("where the search stands", (replayed.state, replayed.pending))
   asks = len(events) - len(tells)
   return Standing(replayed.state, replayed.pending, asks, len(tells), rows)
 
@@ -197,7 +217,8 @@ def ask(
   proposals, state = controller.ask(at.state, rng, n)
   if not len(proposals):
     return at
-  journal.record_ask(folder / JOURNAL, rng, n, proposals)
+  if hosts.is_first():
+    journal.record_ask(folder / JOURNAL, rng, n, proposals)
   pending = base.join([at.pending, proposals])
   return at._replace(state=state, pending=pending, asks=at.asks + 1)
 
@@ -213,16 +234,42 @@ def to_train(proposals: base.Proposals, seed: int) -> tuple[np.ndarray, ...]:
 
 
 def _evaluate(
-  evaluator, proposals, settings: Settings, judge: Halving, progress
+  folder, evaluator, proposals, settings: Settings, judge: Halving, progress
 ) -> dict[int, Outcome]:
   """The outcome of every proposal, by id."""
   rows = to_train(proposals, settings.seed)
   ids = proposals.id.tolist()
-  if not settings.halving.eta:
+  if not hasattr(evaluator, "stream"):
     return dict(zip(ids, evaluator.evaluate(*rows, progress), strict=True))
   stream = evaluator.stream(judge.stops(evaluator))
   stream.add(ids, *rows)
-  return drain(stream, progress)
+  return drain(stream, progress, functools.partial(_note, folder / ROUND))
+
+
+def _note(path: pathlib.Path, done: list[tuple[int, Outcome]]):
+  """Answers of a round under way, which the next process need not ask for."""
+  rows = [{"id": child, **o._asdict()} for child, o in done]
+  for row in rows:  # JSON has no NaN
+    if not math.isfinite(row["reward"]):
+      row["reward"] = None
+  workdir.append_lines(path, rows)
+
+
+def _answered(folder, pending: base.Proposals) -> dict[int, Outcome]:
+  """What an earlier process knew of pending proposals, by id."""
+  ids = pending.id.tolist()
+  rows = workdir.keep_lines(
+    folder / ROUND,
+    lambda row: row.get("id") in ids,
+    "of children that were told",
+  )
+  found = {}
+  for row in rows:
+    child = row.pop("id")
+    if row["reward"] is None:
+      row["reward"] = math.nan
+    found[child] = Outcome(**{**row, "rungs": tuple(row["rungs"])})
+  return found
 
 
 def _answers(
@@ -290,9 +337,11 @@ def tell(
   fresh = _rows(at, told, ordered, answers, settings.seed)
   state = controller.tell(at.state, told, *answers)
   workdir.append_lines(folder / HISTORY, fresh)
-  journal.record_tell(folder / JOURNAL, told, *answers)
+  if hosts.is_first():
+    journal.record_tell(folder / JOURNAL, told, *answers)
   rounds = at.rounds + 1
   if save:
+    hosts.agree(f"the controller's state after round {rounds}", state)
     tree = (state, pending) if len(pending) else state
     checkpoint.save(folder / CHECKPOINTS, rounds, tree)
   return Standing(state, pending, at.asks, rounds, at.rows + fresh)

@@ -5,15 +5,16 @@ import jax.numpy as jnp
 from nasnet_jax import controllers, fit, inputs, rewards, spaces
 from nasnet_jax.controllers import base
 from nasnet_jax.evaluators import Evaluator
-from nasnet_jax.models import families
+from nasnet_jax.models import families, layers
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.search import final, halving, rounds
 
-# May differ between two processes of one run: neither changes what comes out.
+# May differ between two processes of one run: none changes what comes out, but
+# for the rounding of sums over other devices (`mesh.data`).
 MAY_CHANGE = (
   "log",
   "profile",
-  "mesh.arch",
+  "mesh",
   "data.data_dir",
   "final.checkpoint_seconds",
 )
@@ -44,10 +45,11 @@ def child_network(config, num_classes: int, space):
   numerics = Numerics(
     bn_decay=child.bn_decay,
     bn_epsilon=child.bn_epsilon,
-    # Batch norm sees the whole batch, over however many devices it is spread.
-    bn_axis="data" if config.mesh.data > 1 else None,
     init=child.init,
     dtype=jnp.dtype(child.get("dtype", "float32")),
+    **layers.batch_norm_groups(
+      child.bn_group, child.batch_size, config.mesh.data, "data"
+    ),
   )
   return families.of(space).config(
     num_classes=num_classes, numerics=numerics, **config.network.to_dict()
@@ -59,10 +61,12 @@ def get_evaluator(config, space, images: inputs.Splits, aug) -> Evaluator:
   from nasnet_jax import evaluators, population
   from nasnet_jax.training import mesh
 
+  fields = config.child.to_dict()
+  del fields["bn_group"]  # of the network
   return evaluators.PopulationEvaluator(
     space,
     child_network(config, images.num_classes, space),
-    population.Recipe(**config.child.to_dict()),
+    population.Recipe(**fields),
     aug,
     tuple(images.train),
     tuple(images.valid),

@@ -4,7 +4,8 @@ A folder holds one checkpoint per step. Orbax writes it under another name and
 renames it at the end; a checksum inside notices what changed on the disk
 later. Leaves are saved flat, by their path in the tree, so the code may change
 containers, not names. Small ones are packed into one array per type: a state
-has thousands, and Orbax takes 3 ms for each.
+has thousands, and Orbax takes 3 ms for each. All hosts take part: each array
+is written by the hosts that hold it, what all hold by the first.
 """
 
 import errno
@@ -19,6 +20,8 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+from nasnet_jax.training import hosts
 
 _log = logging.getLogger(__name__)
 _SMALL = 1 << 20  # bytes
@@ -35,10 +38,13 @@ def save(folder, step: int, tree: Any, keep: int = 2):
     OSError: if it cannot be written; a full disk says so.
   """
   folder = pathlib.Path(folder).absolute()
-  _remove_leftovers(folder)
+  with hosts.after_first():
+    if hosts.is_first():
+      _remove_leftovers(folder)
   write(folder / str(step), tree)
-  for old in steps(folder)[:-keep]:
-    _remove(folder / str(old))
+  if hosts.is_first():
+    for old in steps(folder)[:-keep]:
+      _remove(folder / str(old))
 
 
 def write(path, tree: Any):
@@ -138,9 +144,10 @@ def _pack(flat: dict[str, Any]) -> dict[str, Any]:
   """
   large, names = {}, {}
   for name, leaf in flat.items():
-    here = getattr(leaf, "is_fully_addressable", True)
-    if here and leaf.nbytes <= _SMALL:
+    if _is_here(leaf) and leaf.nbytes <= _SMALL:
       names.setdefault(str(leaf.dtype), []).append(name)
+    elif _is_here(leaf) and hosts.count() > 1:
+      large[name] = np.asarray(leaf)  # Orbax wants no arrays of one host
     else:
       large[name] = leaf
   small, index = {}, {}
@@ -154,6 +161,13 @@ def _pack(flat: dict[str, Any]) -> dict[str, Any]:
     "index": np.frombuffer(json.dumps(index).encode(), np.uint8),
     "checksum": np.array(_checksum(flat), np.int64),
   }
+
+
+def _is_here(leaf) -> bool:
+  """Whether this host has all of an array."""
+  return getattr(leaf, "is_fully_addressable", True) or (
+    leaf.is_fully_replicated
+  )
 
 
 def _unpack(packed: dict[str, Any]) -> tuple[dict[str, Any], int]:
@@ -200,7 +214,7 @@ def _checksum(flat: dict[str, Any]) -> int:
   result = 0
   for name in sorted(flat):
     leaf = flat[name]
-    if not getattr(leaf, "is_fully_addressable", True):
+    if not _is_here(leaf):
       return 0
     content = np.ascontiguousarray(leaf)
     result = zlib.crc32(name.encode(), result)

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
 
-from nasnet_jax.training import metrics
+from nasnet_jax.training import mesh, metrics, stop
 from nasnet_jax.training.state import TrainState
 
 # (state, data) -> (state, metrics): one update, which picks its own batch.
@@ -34,7 +35,7 @@ class Advance(NamedTuple):
   def __call__(self, state: TrainState, totals, data, n: int):
     if n == 1:
       return self.once(state, totals, data)
-    return self.many(state, totals, data, jnp.int32(n))
+    return self.many(state, totals, data, np.int32(n))
 
 
 def compile_steps(step_fn: StepFn) -> Advance:
@@ -66,6 +67,8 @@ def run(
   steps_per_call: int,
   report_every: int,
   tick: Callable[[int], None] = lambda step: None,
+  totals: metrics.Totals | None = None,
+  stopped: Callable[..., None] = lambda *_: None,
 ) -> Iterator[tuple[TrainState, metrics.Totals]]:
   """Trains to the state's horizon.
 
@@ -81,13 +84,18 @@ def run(
     steps_per_call: updates per device call, at most.
     report_every: in steps.
     tick: called with the step after each device call; it may raise to stop.
+    totals: of a state that was stopped between two yields.
+    stopped: called with (state, totals since the last yield) if a signal
+      stopped it, with (state) right after a yield: whoever is given them again
+      goes on exactly, too.
   """
   step, horizon = int(state.step), int(state.horizon)
   # Beside the state, or each first call would be another program.
-  empty = jax.device_put(metrics.Totals.empty(), state.step.sharding)
+  empty = put_beside(metrics.Totals.empty(), state)
+  totals = empty if totals is None else put_beside(totals, state)
+  held = None
   while step < horizon:
     target = min(horizon, (step // report_every + 1) * report_every)
-    totals = empty
     while step < target:
       n = min(steps_per_call, target - step)
       before = totals
@@ -96,5 +104,23 @@ def run(
       # come soon, and so should the first sign of life.
       jax.block_until_ready(before)
       step += n
-      tick(step)
+      try:
+        tick(step)
+      except stop.Stopped as asked:
+        if step < target:
+          stopped(state, totals)
+          raise
+        held = asked  # what comes now would be lost
     yield state, totals
+    if held:
+      stopped(state)
+      raise held
+    totals = empty
+
+
+def put_beside(tree, state: TrainState):
+  """Small arrays, laid out as the state's step is."""
+  sharding = state.step.sharding
+  if sharding.is_fully_addressable:
+    return jax.device_put(tree, sharding)
+  return mesh.put(tree, sharding.mesh, PartitionSpec())

@@ -7,6 +7,8 @@ here imports JAX at its top.
 import os
 import pathlib
 
+import numpy as np
+
 # XLA:CPU aborts the process when devices reach a collective more than 40 s
 # apart, which unequal children do.
 _TIMEOUTS = {
@@ -57,7 +59,10 @@ def make_mesh(arch: int = 0, data: int = 1, devices=None):
   """
   import jax
 
-  devices = list(jax.devices() if devices is None else devices)
+  from nasnet_jax.training import hosts
+
+  are_here = devices is None
+  devices = list(jax.devices() if are_here else devices)
   count = len(devices)
   if arch < 0 or data < 1:
     raise ValueError(f"mesh is {arch} x {data}: give arch >= 0 and data >= 1")
@@ -72,9 +77,41 @@ def make_mesh(arch: int = 0, data: int = 1, devices=None):
     raise ValueError(f"mesh.data {data} does not divide {count} devices")
   # jax.make_mesh would make the axes Explicit, and with them every type.
   auto = (jax.sharding.AxisType.Auto,) * 2
+  used = {device.process_index for device in devices[:size]}
+  idle = hosts.count() - len(used)
+  if are_here and idle:
+    raise ValueError(
+      f"a mesh of {size // data} x {data} has no device of {idle} of the"
+      f" {hosts.count()} hosts: there are {count}, so raise mesh.arch or"
+      " mesh.data"
+    )
   return jax.make_mesh(
     (size // data, data),
     ("arch", "data"),
     axis_types=auto,
     devices=devices[:size],
   )
+
+
+def put(tree, mesh, spec):
+  """Arrays that every host has whole, laid out on a mesh.
+
+  Args:
+    tree: of arrays; only this host's parts of each are moved.
+    mesh: None: this host's first device.
+    spec: PartitionSpec of all of them.
+  """
+  import jax
+
+  if mesh is None:
+    one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.device_put(tree, one)
+  sharding = jax.sharding.NamedSharding(mesh, spec)
+  if mesh.is_multi_process:
+    return jax.tree.map(
+      lambda x: jax.make_array_from_callback(
+        np.shape(x), sharding, np.asarray(x).__getitem__
+      ),
+      tree,
+    )
+  return jax.device_put(tree, sharding)

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorboardX
 
-from nasnet_jax.training import workdir
+from nasnet_jax.training import hosts, workdir
 
 
 class Scalars:
@@ -19,15 +19,17 @@ class Scalars:
   def __init__(self, folder):
     self._path = pathlib.Path(folder) / "metrics.jsonl"
     self.rows = workdir.keep_lines(self._path, lambda _: True, "")
-    self._board = tensorboardX.SummaryWriter(
-      str(pathlib.Path(folder) / "tensorboard")
-    )
+    self._board = None
+    if hosts.is_first():
+      board = str(pathlib.Path(folder) / "tensorboard")
+      self._board = tensorboardX.SummaryWriter(board)
 
   def __enter__(self):
     return self
 
   def __exit__(self, *_):
-    self._board.close()
+    if self._board:
+      self._board.close()
 
   def write(self, step: int, values: dict[str, float | None], group: str):
     """One line, and one point per number; None and NaN are left out.
@@ -45,6 +47,8 @@ class Scalars:
 
   def plot(self, step: int, values: dict[str, Any], group: str):
     """TensorBoard only: for curves that have a file of their own."""
+    if not self._board:
+      return
     for name, value in values.items():
       if isinstance(value, float) and math.isfinite(value):
         self._board.add_scalar(f"{group}/{name}", value, step)

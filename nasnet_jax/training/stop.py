@@ -1,8 +1,16 @@
-"""Ctrl-C and SIGTERM ask for a stop; the job stops where it is safe."""
+"""Ctrl-C and SIGTERM ask for a stop; the job stops where it is safe.
+
+A signal at one of many hosts stops all of them at the same place.
+"""
 
 import contextlib
 import signal
 import threading
+import time
+
+import numpy as np
+
+from nasnet_jax.training import hosts
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -12,11 +20,12 @@ class Stopped(KeyboardInterrupt):  # no `except Exception` may swallow it
 
   Attributes:
     signum: the signal that asked.
+    alone: whether other hosts do not know of it.
   """
 
-  def __init__(self, signum: int):
+  def __init__(self, signum: int, alone: bool = False):
     super().__init__(f"stopped by {signal.Signals(signum).name}")
-    self.signum = signum
+    self.signum, self.alone = signum, alone
 
   @property
   def exit_code(self) -> int:
@@ -24,16 +33,45 @@ class Stopped(KeyboardInterrupt):  # no `except Exception` may swallow it
     return 128 + self.signum
 
 
+# Hosts ask each other about this often, and not at more calls than so many.
+_SECONDS = 0.5
+_MOST_CALLS = 64
+
+
 class StopRequest:
-  """Whether a stop was asked for."""
+  """Whether a stop was asked for, on any host."""
 
   def __init__(self):
     self.signum = 0
+    self._about = None
+    self._every = self._left = 1  # calls from one question to the next
+    self._asked = time.monotonic()
 
-  def check(self):
-    """Raises Stopped if one was. Call it wherever stopping loses little."""
-    if self.signum:
-      raise Stopped(self.signum)
+  def check(self, about: str = ""):
+    """Raises Stopped if one was, on all hosts at the same call. Call it
+    wherever stopping loses little, on all hosts alike.
+
+    Args:
+      about: what is under way; calls of one kind take about the same time.
+    """
+    signum = self.signum if hosts.count() == 1 else self._ask(about)
+    if signum:
+      raise Stopped(signum)
+
+  def _ask(self, about: str) -> int:
+    """Any host's signal; 0 also where it is not yet time to ask again."""
+    if about != self._about:
+      self._about, self._every, self._left = about, 1, 1
+    self._left -= 1
+    if self._left:
+      return 0
+    now = time.monotonic()
+    each = (now - self._asked) / self._every
+    wanted = min(_MOST_CALLS, 2 * self._every, int(_SECONDS / max(each, 1e-6)))
+    found = hosts.gather(np.array([self.signum, max(1, wanted)], np.int32))
+    self._every = self._left = int(found[0, 1])
+    self._asked = time.monotonic()
+    return int(found[:, 0].max())
 
 
 @contextlib.contextmanager
@@ -48,7 +86,7 @@ def on_signals():
   def handle(signum, frame):
     del frame
     if request.signum:
-      raise Stopped(signum)
+      raise Stopped(signum, alone=True)
     request.signum = signum
 
   if threading.current_thread() is not threading.main_thread():

@@ -1,7 +1,8 @@
 """A run's folder: text files that survive a kill, and one process at a time.
 
 Files are replaced whole or grow by whole lines; what a killed process left of
-a line is cut off by the next one, with a notice.
+a line is cut off by the next one, with a notice. Of many hosts the first one
+writes, and the others see the same folder.
 """
 
 import contextlib
@@ -10,10 +11,19 @@ import json
 import logging
 import os
 import pathlib
+import platform
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
+from nasnet_jax.training import hosts
+
 _log = logging.getLogger(__name__)
+# NFS 4 frees the locks of a machine that is gone after 90 s (RFC 8881 leaves
+# the lease to the server; Linux's default).
+_LOCK_SECONDS, _LOCK_POLL = 120, 1.0
 
 
 class WorkdirError(ValueError):
@@ -22,29 +32,74 @@ class WorkdirError(ValueError):
 
 @contextlib.contextmanager
 def locked(workdir):
-  """Makes the folder and keeps other processes out of it.
+  """Makes the folder and keeps other runs out of it.
 
-  The lock goes with the process, however it ends.
+  The lock goes with the process, however it ends. A file server may hold that
+  of a machine that died for longer: such a one is waited for.
 
   Yields:
     the folder's pathlib.Path.
 
   Raises:
-    WorkdirError: if it is a file, or another process works in it.
+    WorkdirError: if it is a file, another process works in it, or it is not
+      the same folder on all hosts.
     OSError: if it cannot be written.
   """
   folder = pathlib.Path(workdir).expanduser().absolute()
   if folder.exists() and not folder.is_dir():
     raise WorkdirError(f"{folder} is no folder: take another path")
-  folder.mkdir(parents=True, exist_ok=True)
-  with open(folder / ".lock", "a") as file:
+  with contextlib.ExitStack() as stack:
+    if hosts.is_first():
+      folder.mkdir(parents=True, exist_ok=True)
+      _lock(stack.enter_context(open(folder / ".lock", "a+")), folder)
+    _check_shared(folder)
+    yield folder
+
+
+def _lock(file, folder: pathlib.Path):
+  """Takes the lock and writes down whose it is: machine and process."""
+  start, told = time.monotonic(), False
+  while True:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      break
     except BlockingIOError:
-      raise WorkdirError(
-        f"another process works in {folder}: stop it or take another folder"
-      ) from None
-    yield folder
+      file.seek(0)
+      machine = file.read().partition(" ")[0]
+      is_here = machine in ("", platform.node())
+      if is_here or time.monotonic() - start > _LOCK_SECONDS:
+        where = "" if is_here else f" on {machine}"
+        raise WorkdirError(
+          f"another process{where} works in {folder}: stop it or take another"
+          " folder"
+        ) from None
+      if not told:
+        _log.info("waiting: %s works in %s, or died there", machine, folder)
+        told = True
+      time.sleep(_LOCK_POLL)
+  file.seek(0)
+  file.truncate()
+  file.write(f"{platform.node()} {os.getpid()} {time.time_ns()}")
+  file.flush()
+  os.fsync(file.fileno())
+
+
+def _check_shared(folder: pathlib.Path):
+  """All hosts must see what the first one writes."""
+  if hosts.count() == 1:
+    return
+  hosts.wait()
+  try:
+    mark = hosts.digest((folder / ".lock").read_bytes())
+  except OSError:
+    mark = hosts.digest(b"")
+  marks = hosts.gather(np.frombuffer(mark, np.uint32))
+  blind = np.flatnonzero((marks != marks[0]).any(1)).tolist()
+  if blind:
+    raise WorkdirError(
+      f"{folder} is not the same folder on host(s) {', '.join(map(str, blind))}"
+      " and on host 0: take one on a disk that all of them share"
+    )
 
 
 def claim(path, config: dict[str, Any], may_change: Iterable[str] = ()):
@@ -59,8 +114,13 @@ def claim(path, config: dict[str, Any], may_change: Iterable[str] = ()):
   Raises:
     WorkdirError: naming the first field that differs otherwise.
   """
-  path = pathlib.Path(path)
   new = json.loads(json.dumps(config))  # tuples become lists, as in the file
+  hosts.agree("the config", json.dumps(new, sort_keys=True).encode())
+  with hosts.after_first():
+    _claim(pathlib.Path(path), new, may_change)
+
+
+def _claim(path: pathlib.Path, new: dict[str, Any], may_change):
   if path.exists():
     old = read_json(path)
     differs = [
@@ -113,6 +173,8 @@ def write_json(path, value: dict[str, Any]):
 
 def write_text(path, text: str):
   """Replaces a file, whole, and waits for the disk."""
+  if not hosts.is_first():
+    return
   path = pathlib.Path(path)
   partial = path.with_name(f".{path.name}.part")
   with open(partial, "w") as file:
@@ -124,6 +186,8 @@ def write_text(path, text: str):
 
 def append_lines(path, rows: Iterable[dict[str, Any]]):
   """Appends one JSON line per row in one write, and waits for the disk."""
+  if not hosts.is_first():
+    return
   text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
   with open(path, "ab") as file:
     file.write(text.encode())
@@ -147,7 +211,11 @@ def keep_lines(
   Raises:
     WorkdirError: for a line, other than a cut last one, that is no JSON.
   """
-  path = pathlib.Path(path)
+  with hosts.after_first():
+    return _keep_lines(pathlib.Path(path), keep, why)
+
+
+def _keep_lines(path: pathlib.Path, keep, why: str) -> list[dict[str, Any]]:
   if not path.exists():
     return []
   *lines, tail = path.read_bytes().split(b"\n")

@@ -111,3 +111,18 @@ def same_outcome():
     assert results[0] == results[1]
 
   return check
+
+
+@pytest.fixture
+def start_hosts(environment, start_processes):
+  """start_hosts(count, script, workdir) -> its processes, each with `end`."""
+
+  def start(count, script, workdir):
+    port = start_processes.free_port()
+    coordinator = f"127.0.0.1:{port}" if count > 1 else ""
+    return [
+      start_processes([script, workdir, coordinator, count, index], environment)
+      for index in range(count)
+    ]
+
+  return start

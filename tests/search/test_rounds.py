@@ -1,5 +1,6 @@
 """Rounds in this process: what a folder says is what happened."""
 
+import contextlib
 import json
 import math
 
@@ -10,7 +11,7 @@ import pytest
 from nasnet_jax import controllers, rewards
 from nasnet_jax.controllers import journal
 from nasnet_jax.evaluators import Outcome
-from nasnet_jax.search import rounds
+from nasnet_jax.search import halving, rounds
 from nasnet_jax.training import stop, workdir
 
 CHOICES = (2, 3, 3, 2)
@@ -99,6 +100,47 @@ def test_a_search_that_was_stopped_goes_on_as_if_it_had_not(fake, tmp_path):
   assert _history(broken) == _history(whole)
   journals = [(f / rounds.JOURNAL).read_bytes() for f in (broken, whole)]
   assert journals[0] == journals[1]
+
+
+@pytest.mark.parametrize("eta", [0, 2])
+def test_children_that_were_done_are_not_trained_again(harness, tmp_path, eta):
+  settings = SETTINGS._replace(
+    children=14,  # of width 3: the last ones of a round are alone
+    children_per_round=7,
+    halving=halving.Settings(eta),
+  )
+
+  def run(folder, progress=None):
+    folder.mkdir(exist_ok=True)
+    evaluator = harness.fake_evaluator()
+    controller = controllers.make(
+      "ppo", evaluator.space, batch_size=4, hidden=8
+    )
+    with contextlib.suppress(stop.Stopped):
+      rounds.run(
+        folder,
+        harness.with_budgets(controller),
+        evaluator,
+        settings,
+        progress=progress,
+      )
+    return evaluator.training.updates
+
+  whole = run(tmp_path / "whole")
+
+  def stops(share, words):
+    if 3 <= int(words.partition("/")[0]) < 7:
+      raise stop.Stopped(15)
+
+  folder = tmp_path / "stopped"
+  first = run(folder, stops)
+  done = (folder / rounds.ROUND).read_text().splitlines()
+  assert 3 <= len(done) < 7
+  known = sum(json.loads(line)["steps"] for line in done)
+  assert first - known > 0  # of those that were under way
+  assert known + run(folder) == whole
+  assert _history(folder) == _history(tmp_path / "whole")
+  assert not (folder / rounds.ROUND).exists()
 
 
 def test_the_saved_state_is_the_one_that_replaying_gives(fake, tmp_path):

@@ -1,6 +1,11 @@
 """A run's folder: one process, one config, whole lines."""
 
 import json
+import os
+import platform
+import subprocess
+import sys
+import threading
 
 import pytest
 
@@ -94,3 +99,57 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path):
   path.write_text('{"a": 1}\n\x00\x00\n{"a": 2}\n')
   with pytest.raises(workdir.WorkdirError, match="line 2 is damaged"):
     workdir.keep_lines(path, lambda _: True, "")
+
+
+def _hold(folder, machine):
+  """Another process that has the folder's lock, as if on that machine."""
+  script = (
+    "import fcntl, sys, time\n"
+    "file = open(sys.argv[1], 'w')\n"
+    "fcntl.flock(file, fcntl.LOCK_EX)\n"
+    "file.write(sys.argv[2]); file.flush()\n"
+    "print('held', flush=True)\n"
+    "time.sleep(60)\n"
+  )
+  process = subprocess.Popen(
+    [sys.executable, "-c", script, str(folder / ".lock"), f"{machine} 1 0"],
+    stdout=subprocess.PIPE,
+  )
+  process.stdout.readline()
+  return process
+
+
+def test_the_lock_of_a_machine_that_died_is_waited_for(tmp_path, monkeypatch):
+  monkeypatch.setattr(workdir, "_LOCK_POLL", 0.01)
+  holder = _hold(tmp_path, "elsewhere")
+  try:
+    timer = threading.Timer(0.3, holder.kill)  # the file server notices
+    timer.start()
+    with workdir.locked(tmp_path):
+      assert holder.wait() != 0
+    timer.join()
+    owner = (tmp_path / ".lock").read_text().split()
+    assert owner[:2] == [platform.node(), str(os.getpid())]
+  finally:
+    holder.kill()
+    holder.wait()
+
+
+@pytest.mark.parametrize("machine", [platform.node(), "elsewhere"])
+def test_a_lock_that_is_held_is_told_at_once_or_in_the_end(
+  tmp_path, monkeypatch, machine
+):
+  monkeypatch.setattr(workdir, "_LOCK_POLL", 0.01)
+  monkeypatch.setattr(
+    workdir, "_LOCK_SECONDS", 600 if machine != "elsewhere" else 0.1
+  )
+  holder = _hold(tmp_path, machine)
+  try:
+    with (
+      pytest.raises(workdir.WorkdirError, match="another process"),
+      workdir.locked(tmp_path),
+    ):
+      pass
+  finally:
+    holder.kill()
+    holder.wait()

@@ -1,0 +1,48 @@
+"""A small search of real children, without a final stage, on one of many hosts.
+
+  python host_harness.py WORKDIR COORDINATOR COUNT INDEX
+
+Devices: four in all. Without a coordinator ("") the process is alone.
+"""
+
+import os
+import pathlib
+import sys
+
+DEVICES = 4
+
+
+def main(argv: list[str]):
+  workdir_path, coordinator, count, index = argv[1:]
+  from nasnet_jax.training import hosts, mesh
+
+  os.environ.pop("XLA_FLAGS", None)
+  mesh.prepare_host(DEVICES // int(count))
+  hosts.start(coordinator, int(count), int(index), timeout=20)
+  from nasnet_jax import inputs
+  from nasnet_jax.search import rounds, setup
+  from nasnet_jax.training import workdir
+
+  sys.path.insert(0, str(pathlib.Path(__file__).parent))
+  import harness
+
+  config = harness.tiny_config()
+  config.search.children, config.search.children_per_round = 10, 5
+  config.network.num_reductions = 0
+  config.mesh.arch = DEVICES
+  space = setup.get_space(config)
+  images = setup.load_images(config)
+  aug = inputs.get_augmentation(config.data, images)
+  with workdir.locked(workdir_path) as folder:
+    rounds.run(
+      folder,
+      setup.get_controller(config, space),
+      setup.get_evaluator(config, space, images, aug),
+      setup.round_settings(config),
+    )
+
+
+if __name__ == "__main__":
+  from nasnet_jax import cli
+
+  cli.run(main)
