@@ -45,6 +45,7 @@ ALLOWED = {
   "trained": _NETWORKS | {"fit", "inputs", "data", "training"},
   "search": _SEARCH | {"evaluators", "report", "rewards"} | _JOBS,
   "train": _SEARCH | {"report"} | _JOBS,
+  "scale": _SEARCH | {"report"} | _JOBS,
   "cli": {"training"},
 }
 NUMPY_ONLY = {"spaces", "zoo", "block_zoo", "scaling"}
