@@ -164,6 +164,30 @@ def test_blocks_are_scaled_from_the_baseline_of_the_paper():
   assert config.data.stream.image_size == 224
 
 
+# Multiply-adds of the points over those of the baseline, after rounding.
+SMALL = {
+  "small_mbconv": [1.62, 1.87, 2.12, 2.33],
+  "small_resnet": [2.04, 2.13, 2.01, 2.01],
+  "small_cell": [1.97, 1.96, 1.97, 1.76],
+}
+
+
+@pytest.mark.parametrize("variant", SMALL)
+def test_small_variants_compare_about_twice_the_cost(variant):
+  config = _config(variant)
+  space, genotype = trained.find_cells(config.model.genotype)
+  sizes = inputs.get_network(config.network, 10, space)
+  points = [(1.0, 1.0, 1.0), *config.scale.points]
+  macs = []
+  for point in points:
+    factors = scaling.factors(scaling.Coefficients(*point), 1)
+    grown = families.of(space).scaled(sizes, factors)
+    side = scaling.round_side(16, factors.resolution)
+    network = families.network(space, genotype, grown)
+    macs.append(counting.count_module(network, (side, side, 3))[1])
+  assert [round(m / macs[0], 2) for m in macs[1:]] == SMALL[variant]
+
+
 @pytest.mark.parametrize(
   ("changes", "words"),
   [
