@@ -22,7 +22,11 @@ _WORKDIR = flags.DEFINE_string(
 )
 
 # config.job -> module with run(config, workdir, command=...)
-JOBS = {"search": "nasnet_jax.search", "train": "nasnet_jax.train"}
+JOBS = {
+  "search": "nasnet_jax.search",
+  "train": "nasnet_jax.train",
+  "scale": "nasnet_jax.scale",
+}
 
 
 def main(argv: list[str]):

@@ -127,6 +127,28 @@ MOBILENET_V2 = Architecture(
 )
 
 
+# For images of 32 pixels: as is usual there, the first two strides are 1 (the
+# paper has no such network).
+MOBILENET_V2_CIFAR = dataclasses.replace(
+  MOBILENET_V2,
+  groups=tuple(
+    dataclasses.replace(group, stride=1) if g == 1 else group
+    for g, group in enumerate(MOBILENET_V2.groups)
+  ),
+  stem_stride=1,
+)
+
+# He et al. 2016, section 4.2, n = 3; shortcuts of 1x1 convolutions where the
+# paper pads with zeros.
+RESNET_20 = Architecture(
+  stem=16,
+  groups=tuple(
+    Group("basic", 3, 16 * 2**g, stride=2 if g else 1) for g in range(3)
+  ),
+  stem_stride=1,
+)
+
+
 def _resnet(kind: str, repeats, squeeze: float = 0.0) -> Architecture:
   """He et al. 2016, table 1; repeats: blocks of its four groups."""
   expansion = 4 if kind == "bottleneck" else 1
@@ -158,6 +180,8 @@ ARCHITECTURES = {
   "mnasnet_small": MNASNET_SMALL,
   "mobilenet_v1": MOBILENET_V1,
   "mobilenet_v2": MOBILENET_V2,
+  "mobilenet_v2_cifar": MOBILENET_V2_CIFAR,
+  "resnet_20": RESNET_20,
   "resnet_18": _resnet("basic", (2, 2, 2, 2)),
   "resnet_34": _resnet("basic", (3, 4, 6, 3)),
   "resnet_50": _resnet("bottleneck", (3, 4, 6, 3)),

@@ -75,6 +75,7 @@ def save(
   *,
   class_names=None,
   augmentation: augment.Augmentation = augment.PHOTOGRAPHS,
+  center: float = 0.875,
 ):
   """A folder like a finished run's, of weights that were trained elsewhere.
 
@@ -87,6 +88,8 @@ def save(
     network, variables: as a reader of `export` gives them.
     class_names: in the order of the logits; None: their numbers.
     augmentation: how images are whitened; the default takes pixels to -1..1.
+    center: share of a picture's shorter side that evaluation looks at; slim's
+      by default. EfficientNets: side / (side + 32).
 
   Raises:
     ValueError: one line: the cells are not those of `name`, names and classes
@@ -123,6 +126,7 @@ def save(
       "name": name,
       "classes": list(class_names),
       "image_shape": list(image_shape),
+      "center": center,
     },
   }
   workdir.write_json(folder / RESULT, result)

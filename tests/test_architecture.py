@@ -43,9 +43,11 @@ ALLOWED = {
   "running": {"training"},
   "inputs": {"fit", "models", "data", "training"},
   "trained": _NETWORKS | {"fit", "inputs", "data", "training"},
+  "predict": {"trained", "data"},
   "search": _SEARCH | {"evaluators", "report", "rewards"} | _JOBS,
   "train": _SEARCH | {"report"} | _JOBS,
   "preflight": _SEARCH | {"evaluators", "search", "train"} | _JOBS,
+  "scale": _SEARCH | {"report"} | _JOBS,
   "cli": {"training"},
   "doctor": set(),
 }

@@ -75,6 +75,15 @@ class BlockConfig:
     return f"width {self.width:g}, depth {self.depth:g}"
 
 
+def scaled(config: BlockConfig, factors: scaling.Factors) -> BlockConfig:
+  """The sizes of a network that grows by these factors."""
+  return dataclasses.replace(
+    config,
+    width=config.width * factors.width,
+    depth=config.depth * factors.depth,
+  )
+
+
 class BlockPlan(NamedTuple):
   """One block of the scaled network.
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 
+from nasnet_jax import scaling
 from nasnet_jax.models import blocks, stacked, stages
 from nasnet_jax.spaces.blocks import BlockSpace
 from nasnet_jax.spaces.cells import CellSpace
@@ -21,12 +22,14 @@ class Family(NamedTuple):
       drop, positions) and gives (logits, auxiliary logits or None, endpoints);
       its `num_layers` is what drop path's ramp counts.
     check_side: (config, (H, W)); ValueError for images too small.
+    scaled: (config, factors) -> config of a deeper and wider network.
   """
 
   config: type
   literals: Callable[[Any, Any], tuple]
   module: Callable[[Any, tuple], nn.Module]
   check_side: Callable[[Any, tuple[int, int]], None]
+  scaled: Callable[[Any, scaling.Factors], Any]
 
 
 FAMILIES = {
@@ -35,18 +38,21 @@ FAMILIES = {
     stacked.as_cells,
     stacked.StackedNetwork,
     stacked.check_side,
+    stacked.scaled,
   ),
   StageSpace: Family(
     stages.StageConfig,
     stages.as_stages,
     stages.StageNetwork,
     stages.check_side,
+    stages.scaled,
   ),
   BlockSpace: Family(
     blocks.BlockConfig,
     blocks.as_architecture,
     blocks.BlockNetwork,
     blocks.check_side,
+    blocks.scaled,
   ),
 }
 

@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from nasnet_jax import scaling
 from nasnet_jax.models.cell import Cell, SeparateCell
 from nasnet_jax.models.layers import (
   BatchNorm,
@@ -107,6 +108,19 @@ class NetworkConfig:
   def summary(self) -> str:
     """The sizes in a few words."""
     return f"N={self.num_cells}, F={self.features}"
+
+
+def scaled(config: NetworkConfig, factors: scaling.Factors) -> NetworkConfig:
+  """The sizes of a network that grows by these factors: N is its depth, F its
+  width. Widths are even, for factorised reductions."""
+  return dataclasses.replace(
+    config,
+    num_cells=scaling.round_repeats(config.num_cells, factors.depth),
+    features=scaling.round_features(config.features, factors.width, 2),
+    stem_features=scaling.round_features(
+      config.stem_features, factors.width, 2
+    ),
+  )
 
 
 class CellPlan(NamedTuple):

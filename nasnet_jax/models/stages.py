@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from nasnet_jax import scaling
 from nasnet_jax.models import kernels
 from nasnet_jax.models.layers import (
   BatchNorm,
@@ -76,6 +77,13 @@ def check_side(config: StageConfig, side: tuple[int, int]):
       f"images of {side[0]}x{side[1]} are too small for {stages} stages: take"
       " larger images or fewer stages"
     )
+
+
+def scaled(config: StageConfig, factors: scaling.Factors) -> StageConfig:
+  """Stages cannot be repeated: ValueError, in a line."""
+  raise ValueError(
+    "networks of stages have no depth to scale: take cells or blocks"
+  )
 
 
 def check_stages(config: StageConfig, stages: int):

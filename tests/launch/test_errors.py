@@ -28,7 +28,11 @@ def _error(done) -> str:
     (["--config=configs/none.py"], "No such file", 2),
     (["--config=README.md"], "README.md is no config: line", 2),
     ([DIGITS, "--wrkdir=x"], "Did you mean: workdir", 2),
-    ([DIGITS, "--config.job=serch"], "not one of ['search', 'train']", 2),
+    (
+      [DIGITS, "--config.job=serch"],
+      "not one of ['search', 'train', 'scale']",
+      2,
+    ),
     ([], "give both --config", 2),
   ],
 )

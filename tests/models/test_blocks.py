@@ -126,6 +126,19 @@ def test_efficientnets_are_rounded_as_in_their_code(name):
     assert text == STAGES[name]
 
 
+def test_small_images_have_networks_of_their_own():
+  # He et al. 2016, section 4.2: 0.27M; 1x1 shortcuts add 2,752.
+  for name, params in (("resnet_20", 272_474), ("mobilenet_v2_cifar", None)):
+    literal = block_zoo.architecture(name)
+    network = blocks.BlockNetwork(blocks.BlockConfig(num_classes=10), literal)
+    found, _ = counting.count_module(network, (32, 32, 3))
+    assert params is None or found == params
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    out, _ = jax.eval_shape(network.init_with_output, jax.random.key(0), image)
+    last = [x for key, x in out[2].items() if key.startswith("group")][-1]
+    assert last.shape[1] == {"resnet_20": 8}.get(name, 4)
+
+
 def test_lite_keeps_stem_head_and_the_depth_of_its_ends():
   arch = block_zoo.architecture("efficientnet_lite")
   assert blocks.stem_features(arch, 1.4) == 32

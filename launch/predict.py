@@ -1,0 +1,40 @@
+"""Says what is on pictures, by a trained network:
+
+  python launch/predict.py --checkpoint=runs/lite0 photo.jpg folder/ list.txt
+
+Prints the five likeliest classes of each image file, of each in a folder and of
+each in a list (.txt, a path a line). --out=folder also draws them on copies of
+the pictures.
+"""
+
+from absl import flags
+
+from nasnet_jax import cli
+from nasnet_jax.training import mesh
+
+_CHECKPOINT = flags.DEFINE_string(
+  "checkpoint", None, "folder of a finished run"
+)
+_OUT = flags.DEFINE_string("out", None, "folder for pictures with answers")
+_BATCH = flags.DEFINE_integer("batch_size", 32, "images at once")
+_TOP = flags.DEFINE_integer("top", 5, "classes per image")
+
+
+def main(argv: list[str]):
+  if not _CHECKPOINT.value or len(argv) < 2:
+    raise cli.UsageError("give --checkpoint=runs/... and images or folders")
+  mesh.prepare_host()
+  from nasnet_jax import predict, trained  # only now may JAX start
+
+  images = predict.find_images(argv[1:])
+  network = trained.load(_CHECKPOINT.value)
+  for answer in predict.classify(network, images, _BATCH.value, _TOP.value):
+    print(answer.path)
+    for name, probability in answer.classes:
+      print(f"  {100 * probability:5.1f} %  {name}")
+    if _OUT.value:
+      print(f"  drawn: {predict.draw(answer, _OUT.value)}")
+
+
+if __name__ == "__main__":
+  cli.run(main)
