@@ -159,7 +159,7 @@ def test_micro_batches_keep_the_groups_of_batch_norm():
   "text",
   [
     "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in"
-    " memory space hbm. Used 31.50G of 15.75G hbm. Exceeded hbm capacity by\n1.",
+    " memory space hbm. Used 31.50G of 15.75G hbm. Exceeded hbm capacity\n1.",
     "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required"
     " for HLO temporaries (31.50G) exceeds available HBM (15.75G).",
   ],
