@@ -221,7 +221,8 @@ def test_figures_move_as_they_should_when_batch_features_and_width_double():
   assert features["bytes"] > one["bytes"]
   two = {"child.batch_size": 128, "child.width": 2}
   width = _figures(tiny_search(**two))
-  assert width["flops"] == pytest.approx(one["flops"], rel=0.05)  # of a child
+  # Of a child; `cond` of two branches runs both where it is batched.
+  assert width["flops"] == pytest.approx(one["flops"], rel=0.1)
   state = width["hbm"]["arguments"] / one["hbm"]["arguments"]
   assert 1.1 < state < 2
   assert width["hbm"]["temporary"] > one["hbm"]["temporary"]
