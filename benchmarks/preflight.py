@@ -98,7 +98,10 @@ def main():
   parser.add_argument("--table", action="store_true")
   options = parser.parse_args()
   if options.table:
-    print(table())
+    rows = read()
+    print(table(rows))
+    print()
+    print(scaling(rows))
     return
   mesh.prepare_host()
   RESULTS.mkdir(parents=True, exist_ok=True)
@@ -161,11 +164,33 @@ def _hash(text: str, topology: str) -> str:
 # --- tables ------------------------------------------------------------------
 
 
-def table() -> str:
-  """Markdown of all that was compiled."""
+def read() -> list[dict[str, Any]]:
+  """All that was compiled, in the order of the tables."""
   rows = [json.loads(file.read_text()) for file in RESULTS.glob("*.json")]
   order = list(SUBJECTS)
   rows.sort(key=lambda r: (order.index(r["name"]), r["chip"], r["chips"]))
+  return rows
+
+
+def scaling(rows) -> str:
+  """Markdown: figures per chip beside those of the smallest slice."""
+  lines = [
+    "| job | chips | FLOPs per chip | bytes per chip | collectives, MB |",
+    "|---|---|---|---|---|",
+  ]
+  for name in SUBJECTS:
+    same = [r for r in rows if r["name"] == name and r["chip"] == "v5e"]
+    same = [row for row in same if row["fits"]]
+    for row in same if len(same) > 1 else []:
+      cells = [name, str(row["chips"])]
+      cells += [f"{row[key] / same[0][key]:.4f}" for key in ("flops", "bytes")]
+      cells.append(f"{row['collective_bytes'] / 1e6:.4g}")
+      lines.append(f"| {' | '.join(cells)} |")
+  return "\n".join(lines)
+
+
+def table(rows) -> str:
+  """Markdown of all that was compiled."""
   lines = [
     "| job | slice | HBM per chip, GiB | FLOPs, G | bytes, GB | collectives,"
     " MB | roofline, ms | compiler, ms | whole job, h | compiled in, min |",

@@ -407,8 +407,17 @@ def compile_step(step: Step) -> Compiled:
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
+# Of the compiler's passes each says it in words of its own.
+_SIZE = r"([\d.]+)([KMGT]?)"
+_REFUSALS = (
+  rf"Used {_SIZE} of {_SIZE} hbm",
+  rf"HLO temporaries \({_SIZE}\) exceeds available HBM \({_SIZE}\)",
+)
+
+
 def _out_of_memory(text: str) -> OutOfMemory | None:
-  found = re.search(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm", text)
+  matches = (re.search(words, text) for words in _REFUSALS)
+  found = next(filter(None, matches), None)
   if not found:
     return None
   used, unit, limit, limit_unit = found.groups()

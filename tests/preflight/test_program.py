@@ -155,11 +155,16 @@ def test_micro_batches_keep_the_groups_of_batch_norm():
   assert parts == [2, 5, 10, 25, 50]
 
 
-def test_what_the_compiler_says_of_memory_is_read():
-  text = (
+@pytest.mark.parametrize(
+  "text",
+  [
     "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in"
-    " memory space hbm. Used 31.50G of 15.75G hbm. Exceeded hbm capacity by\n1."
-  )
+    " memory space hbm. Used 31.50G of 15.75G hbm. Exceeded hbm capacity\n1.",
+    "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required"
+    " for HLO temporaries (31.50G) exceeds available HBM (15.75G).",
+  ],
+)
+def test_what_the_compiler_says_of_memory_is_read(text):
   found = program._out_of_memory(text)
   assert (found.needed, found.limit) == (31.5 * 2**30, 15.75 * 2**30)
   assert program._out_of_memory("INTERNAL: something else") is None
@@ -208,14 +213,16 @@ def test_figures_move_as_they_should_when_batch_features_and_width_double():
   # A batch of 64 would take the same bytes: its lanes are padded to 128.
   batch = _figures(tiny_search(**{"child.batch_size": 256}))
   assert batch["flops"] == pytest.approx(2 * one["flops"], rel=0.02)
-  assert 1.5 < batch["bytes"] / one["bytes"] < 2.1
+  # More than twice: less of it finds room on the chip.
+  assert 1.5 < batch["bytes"] / one["bytes"] < 3
   wide = {"child.batch_size": 128, "network.features": 8}
   features = _figures(tiny_search(**wide))
   assert 2 < features["flops"] / one["flops"] < 4
   assert features["bytes"] > one["bytes"]
   two = {"child.batch_size": 128, "child.width": 2}
   width = _figures(tiny_search(**two))
-  assert width["flops"] == pytest.approx(one["flops"], rel=0.05)  # of a child
+  # Of a child; `cond` of two branches runs both where it is batched.
+  assert width["flops"] == pytest.approx(one["flops"], rel=0.1)
   state = width["hbm"]["arguments"] / one["hbm"]["arguments"]
   assert 1.1 < state < 2
   assert width["hbm"]["temporary"] > one["hbm"]["temporary"]
