@@ -260,7 +260,7 @@ def _train(folder, config, parts: Parts, console, command: str) -> Row:
     mesh=parts.mesh,
     start_from=parts.start,
   )
-  weights = jax.device_get(fit.variables_of(state))
+  weights = jax.tree.map(hosts.fetch, fit.variables_of(state))
   size = parts.recipe.eval_batch_size
   # On one device, as whoever loads the weights will do it.
   evaluate = fit.make_evaluate(parts.network, parts.augmentation, size)
