@@ -575,7 +575,10 @@ def fit(
   every = recipe.report_every(n)
   first, start, totals = _restore(folder, state, every) or (0, state, None)
   # Where the step will leave it, or the second call would compile anew.
-  start = _place(start, mesh, shard_params)
+  where = _sharding(mesh, _SAME)
+  if mesh is not None and mesh.shape["data"] > 1:
+    where = sharded.state_shardings(start, mesh, "data", shard_params)
+  start = meshes.put(start, where)
   yield Point(first, first / steps, None, None, start)
 
   def save(state, *more):
@@ -628,18 +631,5 @@ def on_device(data: Data, mesh: jax.sharding.Mesh | None = None) -> Data:
     return data
   if mesh is None or mesh.shape["data"] == 1:
     return Images(jnp.asarray(data.images), jnp.asarray(data.labels, jnp.int32))
-  return _put(Images(data.images, np.asarray(data.labels, np.int32)), mesh)
-
-
-def _place(state: TrainState, mesh, shard_params: bool) -> TrainState:
-  """A state where the step leaves it."""
-  if mesh is None or mesh.shape["data"] == 1 or not shard_params:
-    return _put(state, mesh)
-  where = sharded.state_shardings(state, mesh, "data", shard_params)
-  return jax.tree.map(lambda x, to: meshes.put(x, mesh, to.spec), state, where)
-
-
-def _put(tree, mesh: jax.sharding.Mesh | None):
-  """On every device of the mesh's axis `data`, or on this host's first."""
-  divided = mesh is not None and mesh.shape["data"] > 1
-  return meshes.put(tree, mesh if divided else None, _SAME)
+  whole = Images(data.images, np.asarray(data.labels, np.int32))
+  return meshes.put(whole, _sharding(mesh, _SAME))

@@ -493,13 +493,13 @@ def _put_children(mesh, tree):
   """JAX spreads NumPy arrays by itself, if all devices are this host's."""
   if not mesh.is_multi_process:
     return tree
-  return meshes.put(tree, mesh, PartitionSpec("arch"))
+  return meshes.put(tree, NamedSharding(mesh, PartitionSpec("arch")))
 
 
 def put_data(images, labels, mesh) -> Data:
   """A data set on every device of the mesh."""
   data = Data(np.asarray(images), np.asarray(labels, np.int32))
-  return meshes.put(data, mesh, PartitionSpec())
+  return meshes.put(data, NamedSharding(mesh, PartitionSpec()))
 
 
 # --- from a child to the static network --------------------------------------

@@ -292,7 +292,7 @@ def _train(folder, config, parts: Parts, console, command: str) -> Row:
     start_from=parts.start,
     shard_params=parts.shard_params,
   )
-  weights = jax.device_get(fit.variables_of(state))
+  weights = jax.tree.map(hosts.fetch, fit.variables_of(state))
   size = parts.recipe.eval_batch_size
   # On one device, as whoever loads the weights will do it.
   evaluate = fit.make_evaluate(parts.network, parts.augmentation, size)

@@ -16,7 +16,7 @@ from nasnet_jax import population as pop
 from nasnet_jax.data import digits
 from nasnet_jax.data.augment import DEFAULTS
 from nasnet_jax.evaluators import FAILED, OK, PopulationEvaluator, Stops, drain
-from nasnet_jax.models.layers import Numerics
+from nasnet_jax.models.layers import Numerics, batch_norm_groups
 from nasnet_jax.models.stacked import NetworkConfig, StackedNetwork, as_cells
 from nasnet_jax.training.mesh import make_mesh
 
@@ -51,8 +51,10 @@ def _digits():
   return (images[train], labels[train]), (images[valid], labels[valid])
 
 
-def _evaluator(arch=1, data=1, bn_axis=None, **recipe):
-  numerics = dataclasses.replace(NETWORK.numerics, bn_axis=bn_axis)
+def _evaluator(arch=1, data=1, bn_axis=None, bn_parts=1, **recipe):
+  numerics = dataclasses.replace(
+    NETWORK.numerics, bn_axis=bn_axis, bn_parts=bn_parts
+  )
   return PopulationEvaluator(
     SPACE,
     dataclasses.replace(NETWORK, numerics=numerics),
@@ -208,6 +210,20 @@ def test_two_devices_that_share_a_batch_equal_one(alone, shared_batches):
 
 
 # --- calls, refilling, budgets -----------------------------------------------
+
+
+@pytest.mark.slow
+def test_groups_of_batch_norm_are_examples_on_any_number_of_devices(alone):
+  found = []
+  for data in (1, 2, 4):  # two groups in a device, its own, half a group
+    groups = batch_norm_groups(4, RECIPE.batch_size, data, "data")
+    found.append(
+      _train(_evaluator(1, data, **groups), CHILDREN[:2], SEEDS, TEN)
+    )
+  for other in found[1:]:
+    _assert_within(1e-4, other, found[0])
+  with pytest.raises(AssertionError):  # of the whole batch
+    _assert_within(1e-4, alone[:2], found[0])
 
 
 def test_five_updates_per_call_equal_one_per_call(alone):

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import PartitionSpec
 
 from nasnet_jax.training import mesh, metrics, stop
 from nasnet_jax.training.state import TrainState
@@ -91,8 +90,9 @@ def run(
   """
   step, horizon = int(state.step), int(state.horizon)
   # Beside the state, or each first call would be another program.
-  empty = put_beside(metrics.Totals.empty(), state)
-  totals = empty if totals is None else put_beside(totals, state)
+  beside = state.step.sharding
+  empty = mesh.put(metrics.Totals.empty(), beside)
+  totals = empty if totals is None else mesh.put(totals, beside)
   held = None
   while step < horizon:
     target = min(horizon, (step // report_every + 1) * report_every)
@@ -116,11 +116,3 @@ def run(
       stopped(state)
       raise held
     totals = empty
-
-
-def put_beside(tree, state: TrainState):
-  """Small arrays, laid out as the state's step is."""
-  sharding = state.step.sharding
-  if sharding.is_fully_addressable:
-    return jax.device_put(tree, sharding)
-  return mesh.put(tree, sharding.mesh, PartitionSpec())

@@ -93,25 +93,24 @@ def make_mesh(arch: int = 0, data: int = 1, devices=None):
   )
 
 
-def put(tree, mesh, spec):
-  """Arrays that every host has whole, laid out on a mesh.
+def put(tree, shardings):
+  """Arrays that every host has whole, laid out on devices.
 
   Args:
-    tree: of arrays; only this host's parts of each are moved.
-    mesh: None: this host's first device.
-    spec: PartitionSpec of all of them.
+    tree: of arrays; a host moves no more than its own devices' parts.
+    shardings: one for all of them, or a tree of them.
   """
   import jax
 
-  if mesh is None:
-    one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.device_put(tree, one)
-  sharding = jax.sharding.NamedSharding(mesh, spec)
-  if mesh.is_multi_process:
-    return jax.tree.map(
-      lambda x: jax.make_array_from_callback(
-        np.shape(x), sharding, np.asarray(x).__getitem__
-      ),
-      tree,
-    )
-  return jax.device_put(tree, sharding)
+  if isinstance(shardings, jax.sharding.Sharding):
+    shardings = jax.tree.map(lambda _: shardings, tree)
+  return jax.tree.map(_put_one, tree, shardings)
+
+
+def _put_one(x, sharding):
+  import jax
+
+  if sharding.is_fully_addressable:
+    return jax.device_put(x, sharding)
+  x = np.asarray(x)
+  return jax.make_array_from_callback(x.shape, sharding, x.__getitem__)

@@ -156,6 +156,40 @@ def test_a_signal_at_one_host_stops_all_at_the_same_round(
   _same_search(tmp_path, searched)
 
 
+def test_a_search_without_rounds_is_the_same_on_two_hosts(job, tmp_path):
+  flags = [
+    *SEARCH,
+    "--config.mesh.arch=8",
+    "--config.search.asynchronous=True",
+    "--config.search.halving.eta=2",
+  ]
+  _ends_well(job(tmp_path / "one", flags))
+  _ends_well(job(tmp_path / "two", flags, hosts=2))
+  _same_search(tmp_path / "two", tmp_path / "one")
+  rows = _rows(tmp_path / "one" / "history.jsonl")
+  assert any(row["steps"] < row["horizon"] for row in rows)
+
+
+def test_photographs_are_read_by_rows_on_two_hosts(job, tmp_path):
+  flags = [
+    "--config=configs/transfer_imagenet.py:tiny",
+    "--config.mesh.data=2",
+  ]
+  _ends_well(job(tmp_path / "one", flags))
+  _ends_well(job(tmp_path / "two", flags, hosts=2))
+  found, wanted = (
+    _rows(tmp_path / run / "retrain.jsonl") for run in ("two", "one")
+  )
+  assert [row["step"] for row in found] == [row["step"] for row in wanted]
+  for row, other in zip(found, wanted):
+    assert row["loss"] == pytest.approx(other["loss"], rel=1e-4)
+  correct = [
+    json.loads((tmp_path / run / "result.json").read_text())["test_examples"]
+    for run in ("two", "one")
+  ]
+  assert correct[0] == correct[1]
+
+
 # --- training ----------------------------------------------------------------
 
 
