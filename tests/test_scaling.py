@@ -53,7 +53,8 @@ def test_the_best_point_is_the_most_accurate_and_then_the_cheapest():
   [
     (32, 1.0, 32),
     (32, 1.1, 32),  # 35.2
-    (24, 1.2, 32),  # 28.8: 24 would take away more than a tenth
+    (24, 1.2, 32),  # 28.8
+    (16, 1.2, 24),  # 19.2: 16, the nearest, would take away over a tenth
     (40, 1.1, 48),  # 44.0: a tie goes up
     (16, 0.35, 8),  # never below the multiple
     (1280, 1.4, 1792),
