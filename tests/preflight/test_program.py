@@ -101,6 +101,27 @@ def test_an_unknown_chip_is_refused_with_those_that_are_known(topology):
     chips.of(topology)
 
 
+# Updates: 312 epochs of 800; 20 of 1,406; 1,200 images in 18 of 64, once.
+@pytest.mark.parametrize(
+  ("name", "variant", "updates", "switches"),
+  [
+    pytest.param(
+      "transfer_imagenet", "", 249_600, set(), marks=pytest.mark.slow
+    ),
+    ("search_cifar", "", 28_120, {14, 27}),  # 13 operations, one or two kinds
+    ("search_digits", "tiny", 18, {4, 7}),
+  ],
+)
+def test_a_job_is_planned_without_its_data(name, variant, updates, switches):
+  plan = program.make_plan(load_config(name, variant), jax.devices()[:4])
+  assert plan.total_updates == updates
+  assert set(plan.step.shares) == switches
+  for rows in plan.step.shares.values():
+    assert rows.sum(1) == pytest.approx(1)
+  for leaf in jax.tree.leaves(plan.step.arguments):
+    assert leaf.sharding is not None
+
+
 # --- what does not fit -------------------------------------------------------
 
 REFUSED = program.OutOfMemory(20e9, 16e9, "Ran out of memory")
