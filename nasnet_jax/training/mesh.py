@@ -4,6 +4,7 @@
 here imports JAX at its top.
 """
 
+import functools
 import os
 import pathlib
 
@@ -85,12 +86,35 @@ def make_mesh(arch: int = 0, data: int = 1, devices=None):
       f" {hosts.count()} hosts: there are {count}, so raise mesh.arch or"
       " mesh.data"
     )
-  return jax.make_mesh(
+  mesh = jax.make_mesh(
     (size // data, data),
     ("arch", "data"),
     axis_types=auto,
     devices=devices[:size],
   )
+  if are_here and hosts.count() > 1:
+    _meet(mesh)
+  return mesh
+
+
+def _meet(mesh):
+  """Has devices talk once, in the groups in which they will.
+
+  On CPU a group is formed when it is first used, and gloo waits 30 s for its
+  members: less than hosts differ in compiling the first program.
+  """
+  import jax
+
+  same = jax.sharding.PartitionSpec()
+  for axes in (("data",), ("arch", "data")):
+    add = jax.shard_map(
+      functools.partial(jax.lax.psum, axis_name=axes),
+      mesh=mesh,
+      in_specs=same,
+      out_specs=same,
+      check_vma=False,
+    )
+    jax.block_until_ready(jax.jit(add)(np.float32(0)))
 
 
 def put(tree, shardings):

@@ -174,6 +174,12 @@ def test_photographs_are_read_by_rows_on_two_hosts(job, tmp_path):
   flags = [
     "--config=configs/transfer_imagenet.py:tiny",
     "--config.mesh.data=2",
+    "--config.train.epochs=1",
+    "--config.data.source=fake",
+    "--config.data.options.num_images=48",
+    "--config.data.options.num_classes=3",
+    "--config.data.stream.image_size=32",
+    "--config.data.stream.workers=0",
   ]
   _ends_well(job(tmp_path / "one", flags))
   _ends_well(job(tmp_path / "two", flags, hosts=2))
