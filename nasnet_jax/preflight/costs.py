@@ -193,7 +193,7 @@ class Walk:
   def _exchanges(self, instruction, computation) -> dict:
     opcode = instruction.opcode.removesuffix("-start")
     found = {}
-    if opcode in _COLLECTIVES:
+    if opcode in _COLLECTIVES and not _goes_on(instruction, computation):
       key, values = _collective(opcode, instruction, computation)
       found[key] = values
     for name in hlo.inner_of(instruction):
@@ -358,6 +358,15 @@ def _meetings(size, kernel, out, stride, low, left_dilation, right_dilation):
       place = o * stride + k * right_dilation - low
       count += 0 <= place <= reach and place % left_dilation == 0
   return count
+
+
+def _goes_on(instruction: Instruction, computation: Computation) -> bool:
+  """Whether this is one that another instruction has started: the compiler
+  writes an exchange again in every fusion that works beside it."""
+  return "chain_id=" in instruction.rest and not any(
+    '"AsyncCollectiveStart"' in other.rest
+    for other in computation.instructions.values()
+  )
 
 
 # --- collectives -------------------------------------------------------------

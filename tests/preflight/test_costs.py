@@ -148,6 +148,19 @@ def test_a_ring_sends_what_it_must(kind, share):
   assert found.sent == share * 4096 * 3 / 4
 
 
+def test_an_exchange_that_goes_on_beside_others_counts_where_it_starts():
+  groups = 'replica_groups={{0,1}}, frontend_attributes={chain_id="0"}'
+  goes_on = _exchange("all-reduce", groups)
+  assert _total(goes_on).listed() == []
+  starts = goes_on.replace(
+    "  ROOT %r",
+    "  %s = s32[]{:S(2)} custom-call(),"
+    ' custom_call_target="AsyncCollectiveStart"'
+    "\n  ROOT %r",
+  )
+  assert len(_total(starts).listed()) == 1
+
+
 @pytest.mark.parametrize(
   ("groups", "axis"),
   [
