@@ -214,16 +214,16 @@ def test_two_devices_that_share_a_batch_equal_one(alone, shared_batches):
 
 @pytest.mark.slow
 def test_groups_of_batch_norm_are_examples_on_any_number_of_devices(alone):
+  # Five updates: groups of four examples magnify rounding early.
   found = []
   for data in (1, 2, 4):  # two groups in a device, its own, half a group
     groups = batch_norm_groups(4, RECIPE.batch_size, data, "data")
-    found.append(
-      _train(_evaluator(1, data, **groups), CHILDREN[:2], SEEDS, TEN)
-    )
+    evaluator = _evaluator(1, data, **groups)
+    found.append(_train(evaluator, CHILDREN[:2], SEEDS, np.full(2, 5)))
   for other in found[1:]:
     _assert_within(1e-4, other, found[0])
-  with pytest.raises(AssertionError):  # of the whole batch
-    _assert_within(1e-4, alone[:2], found[0])
+  whole_batch = alone[0].losses[:5]
+  assert np.abs(found[0][0].losses - whole_batch).max() > 1e-2
 
 
 def test_five_updates_per_call_equal_one_per_call(alone):
