@@ -210,7 +210,7 @@ def open_search(config, devices) -> _Search:
   """What the evaluator of a search makes of its config."""
   space = setup.get_space(config)
   images = _images(config, (config.child.batch_size, config.final.batch_size))
-  recipe = population.Recipe(**config.child.to_dict())
+  recipe = setup.child_recipe(config)
   on = mesh.make_mesh(config.mesh.arch, config.mesh.data, devices)
   sizes = setup.child_network(config, images.num_classes, space)
   network, make_counter = evaluators.open_network(

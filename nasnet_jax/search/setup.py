@@ -56,17 +56,24 @@ def child_network(config, num_classes: int, space):
   )
 
 
-def get_evaluator(config, space, images: inputs.Splits, aug) -> Evaluator:
-  """The population that trains the children."""
-  from nasnet_jax import evaluators, population
-  from nasnet_jax.training import mesh
+def child_recipe(config):
+  """population.Recipe of the children."""
+  from nasnet_jax import population
 
   fields = config.child.to_dict()
   del fields["bn_group"]  # of the network
+  return population.Recipe(**fields)
+
+
+def get_evaluator(config, space, images: inputs.Splits, aug) -> Evaluator:
+  """The population that trains the children."""
+  from nasnet_jax import evaluators
+  from nasnet_jax.training import mesh
+
   return evaluators.PopulationEvaluator(
     space,
     child_network(config, images.num_classes, space),
-    population.Recipe(**fields),
+    child_recipe(config),
     aug,
     tuple(images.train),
     tuple(images.valid),
