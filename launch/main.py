@@ -38,8 +38,9 @@ def main(argv: list[str]):
   if config.job not in JOBS:
     raise cli.UsageError(f"config.job is {config.job!r}, not one of {[*JOBS]}")
   devices = config.mesh.arch * config.mesh.data or config.mesh.data
-  mesh.prepare_host(-(-devices // max(1, config.hosts.count)))
-  hosts.start(**config.hosts)
+  among = config.get("hosts") or {}
+  mesh.prepare_host(-(-devices // max(1, among.get("count", 1))))
+  hosts.start(**among)
   job = importlib.import_module(JOBS[config.job])  # only now may JAX start
   job.run(config, workdir, command=shlex.join(["python", *sys.argv]))
 

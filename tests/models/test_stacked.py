@@ -254,7 +254,13 @@ def test_keep_probabilities_follow_slims_formulae():
   np.testing.assert_allclose(both, 1 - 0.005 * np.arange(1, 21), rtol=1e-6)
 
 
-@pytest.mark.parametrize("version", dp.VERSIONS)
+def test_stochastic_depth_keeps_the_first_block_and_follows_no_clock():
+  for progress in (0.0, 0.5, 1.0):
+    depth = dp.keep_probs(0.6, progress, 20, "depth")
+    np.testing.assert_allclose(depth, 1 - 0.02 * np.arange(20), rtol=1e-6)
+
+
+@pytest.mark.parametrize("version", ["time", "layer", "both", "constant"])
 def test_the_last_cell_ends_at_the_keep_probability_and_stays(version):
   for progress in (1.0, 1.5):
     probs = dp.keep_probs(0.6, progress, 20, version)
