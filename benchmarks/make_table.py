@@ -9,6 +9,7 @@ of them and writes no table.
 """
 
 import argparse
+import collections
 import importlib.util
 import itertools
 import math
@@ -70,18 +71,20 @@ def choose_cells(random_per_level: int, repeated_per_level: int) -> list[Part]:
   """What is trained, in this order.
 
   - repeated: of each number of blocks that many chains and that many others,
-    twice, besides the once that they are trained below: the noise. It comes
-    first, so that a table which would be all noise is not made.
+    twice: the noise. It comes first, so that a table which would be all noise
+    is not made.
   - one_block: every cell of one block, on which a predictor learns first.
   - chain: every larger cell of the space "pnas_chain", which the table thus
     answers completely: strategies are compared there.
   - random: at each larger number of blocks, that many cells drawn uniformly
     from the whole space: a predictor's rank correlation, and its choice of
     cells against a random one, are measured on them.
+  - All of these a second time, and the first two a third time: one training
+    says as much of its seed as of its cell.
   """
   rng = np.random.default_rng(SEED)
   one_block = all_of_one_block()
-  space = spaces.get("pnas_chain")
+  space = spaces.get("pnas_chain", num_blocks=SPACE.num_blocks)
   chains = SPACE.canonical(space.in_whole(space.all_cells()))
   drawn = draw_cells(rng, random_per_level, known=chains)
   again = [
@@ -90,12 +93,14 @@ def choose_cells(random_per_level: int, repeated_per_level: int) -> list[Part]:
     for cells in (chains, drawn if level else one_block)
   ]
   again = np.concatenate([cells[:repeated_per_level] for cells in again])
-  return [
-    Part("repeated", np.repeat(again, 2, 0)),
+  largest = spaces.get("pnas_chain").num_blocks - SPACE.min_blocks
+  blocks = chains[:, 0]
+  parts = [
     Part("one_block", one_block),
-    Part("chain", chains[chains[:, 0] > 0]),
+    Part("chain", chains[(blocks > 0) & (blocks <= largest)]),
     Part("random", drawn),
   ]
+  return [Part("repeated", np.repeat(again, 2, 0)), *parts, *parts, *parts[:2]]
 
 
 def all_of_one_block() -> np.ndarray:
@@ -206,6 +211,14 @@ def noise(rows) -> str:
   return "\n".join(lines)
 
 
+def count(parts: list[Part]) -> dict[str, int]:
+  """Trainings for each purpose."""
+  counts = collections.Counter()
+  for part in parts:
+    counts[part.name] += len(part.cells)
+  return dict(counts)
+
+
 def write_table(path, parts: list[Part], rows, config, images) -> None:
   """The table of a finished history."""
   names = [part.name for part in parts for _ in part.cells]
@@ -230,7 +243,7 @@ def write_table(path, parts: list[Part], rows, config, images) -> None:
     "child": child,
     "epochs": child["epochs"],
     "steps_per_epoch": images.train.num_images // child["batch_size"],
-    "parts": {part.name: len(part.cells) for part in parts},
+    "parts": count(parts),
     "seed": SEED,
     "environment": running.environment(),
   }
@@ -255,7 +268,7 @@ def main() -> None:
   config = get_config(args.data)
   parts = choose_cells(args.random_per_level, args.repeated_per_level)
   cells = np.concatenate([part.cells for part in parts])
-  print({part.name: len(part.cells) for part in parts}, flush=True)
+  print(f"{len(cells)} trainings: {count(parts)}", flush=True)
   with workdir.locked(args.workdir) as folder:
     sizes = [args.random_per_level, args.repeated_per_level]
     claimed = {**config.to_dict(), "cells": sizes}
@@ -263,7 +276,8 @@ def main() -> None:
     children = min(args.children or len(cells), len(cells))
     evaluator, images = prepare(config)
     first = min(len(parts[0].cells), children)
-    print(noise(train(folder, evaluator, cells, first)), flush=True)
+    rows = train(folder, evaluator, cells, first)
+    print(noise(rows[:first]), flush=True)
     rows = train(folder, evaluator, cells, children)
     if len(rows) == len(cells):
       write_table(args.out, parts, rows, config, images)

@@ -60,17 +60,25 @@ def read_levels(path, space) -> list[Level]:
   rows = [row for row in rows if row["part"] in ("one_block", "random")]
   rows = [row for row in rows if np.isfinite(row["accuracy"])]
   cells = [tabular.read_cell_text(space, row["cell"]) for row in rows]
-  cells = space.canonical(np.array(cells))
+  cells, place = np.unique(
+    space.canonical(np.array(cells)), axis=0, return_inverse=True
+  )
+  # The mean of a cell's trainings.
   accuracy = np.array([row["accuracy"] for row in rows])
+  place = place.reshape(-1)
+  accuracy = np.bincount(place, accuracy) / np.bincount(place)
   levels = [cells[:, 0] == level for level in range(space.num_blocks)]
   return [Level(cells[those], accuracy[those]) for those in levels]
 
 
 def repeated_pairs(path) -> np.ndarray:
-  """f64[n, 2]: accuracies of two trainings of the same cell."""
+  """f64[n, 2]: accuracies of the first two trainings of a random cell."""
   _, rows = tabular.read_cells(path)
-  found = [r["accuracy"] for r in rows if r["part"] == "repeated"]
-  pairs = np.reshape(found, (-1, 2))
+  found: dict[str, list[float]] = {}
+  for row in rows:
+    if row["part"] == "random":
+      found.setdefault(row["cell"], []).append(row["accuracy"])
+  pairs = np.array([seeds[:2] for seeds in found.values()])
   return pairs[np.isfinite(pairs).all(-1)]
 
 

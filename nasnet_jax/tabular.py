@@ -346,7 +346,10 @@ def cifar_cells(space: str = "pnas", path=None) -> Table:
     return table
   chain = spaces.get(space)
   cells = chain.all_cells()
-  chosen = TabularEvaluator(table).rows(chain.in_whole(cells))
+  # What stands behind a cell's last block means nothing.
+  behind = len(whole.num_choices) - len(chain.num_choices)
+  in_whole = np.pad(chain.in_whole(cells), ((0, 0), (0, behind)))
+  chosen = TabularEvaluator(table).rows(in_whole)
   return table._replace(
     space=chain,
     decisions=cells,

@@ -3,8 +3,8 @@
 Block k of a cell reads the state before it (block 0: the cell's input h_i) by
 one of two operations and h_{i-1} by one of two others; the cell concatenates
 all its blocks, as in the PNAS space. So a block is one of four, and cells of 1
-to 5 blocks are 4 + 16 + 64 + 256 + 1,024 = 1,364, no two of them equal. A table
-that holds them all can answer whatever a strategy asks.
+to 4 blocks are 4 + 16 + 64 + 256 = 340, no two of them equal (with 5 blocks
+1,364). A table that holds them all can answer whatever a strategy asks.
 
 The decisions are those of the PNAS space: the number of blocks, then for each
 block two inputs, of which there is no choice here, and two operations.
@@ -99,5 +99,10 @@ def _codes(names) -> np.ndarray:
 
 
 PNAS_CHAIN = ChainSpace(
-  "pnas_chain", PNAS.operations, cells=PNAS.cells, output="all", min_blocks=1
+  "pnas_chain",
+  PNAS.operations,
+  num_blocks=4,
+  cells=PNAS.cells,
+  output="all",
+  min_blocks=1,
 )

@@ -5,8 +5,12 @@ import pytest
 
 from nasnet_jax import spaces
 
-CHAIN = spaces.get("pnas_chain")
+CHAIN = spaces.get("pnas_chain", num_blocks=5)
 WHOLE = spaces.get("pnas", min_blocks=1)
+
+
+def test_the_space_of_the_table_has_up_to_four_blocks():
+  assert len(spaces.get("pnas_chain").all_cells()) == 4 + 16 + 64 + 256
 
 
 def test_all_cells_are_those_of_one_to_five_blocks_of_four_kinds():
