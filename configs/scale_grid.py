@@ -69,11 +69,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.mesh = ml_collections.ConfigDict()
   config.mesh.arch = 1
   config.mesh.data = 1  # devices that share a batch
-  config.hosts = ml_collections.ConfigDict()
-  config.hosts.coordinator = ""  # one host: networks follow one another
-  config.hosts.count = 1
-  config.hosts.index = 0
-  config.hosts.timeout = 60
   config.log = ml_collections.ConfigDict()
   config.log.seconds = 60.0  # between lines on work that is under way
   if cells:

@@ -18,6 +18,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from nasnet_jax.training import mesh
+
 OK, NOTE, STOP = "ok", "note", "STOP"  # STOP: a run would not start, or not end
 
 PACKAGE = "nasnet_jax"
@@ -279,8 +281,8 @@ def accelerator_nearby(device_folder: str = "/dev") -> str | None:
 
 def check_cache() -> Iterator[Finding]:
   """Where compiled programs are kept."""
-  default = pathlib.Path.home() / ".cache" / PACKAGE / "jax"
-  folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default))
+  default = str(mesh.default_cache())
+  folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", default)
   if not folder:
     fix = "unset JAX_COMPILATION_CACHE_DIR, or give it a folder"
     text = "off: every start compiles anew"

@@ -89,11 +89,11 @@ def run(config, run_dir, *, command: str = "") -> Row:
     parts = _prepare(config)
     workdir.claim(
       folder / "config.json",
-      {
-        **config.to_dict(),
-        "data_fingerprint": parts.images.fingerprint,
-        "cells": parts.space.to_json(parts.genotype),
-      },
+      running.recorded(
+        config,
+        data_fingerprint=parts.images.fingerprint,
+        cells=parts.space.to_json(parts.genotype),
+      ),
       MAY_CHANGE,
     )
     with running.log_file(folder), Scalars(folder) as scalars:

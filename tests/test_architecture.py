@@ -49,7 +49,7 @@ ALLOWED = {
   "preflight": _SEARCH | {"evaluators", "search", "train"} | _JOBS,
   "scale": _SEARCH | {"report"} | _JOBS,
   "cli": {"training"},
-  "doctor": set(),
+  "doctor": {"training"},
 }
 NUMPY_ONLY = {"spaces", "zoo", "block_zoo", "scaling"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "clu", "chex"}

@@ -36,15 +36,19 @@ def prepare_host(cpu_devices: int = 1):
     if name not in flags:
       flags += f" {name}={value}"
   os.environ["XLA_FLAGS"] = flags.strip()
-  cache = pathlib.Path.home() / ".cache" / "nasnet_jax" / "jax"
   defaults = {
-    "JAX_COMPILATION_CACHE_DIR": str(cache),
+    "JAX_COMPILATION_CACHE_DIR": str(default_cache()),
     # Initialisers are hundreds of small programs.
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "TF_CPP_MIN_LOG_LEVEL": "2",  # XLA's own notices, not its errors
   }
   for name, value in defaults.items():
     os.environ.setdefault(name, value)
+
+
+def default_cache() -> pathlib.Path:
+  """Where compiled programs are kept if the user does not say."""
+  return pathlib.Path.home() / ".cache" / "nasnet_jax" / "jax"
 
 
 def make_mesh(arch: int = 0, data: int = 1, devices=None):
