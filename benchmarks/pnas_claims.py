@@ -44,6 +44,9 @@ METHODS = {  # label: predictor, members of the ensemble
 
 SEARCHES = 100  # of the control, each with a seed of its own
 BEAM = 16  # K of the control
+STRATEGIES = strategies.STRATEGIES | {
+  "progressive": strategies.Ours("progressive", {"beam": BEAM}, BEAM)
+}
 GOOD = 0.9  # the threshold: so much of all chains is below
 
 
@@ -170,11 +173,6 @@ def trained_models(label: str, evaluator, seed: int, most: int):
   return blocks, evaluator.table.mean()[rows]
 
 
-STRATEGIES = strategies.STRATEGIES | {
-  "progressive": strategies.Ours("progressive", {"beam": BEAM}, BEAM)
-}
-
-
 def control(table) -> dict:
   """b -> how many of the K chosen and of K random cells are good."""
   evaluator = tabular.TabularEvaluator(table, "mean")
@@ -258,7 +256,7 @@ def draw_models(table, threshold: float, path) -> None:
     grid = figure.subplots(2, 2, sharex=True, sharey=True)
     for axes, label in zip(grid.ravel(), labels):
       blocks, accuracy = searches[label]
-      for b in range(1, 6):
+      for b in range(1, table.space.num_blocks + 1):
         those = blocks == b
         axes.plot(
           np.flatnonzero(those) + 1,

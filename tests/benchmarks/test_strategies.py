@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from nasnet_jax import tabular
+from nasnet_jax import spaces, tabular
 from nasnet_jax.spaces.base import ListSpace
 
 SPACE = ListSpace((4, 5))
@@ -130,3 +130,6 @@ def test_every_strategy_is_one_that_there_is(strategies):
   for strategy in {**strategies.STRATEGIES, **strategies.TUNING}.values():
     if isinstance(strategy, strategies.Ours):
       controllers.make(strategy.controller, SPACE, **strategy.options)
+  chain = spaces.get("pnas_chain")
+  for strategy in strategies.GROWING.values():
+    controllers.make(strategy.controller, chain, **strategy.options)
