@@ -21,7 +21,7 @@ def test_the_parts_are_what_they_say(make_table, parts):
   assert {name: len(cells) for name, cells in parts.items()} == {
     "repeated": 60,
     "one_block": 136,  # Liu et al. 2018, section 3.1
-    "chain": 1360,
+    "chain": 336,  # the space "pnas_chain" has four cells of one block more
     "random": 80,
   }
   assert (parts["one_block"][:, 0] == 0).all()
