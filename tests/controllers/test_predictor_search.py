@@ -81,7 +81,12 @@ def test_without_answers_proposals_stay_random(fits):
 @pytest.mark.parametrize("exploration", [0.0, 2.0])
 def test_it_proposes_the_best_of_all_that_is_new(monkeypatch, exploration):
   controller = make(
-    "predictor_search", LIST, first=10, exploration=exploration, **OPTIONS
+    "predictor_search",
+    LIST,
+    first=10,
+    exploration=exploration,
+    near=0.0,
+    **OPTIONS,
   )
   asked, state = play(controller, [10])
   scored = {}
@@ -103,6 +108,48 @@ def test_it_proposes_the_best_of_all_that_is_new(monkeypatch, exploration):
   np.testing.assert_array_equal(model.inputs(choices), best)
   everything = np.concatenate([*asked, proposals.decisions])
   assert len(np.unique(everything, axis=0)) == 17
+
+
+@pytest.mark.parametrize("choices", [LIST, LARGE])
+def test_a_share_of_the_proposals_are_neighbours_of_the_best(choices):
+  def ask(near, n=10):
+    controller = make(
+      "predictor_search", choices, first=12, near=near, **OPTIONS
+    )
+    (first,), state = play(controller, [12])
+    proposals, _ = controller.ask(state, key(1), n)
+    best = first[np.argmax(reward(first))]
+    return first, proposals.decisions, (proposals.decisions != best).sum(-1)
+
+  _, plain, _ = ask(0.0)
+  first, some, changes = ask(0.3)
+  assert (changes[-3:] == 1).all()
+  known = {row.tobytes() for row in plain}
+  # The predictor's best come first; they leave room for the neighbours only.
+  kept = [row.tobytes() in known for row in some]
+  assert all(kept[:7])
+  everything = np.concatenate([first, some])
+  assert len(np.unique(everything, axis=0)) == 22
+  _, _, changes = ask(1.0, n=4)  # so few that the best child has enough
+  assert (changes == 1).all()
+
+
+def test_where_the_best_child_has_no_new_neighbour_the_next_one_has():
+  controller = make(
+    "predictor_search", LIST, first=12, per_fit=4, near=1.0, **OPTIONS
+  )
+  asked, state = play(controller, [12] + [4] * 4)
+  decisions = np.concatenate(asked)
+  for end in range(16, 29, 4):
+    before, rewards = decisions[:end], reward(decisions[:end])
+    order = np.argsort(-rewards, kind="stable")
+    around = [spaces.base.neighbours(LIST, before[i]) for i in order]
+    seen = {row.tobytes() for row in before}
+    left = [{row.tobytes() for row in rows} - seen for rows in around]
+    first = next(rows for rows in left if rows)
+    if end < len(decisions):
+      new = {row.tobytes() for row in decisions[end : end + 4]}
+      assert len(new & first) == min(4, len(first))
 
 
 def test_only_the_order_of_rewards_counts():
@@ -171,18 +218,17 @@ def test_mutations_differ_in_one_to_three_decisions():
 
 def test_a_full_memory_keeps_the_best_and_the_newest():
   controller = make("predictor_search", LARGE, max_children=12, **OPTIONS)
-  asked, state = play(controller, [6] * 6)
+  asked, state = play(controller, [12] + [2] * 12)
   decisions = np.concatenate(asked)
-  order = np.argsort(-reward(decisions))
-  kept = set(state.ids.tolist())
+  kept = np.sort(state.ids)
   assert len(kept) == 12
-  assert {*range(36 - 6, 36)} <= kept  # the newest
-  assert {*order[:3].tolist()} <= kept
+  assert {*range(36 - 6, 36)} <= {*kept.tolist()}  # the newest half
+  order = np.argsort(-reward(decisions))
+  assert {*order[:2].tolist()} <= {*kept.tolist()}
+  assert kept[0] < 36 - 12  # not just the newest twelve
   rows = np.argsort(state.ids)
-  np.testing.assert_array_equal(state.decisions[rows], decisions[sorted(kept)])
-  np.testing.assert_array_equal(
-    state.rewards[rows], reward(decisions[sorted(kept)])
-  )
+  np.testing.assert_array_equal(state.decisions[rows], decisions[kept])
+  np.testing.assert_array_equal(state.rewards[rows], reward(decisions[kept]))
 
 
 def test_an_answer_to_a_forgotten_child_harms_nothing():
@@ -208,6 +254,12 @@ def test_it_finds_the_best_of_a_small_space_early():
     asked, _ = play(controller, [10] + [5] * 3, seed)
     found += reward(np.concatenate(asked)).max() == best
   assert found >= 5  # at random: 0.2 of them
+
+
+@pytest.mark.parametrize("near", [-0.1, 1.1, float("nan")])
+def test_a_share_outside_0_to_1_is_refused(near):
+  with pytest.raises(ValueError, match="a share, from 0 to 1"):
+    make("predictor_search", LIST, near=near)
 
 
 @pytest.mark.parametrize("option", ["first", "per_fit", "pool", "steps"])
