@@ -154,7 +154,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.search.controller_options.predictor_search.first = 10
   config.search.controller_options.predictor_search.per_fit = 5
   config.search.controller_options.predictor_search.exploration = 0.5
-  config.search.controller_options.predictor_search.near = 0.2
+  config.search.controller_options.predictor_search.near = 0.4
   config.search.controller_options.predictor_search.max_children = 4096
   config.search.children = 20_000  # appendix A
   # Asked for at a time: what the controller learns from, its batch of 20.

@@ -139,7 +139,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.search.controller_options.predictor_search.first = 10
   config.search.controller_options.predictor_search.per_fit = 5
   config.search.controller_options.predictor_search.exploration = 0.5
-  config.search.controller_options.predictor_search.near = 0.2
+  config.search.controller_options.predictor_search.near = 0.4
   config.search.children = 48
   config.search.children_per_round = 8
   # True: no rounds; a slot whose child is done takes the next at once, and

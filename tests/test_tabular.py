@@ -12,8 +12,9 @@ import sys
 import numpy as np
 import pytest
 
-from nasnet_jax import controllers, spaces, tabular
+from nasnet_jax import controllers, counting, spaces, tabular
 from nasnet_jax.evaluators import FAILED, OK
+from nasnet_jax.models import families, stacked
 from nasnet_jax.search import rounds
 from nasnet_jax.spaces import nasbench201 as nb
 from nasnet_jax.spaces.base import ListSpace
@@ -373,3 +374,34 @@ def test_a_missing_table_and_another_space_are_refused_in_a_line(tmp_path):
     tabular.read_cells(tmp_path / "none.csv.gz")
   with pytest.raises(ValueError, match="no cells of space 'nasnet'"):
     tabular.cifar_cells("nasnet")
+
+
+def test_the_shipped_table_has_every_cell_of_one_block_and_every_chain():
+  about, rows = tabular.read_cells()
+  assert about["steps_per_epoch"] == 100
+  table = tabular.cifar_cells()
+  blocks = table.decisions[:, 0] + 1
+  assert (blocks == 1).sum() == 136  # Liu et al. 2018, section 3.1
+  # Chains of two to four blocks, random cells, and three chains of five.
+  assert (blocks > 1).sum() == 336 + 400 + 3
+  assert (np.bincount(blocks)[2:] >= 100).all()
+  trainings = np.isfinite(table.accuracy).sum((1, 2))
+  assert trainings.sum() == len(rows) == 2276
+  assert trainings.min() == 2
+  chains = tabular.cifar_cells("pnas_chain")
+  assert np.isfinite(chains.accuracy).sum((1, 2)).min() >= 3
+  # Ten classes: every cell learnt something, and larger ones more.
+  assert table.mean().min() > 0.15
+  ranks = np.argsort(np.argsort(table.params))
+  assert np.corrcoef(ranks, table.mean())[0, 1] > 0.4
+
+
+def test_the_costs_in_the_shipped_table_are_those_of_the_networks():
+  about, _ = tabular.read_cells()
+  table = tabular.cifar_cells()
+  config = stacked.NetworkConfig(**about["network"])
+  for i in np.random.default_rng(0).permutation(len(table.decisions))[:3]:
+    child = table.space.decode(table.decisions[i])
+    network = families.network(table.space, child, config)
+    found = counting.count_module(network, (16, 16, 3))
+    assert found == (table.params[i], table.macs[i])
