@@ -569,9 +569,10 @@ def fit(
   step_fn = make_step(
     network, recipe, aug, mesh, streamed=streamed, shard_params=shard_params
   )
-  state = init_state(
-    network, recipe, data.image_shape, horizon, seed, start_from
-  )
+  with sharded.on_host() if shard_params else contextlib.nullcontext():
+    state = init_state(
+      network, recipe, data.image_shape, horizon, seed, start_from
+    )
   every = recipe.report_every(n)
   first, start, totals = _restore(folder, state, every) or (0, state, None)
   # Where the step will leave it, or the second call would compile anew.

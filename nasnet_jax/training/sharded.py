@@ -7,6 +7,7 @@ back as the device's own part of the sum. All else in the step is by element,
 but for the norm that clipping needs.
 """
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -77,6 +78,15 @@ def state_shardings(
   """
   found = specs(state, mesh.shape[axis] if divide else 1, axis)
   return jax.tree.map(lambda spec: NamedSharding(mesh, spec), found)
+
+
+def on_host() -> contextlib.AbstractContextManager:
+  """A context whose new arrays lie in the host's memory, where there is room
+  for a state that no device holds whole."""
+  try:
+    return jax.default_device(jax.local_devices(backend="cpu")[0])
+  except RuntimeError:  # JAX_PLATFORMS names the accelerator alone
+    return contextlib.nullcontext()
 
 
 def gathering(loss_fn: Callable, dims: Any, axis: str) -> Callable:

@@ -73,6 +73,37 @@ def _assert_close(a, b, tolerance=2e-4):
     np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("shard_params", [True, False])
+def test_a_state_that_is_divided_is_made_on_the_host(images, shard_params):
+  found = {}
+
+  def start(variables):
+    leaves = jax.tree.leaves(variables)
+    found["places"] = {d for leaf in leaves for d in leaf.devices()}
+    return variables
+
+  accelerator = jax.devices()[3]  # stands in for one
+  with jax.default_device(accelerator):
+    points = fit.fit(
+      _network(),
+      RECIPE,
+      AUGMENTATION,
+      images,
+      7,
+      mesh=mesh.make_mesh(1, 8),
+      shard_params=shard_params,
+      start_from=start,
+    )
+    state = next(points).state
+  host = jax.devices("cpu")[0]
+  assert found["places"] == {host if shard_params else accelerator}
+  kernels = [x for x in jax.tree.leaves(state.params) if x.size >= 64]
+  for x in kernels:
+    assert len(x.devices()) == 8
+    whole = x.addressable_shards[0].data.shape == x.shape
+    assert whole != shard_params
+
+
 def test_divided_weights_change_nothing_but_rounding(images, divided):
   losses, state = _train(images, 8, False)
   _assert_close(divided[0], losses)
