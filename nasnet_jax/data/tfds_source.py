@@ -77,6 +77,35 @@ def open_encoded(name: str, split: str, data_dir=None):
   return rows, keys
 
 
+def open_rows(name: str, split: str, data_dir=None):
+  """(random access to rows of a detection set, its class names).
+
+  The images stay encoded. Rows are as those of tfds's coco: `image`,
+  `image/id` and `objects`, with `bbox` (ymin, xmin, ymax, xmax from 0 to 1),
+  `label`, `is_crowd` and `area`.
+
+  Raises:
+    DataError: as `load_tfds`.
+  """
+  tfds = _import_tfds()
+  builder = _builder(tfds, name, data_dir)
+  _check_split(builder, name, split)
+  features = builder.info.features
+  objects = dict(features).get("objects")
+  inner = set(getattr(objects, "feature", ()))
+  wanted = {"bbox", "label", "is_crowd", "area"}
+  if not {"image", "image/id"} <= set(features) or not wanted <= inner:
+    raise DataError(
+      f"tfds set {name!r} has no boxes as coco has them; it holds"
+      f" {', '.join(features)}"
+    )
+  label = objects.feature["label"]
+  rows = builder.as_data_source(
+    split, decoders={"image": tfds.decode.SkipDecoding()}
+  )
+  return rows, tuple(label.int2str(i) for i in range(label.num_classes))
+
+
 def _class_names(info, keys) -> tuple[str, ...]:
   label = info.features[keys[1]]
   return tuple(label.int2str(i) for i in range(label.num_classes))

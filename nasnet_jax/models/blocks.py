@@ -296,6 +296,7 @@ class Bottleneck(Basic):
     return self._residual(layers, inputs, train, drop)
 
 
+_LAST = "last"  # the endpoint that the mean is taken of
 BLOCKS = {
   "mbconv": MBConv,
   "separable": Separable,
@@ -307,7 +308,8 @@ BLOCKS = {
 class BlockNetwork(nn.Module):
   """A scaled architecture.
 
-  Endpoints: "stem", "group_<g>_block_<i>", "head" if there is one, "pooled".
+  Endpoints: "stem", "group_<g>_block_<i>", "head" if there is one, "last" (what
+  the mean is taken of), "pooled".
   """
 
   config: BlockConfig
@@ -325,24 +327,46 @@ class BlockNetwork(nn.Module):
     train: bool = False,
     drop=None,
     positions: Array | None = None,
-  ) -> tuple[Array, None, dict[str, Any]]:
-    """images: [N, H, W, C], whitened, of any side. drop: `DropPath` of this
-    step, or None. positions: int[N], for dropout, as in
-    `layers.drop_features`.
+    start: str | None = None,
+    stop: str | None = None,
+  ) -> tuple[Array | None, None, dict[str, Any]]:
+    """From images to logits, or from any block to any block.
+
+    Args:
+      images: [N, H, W, C], whitened, of any side; with `start` what this block
+        reads.
+      drop: `DropPath` of this step, or None.
+      positions: int[N], for dropout, as in `layers.drop_features`.
+      start: name of the first block to run; None: the stem comes first.
+      stop: name of the last block to run, or "last" for all that stands before
+        the mean; None: the classifier comes last.
 
     Returns:
-      logits f32[N, classes]; None, there is no auxiliary head; endpoints.
+      logits f32[N, classes], None with `stop`; None, there is no auxiliary
+      head; endpoints, the output of everything that ran, by name.
+
+    Raises:
+      ValueError: for a name that is no block, or blocks in the wrong order.
     """
     config, num = self.config, self.config.numerics
+    blocks = plan(self.architecture, config.width, config.depth)
+    first, last = _part(blocks, start, stop)
     endpoints = {}
-    x = endpoints["stem"] = self._stem(images.astype(num.dtype), train)
-    for block in plan(self.architecture, config.width, config.depth):
+    x = images.astype(num.dtype)
+    if start is None:
+      x = endpoints["stem"] = self._stem(x, train)
+    for block in blocks[first : last + 1]:
       x = endpoints[block.name] = self._block(block, x, train, drop)
+    if stop not in (None, _LAST):
+      return None, None, endpoints
     head = head_features(self.architecture, config.width)
     if head:
       x = PointwiseConv(num, head, name="head_conv")(x)
       x = self._act(BatchNorm(num, name="head_norm")(x, train))
       endpoints["head"] = x
+    endpoints[_LAST] = x
+    if stop is not None:
+      return None, None, endpoints
     pooled = endpoints["pooled"] = x.astype(jnp.float32).mean((1, 2))
     if config.dropout and train:
       rng = self.make_rng("dropout")
@@ -376,6 +400,19 @@ class BlockNetwork(nn.Module):
       name=block.name,
     )
     return module(x, train, drop)
+
+
+def _part(blocks, start: str | None, stop: str | None) -> tuple[int, int]:
+  """(index of the first block to run, index of the last)."""
+  names = [block.name for block in blocks]
+  for name, known in ((start, names), (stop, [*names, _LAST])):
+    if name is not None and name not in known:
+      raise ValueError(f"{name!r} is no block of: {', '.join(names)}")
+  first = 0 if start is None else names.index(start)
+  last = len(names) - 1 if stop in (None, _LAST) else names.index(stop)
+  if last < first:
+    raise ValueError(f"{stop!r} comes before {start!r}")
+  return first, last
 
 
 def as_architecture(space, genotype: Architecture) -> Architecture:

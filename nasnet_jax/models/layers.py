@@ -27,6 +27,8 @@ class Numerics:
       groups of its members), as `jax.lax.pmean` takes them; None for the
       examples of one device only. See `batch_norm_groups`.
     bn_parts: groups into which one device's examples fall.
+    bn_frozen: whether training, too, normalises by the running statistics and
+      leaves them alone.
     init: "fan_out" (slim's variance scaling for all its NASNet weights) or
       "fan_in" (He et al. 2015).
     dtype: of the activations; parameters and statistics stay float32.
@@ -39,6 +41,7 @@ class Numerics:
   bn_epsilon: float = 1e-5  # the same
   bn_axis: Any = None
   bn_parts: int = 1
+  bn_frozen: bool = False
   init: str = "fan_out"
   dtype: Any = jnp.float32
   pool_padding: str = "same"
@@ -162,7 +165,7 @@ class BatchNorm(nn.Module):
     bias = self.param("bias", nn.initializers.zeros, features)
     mean = self.variable("batch_stats", "mean", jnp.zeros, features)
     var = self.variable("batch_stats", "var", jnp.ones, features)
-    if not train:
+    if not train or num.bn_frozen:
       gain = jax.lax.rsqrt(var.value + num.bn_epsilon) * scale
       y = x.astype(jnp.float32) * gain + (bias - mean.value * gain)
       return y.astype(x.dtype)

@@ -121,6 +121,22 @@ class Bottleneck(nn.Module):
     return BatchNorm(num, name="expand_norm")(x, train)
 
 
+class Window(nn.Module):
+  """What pooling is without its 1x1: no weights, a name to be met by."""
+
+  kind: str
+  size: int
+  stride: int
+  with_zeros: bool
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    if self.with_zeros:
+      return kernels.zero_padded_pool(x, self.kind, self.size, self.stride)
+    pool = kernels.max_pool if self.kind == "max" else kernels.avg_pool
+    return pool(x, self.size, self.stride)
+
+
 class Pool(nn.Module):
   """Pooling; 1x1 and batch norm after it where the width changes."""
 
@@ -134,11 +150,8 @@ class Pool(nn.Module):
   def __call__(self, x: Array, train: bool) -> Array:
     num = self.numerics
     with_zeros = {"same": (), "zeros": ("max", "avg"), "zeros_avg": ("avg",)}
-    if self.stride > 1 and self.kind in with_zeros[num.pool_padding]:
-      x = kernels.zero_padded_pool(x, self.kind, self.size, self.stride)
-    else:
-      pool = kernels.max_pool if self.kind == "max" else kernels.avg_pool
-      x = pool(x, self.size, self.stride)
+    zeros = self.stride > 1 and self.kind in with_zeros[num.pool_padding]
+    x = Window(self.kind, self.size, self.stride, zeros, name="window")(x)
     if x.shape[-1] == self.features:
       return x
     x = PointwiseConv(num, self.features, name="conv")(x)

@@ -355,6 +355,24 @@ def test_blocks_computed_again_give_the_same_gradients(random_variables):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(a).max())
 
 
+def test_blocks_run_from_any_to_any(random_variables):
+  network = small()
+  variables = random_variables(network, 16)
+  names = [b.name for b in blocks.plan(network.architecture)]
+  _, _, whole = network.apply(variables, IMAGES)
+  none, _, first = network.apply(variables, IMAGES, stop=names[0])
+  assert none is None and list(first) == ["stem", names[0]]
+  _, _, rest = network.apply(
+    variables, first[names[0]], start=names[1], stop="last"
+  )
+  np.testing.assert_allclose(rest["last"], whole["last"], rtol=1e-5, atol=1e-5)
+  assert "pooled" not in rest
+  with pytest.raises(ValueError, match="is no block of"):
+    network.apply(variables, IMAGES, start="last")
+  with pytest.raises(ValueError, match="comes before"):
+    network.apply(variables, IMAGES, start=names[1], stop=names[0])
+
+
 def test_dropout_goes_by_places_in_the_whole_batch(random_variables):
   network = small(dropout=0.5)
   variables = random_variables(network, 16)

@@ -238,6 +238,18 @@ def test_evaluation_normalises_by_the_running_statistics():
 # --- ScheduledDropPath -------------------------------------------------------
 
 
+def test_frozen_statistics_are_used_and_kept_in_training():
+  numerics = Numerics(bn_epsilon=1e-3, bn_frozen=True)
+  norm = layers.BatchNorm(numerics)
+  x = jnp.linspace(-1, 3, 24).reshape(2, 2, 2, 3)
+  variables = norm.init(jax.random.key(0), x, False)
+  stats = {"mean": jnp.full(3, 0.5), "var": jnp.full(3, 2.0)}
+  variables = {**variables, "batch_stats": stats}
+  y, updates = norm.apply(variables, x, True, mutable=["batch_stats"])
+  np.testing.assert_array_equal(y, norm.apply(variables, x, False))
+  assert updates["batch_stats"]["mean"].tolist() == [0.5] * 3
+
+
 def test_keep_probabilities_follow_slims_formulae():
   """slim, nasnet_utils.py: keep_l = 1 - (i + 1) / n * (1 - end), then
   1 - min(1, t) * (1 - keep_l); n counts reduction cells too."""
