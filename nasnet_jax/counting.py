@@ -4,6 +4,7 @@ MACs are those of convolutions and dense layers only, per image; batch norm,
 pooling, additions and activations count 0.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -120,6 +121,46 @@ def make_stage_counter(
     return int(total[0]), int(total[1])
 
   return count
+
+
+def make_block_counter(
+  config: blocks.BlockConfig, space, image_shape: tuple[int, int, int]
+) -> Callable[[Any], tuple[int, int]]:
+  """The same for rows of blocks (`spaces.mnasnet.MnasSpace`): each block is
+  counted once per shape."""
+
+  def count(genotype) -> tuple[int, int]:
+    arch = blocks.as_architecture(space, genotype)
+    stem = blocks.stem_features(arch, config.width)
+    side = tuple(-(-length // arch.stem_stride) for length in image_shape[:2])
+    window = arch.stem_kernel**2 * image_shape[2]
+    total = _conv(window, stem, side)
+    if arch.stem_pool:
+      side = tuple(-(-length // 2) for length in side)
+    width = stem
+    for block in blocks.plan(arch, config.width, config.depth):
+      # What does not matter here would only make equal blocks differ.
+      alike = dataclasses.replace(block.group, repeats=1, stride=1)
+      module = blocks.BLOCKS[alike.kind](
+        config.numerics, alike, block.features, block.stride, arch.activation, 0
+      )
+      total += _count_block(module, (*side, width))
+      side = tuple(-(-length // block.stride) for length in side)
+      width = block.features
+    head = blocks.head_features(arch, config.width)
+    if head:
+      total += _conv(width, head, side)
+      width = head
+    classifier = width * config.num_classes
+    total += np.array([classifier + config.num_classes, classifier])
+    return int(total[0]), int(total[1])
+
+  return count
+
+
+@functools.lru_cache(maxsize=4096)
+def _count_block(module: nn.Module, shape: tuple[int, ...]) -> np.ndarray:
+  return np.array(count_module(module, shape))
 
 
 def _branch_table(shape, operations, num_blocks):

@@ -15,6 +15,7 @@ from nasnet_jax import counting, population, traffic
 from nasnet_jax.data import batches
 from nasnet_jax.data.augment import Augmentation
 from nasnet_jax.models import families
+from nasnet_jax.spaces.mnasnet import MnasSpace
 from nasnet_jax.spaces.stages import StageSpace
 from nasnet_jax.training import hosts, programs
 
@@ -143,7 +144,16 @@ def drain(
 def open_network(
   space, network, image_shape
 ) -> tuple[population.Network, Callable]:
-  """(the network with its architecture left open, () -> counter)."""
+  """(the network with its architecture left open, () -> counter).
+
+  Raises:
+    ValueError: for a space whose children are no population.
+  """
+  if isinstance(space, MnasSpace):
+    raise ValueError(
+      f"children of space {space.name!r} cannot be trained side by side yet:"
+      " give the search an evaluator of your own, or another space"
+    )
   if isinstance(space, StageSpace):
     build = population.make_stage_network(network, space.nodes, image_shape)
     return build, functools.partial(

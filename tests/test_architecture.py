@@ -21,7 +21,7 @@ _SEARCH = _NETWORKS | {
 # What jobs are made of.
 _JOBS = {"fit", "curves", "inputs", "running", "trained"}
 ALLOWED = {
-  "spaces": set(),
+  "spaces": {"scaling"},
   "zoo": {"spaces"},
   "block_zoo": {"spaces"},
   "scaling": set(),

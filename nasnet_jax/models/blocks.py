@@ -206,6 +206,17 @@ class Block(nn.Module):
     name = "squeeze_excite"
     return SqueezeExcite(self.numerics, hidden, self.activation, name=name)(x)
 
+  def _skipped(self, inputs: Array, x: Array, train: bool, drop) -> Array:
+    """x, and what entered added to it where the group and the shapes allow."""
+    group = self.group
+    if not group.skip or inputs.shape[-1] != self.features:
+      return x
+    if group.skip_pool:
+      inputs = kernels.avg_pool(inputs, 3, self.stride)
+    elif self.stride > 1:
+      return x
+    return self._add(inputs, x, train, drop)
+
   def _add(self, shortcut: Array, x: Array, train: bool, drop) -> Array:
     """The sum, with x left out at random while training: stochastic depth
     (Huang et al. 2016)."""
@@ -233,9 +244,21 @@ class MBConv(Block):
     x = self._squeezed(x, width)
     layer = PointwiseConv(num, self.features, name="project")
     x = self._normed(layer, 2, x, train)
-    if group.skip and self.stride == 1 and width == self.features:
-      return self._add(inputs, x, train, drop)
-    return x
+    return self._skipped(inputs, x, train, drop)
+
+
+class PlainConv(Block):
+  """A convolution, activated, then squeeze-excite: MnasNet's regular one (Tan
+  et al. 2019, section 4.1, which says no more of it)."""
+
+  @nn.compact
+  def __call__(self, inputs: Array, train: bool, drop=None) -> Array:
+    kernel = (self.group.kernel, self.group.kernel)
+    strides = (self.stride, self.stride)
+    layer = Conv(self.numerics, self.features, kernel, strides, name="conv")
+    x = self._act(self._normed(layer, 0, inputs, train))
+    x = self._squeezed(x, inputs.shape[-1])
+    return self._skipped(inputs, x, train, drop)
 
 
 class Separable(Block):
@@ -302,6 +325,7 @@ BLOCKS = {
   "separable": Separable,
   "basic": Basic,
   "bottleneck": Bottleneck,
+  "conv": PlainConv,
 }
 
 
@@ -415,7 +439,8 @@ def _part(blocks, start: str | None, stop: str | None) -> tuple[int, int]:
   return first, last
 
 
-def as_architecture(space, genotype: Architecture) -> Architecture:
-  """An architecture is its own literal."""
-  del space
-  return genotype
+def as_architecture(space, genotype) -> Architecture:
+  """An architecture is its own literal; what is searched decodes to one."""
+  if isinstance(genotype, Architecture):
+    return genotype
+  return space.architecture(genotype)

@@ -9,6 +9,7 @@ from nasnet_jax import scaling
 from nasnet_jax.models import blocks, stacked, stages
 from nasnet_jax.spaces.blocks import BlockSpace
 from nasnet_jax.spaces.cells import CellSpace
+from nasnet_jax.spaces.mnasnet import MnasSpace
 from nasnet_jax.spaces.stages import StageSpace
 
 
@@ -32,6 +33,13 @@ class Family(NamedTuple):
   scaled: Callable[[Any, scaling.Factors], Any]
 
 
+_BLOCKS = Family(
+  blocks.BlockConfig,
+  blocks.as_architecture,
+  blocks.BlockNetwork,
+  blocks.check_side,
+  blocks.scaled,
+)
 FAMILIES = {
   CellSpace: Family(
     stacked.NetworkConfig,
@@ -47,13 +55,8 @@ FAMILIES = {
     stages.check_side,
     stages.scaled,
   ),
-  BlockSpace: Family(
-    blocks.BlockConfig,
-    blocks.as_architecture,
-    blocks.BlockNetwork,
-    blocks.check_side,
-    blocks.scaled,
-  ),
+  BlockSpace: _BLOCKS,
+  MnasSpace: _BLOCKS,
 }
 
 

@@ -16,18 +16,20 @@ _NAMES = {
   "separable": "separable",
   "basic": "residual",
   "bottleneck": "bottleneck",
+  "conv": "conv",
 }
 _COLORS = {
   "mbconv": "separable",
   "separable": "separable",
   "basic": "conv",
   "bottleneck": "conv",
+  "conv": "conv",
 }
 
 
 def block_rows(genotype: dict[str, Any]) -> list[tuple[str, str]]:
-  """(words, family of its colour) of each row of a `BlockSpace.to_json` dict,
-  from the stem to the head."""
+  """(words, family of its colour) of each row of a `BlockSpace.to_json` dict
+  (or of a `MnasSpace.to_json` one), from the stem to the head."""
   arch = genotype["architecture"]
   size = f"{arch['stem_kernel']}x{arch['stem_kernel']}"
   stem = f"conv {size}{_stride(arch['stem_stride'])}, {arch['stem']}"
@@ -44,7 +46,8 @@ def block_rows(genotype: dict[str, Any]) -> list[tuple[str, str]]:
 
 def group_text(group: dict[str, Any]) -> str:
   """ "2 x MBConv6 5x5 SE / 2, 40": blocks, kind and expansion, kernel,
-  squeeze-excite, stride of the first, channels."""
+  squeeze-excite, stride of the first, channels; then what is unusual about
+  its skips."""
   name = _NAMES[group["kind"]]
   if group["kind"] == "mbconv":
     name += str(group["expansion"])
@@ -52,8 +55,15 @@ def group_text(group: dict[str, Any]) -> str:
   kernel = f"{group['kernel']}x{group['kernel']}"
   return (
     f"{group['repeats']} x {name} {kernel}{squeeze}"
-    f"{_stride(group['stride'])}, {group['features']}"
+    f"{_stride(group['stride'])}, {group['features']}{_skip(group)}"
   )
+
+
+def _skip(group: dict[str, Any]) -> str:
+  if group.get("skip_pool"):  # results of older versions do without
+    return ", skip pooled"
+  # A single block has nothing to skip, or next to nothing.
+  return "" if group["skip"] or group["repeats"] == 1 else ", no skip"
 
 
 def _stride(stride: int) -> str:

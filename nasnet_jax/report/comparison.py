@@ -8,7 +8,16 @@ import html
 import os
 import pathlib
 
-from nasnet_jax.report import cells, curves, page, runs, stages, style, winners
+from nasnet_jax.report import (
+  blocks,
+  cells,
+  curves,
+  page,
+  runs,
+  stages,
+  style,
+  winners,
+)
 
 
 def write_comparison(run_dirs, path) -> pathlib.Path:
@@ -181,6 +190,9 @@ def _winners(named: dict[str, runs.Run]) -> str:
       figure = stages.draw_stages(won.genotype)
       svg = style.to_svg(figure)
       parts.append(page.inline(svg, f"s{number}", "Its graphs", natural=True))
+    if "architecture" in won.genotype:
+      svg = style.to_svg(blocks.draw_blocks(won.genotype))
+      parts.append(page.inline(svg, f"b{number}", "Its blocks", natural=True))
     drawn = won.genotype.get("cells", {})
     figures = [
       page.inline(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nasnet_jax.report import (
+  blocks,
   cells,
   curves,
   page,
@@ -153,6 +154,8 @@ def _how_to_load(result: dict[str, Any]) -> str:
 def _cells(run: runs.Run, winner: winners.Winner | None) -> str:
   if winner and winner.genotype.get("stages"):
     return _stages(run, winner)
+  if winner and winner.genotype.get("architecture"):
+    return _blocks(run, winner)
   drawn = winner.genotype.get("cells") if winner else None
   if not drawn:
     return ""
@@ -178,6 +181,15 @@ def _stages(run: runs.Run, winner: winners.Winner) -> str:
   whose = "Stages of the winner" if winner.final else "Stages of the best child"
   drawn = page.inline(
     style.to_svg(figure), "stages", "Its graphs", natural=True
+  )
+  return page.section(whose, drawn + _as_text(winner.genotype))
+
+
+def _blocks(run: runs.Run, winner: winners.Winner) -> str:
+  figure = blocks.draw_blocks(winner.genotype, run.path / "figures" / "blocks")
+  whose = "Blocks of the winner" if winner.final else "Blocks of the best child"
+  drawn = page.inline(
+    style.to_svg(figure), "blocks", "From the image on", natural=True
   )
   return page.section(whose, drawn + _as_text(winner.genotype))
 

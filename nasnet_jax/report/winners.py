@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nasnet_jax.report import cells, runs, stages, statistics
+from nasnet_jax.report import blocks, cells, runs, stages, statistics
 
 
 class Winner(NamedTuple):
@@ -87,6 +87,8 @@ def test_accuracy(result: dict[str, Any]) -> tuple[str, str] | None:
 
 def genotype_lines(genotype: dict[str, Any]) -> list[str]:
   lines = stages.stage_text(genotype) if "stages" in genotype else []
+  if "architecture" in genotype:
+    lines = [words for words, _ in blocks.block_rows(genotype)]
   for name, cell in genotype.get("cells", {}).items():
     lines.append(cells.cell_title(name).lower())
     lines += [f"  {line}" for line in cells.cell_text(cell)]

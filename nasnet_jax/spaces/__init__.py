@@ -2,12 +2,14 @@
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from nasnet_jax.spaces.amoebanet import AMOEBANET, AMOEBANET_RELEASED
 from nasnet_jax.spaces.blocks import BLOCKS
 from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.spaces.chain import PNAS_CHAIN
+from nasnet_jax.spaces.mnasnet import MNASNET, MNASNET_RELEASED, MnasSpace
 from nasnet_jax.spaces.nasbench201 import NASBENCH201
 from nasnet_jax.spaces.nasnet import NASNET, NASNET_B, NASNET_C, NASNET_CONCAT
 from nasnet_jax.spaces.pnas import PNAS
@@ -27,7 +29,14 @@ CELL_SPACES = {
   )
 }
 SPACES = CELL_SPACES | {
-  space.name: space for space in (PNAS_CHAIN, NASBENCH201, GENETIC_CNN)
+  space.name: space
+  for space in (
+    PNAS_CHAIN,
+    NASBENCH201,
+    GENETIC_CNN,
+    MNASNET,
+    MNASNET_RELEASED,
+  )
 }
 
 
@@ -37,6 +46,7 @@ def get(
   operations: Sequence[str] = (),
   min_blocks: int = 0,
   nodes: Sequence[int] = (),
+  blocks: Mapping[str, Any] | None = None,
 ):
   """The space of that name, with these sizes and operations if given.
 
@@ -44,6 +54,7 @@ def get(
     num_blocks, operations, min_blocks: of a space of cells, see
       `cells.CellSpace`.
     nodes: of a space of stages, see `stages.StageSpace`.
+    blocks: of MnasNet's space, fields of `mnasnet.MnasSpace`.
 
   Raises:
     ValueError: for an unknown name or operation, naming the nearest, or an
@@ -62,6 +73,12 @@ def get(
     )
   if nodes and not isinstance(space, StageSpace):
     raise ValueError(f"space {name!r} has no stages: leave out nodes")
+  if blocks and not isinstance(space, MnasSpace):
+    raise ValueError(
+      f"space {name!r} is no row of blocks to choose: leave out blocks"
+    )
+  if blocks:
+    space = _with_blocks(space, blocks)
   if nodes:
     space = dataclasses.replace(space, nodes=tuple(nodes))
   if num_blocks:
@@ -79,6 +96,16 @@ def get(
   if min_blocks:
     space = dataclasses.replace(space, min_blocks=min_blocks)
   return space
+
+
+def _with_blocks(space: MnasSpace, fields: Mapping[str, Any]) -> MnasSpace:
+  known = space.options["blocks"]
+  for field in fields:
+    if field not in known:
+      raise ValueError(
+        f"space.blocks has no {field!r}, only: {_listed(field, known)}"
+      )
+  return dataclasses.replace(space, **fields)
 
 
 def _listed(name: str, known) -> str:

@@ -8,7 +8,7 @@ import dataclasses
 from typing import Any
 
 # What a group repeats; `models.blocks` has their modules.
-KINDS = ("mbconv", "separable", "basic", "bottleneck")
+KINDS = ("mbconv", "separable", "basic", "bottleneck", "conv")
 ACTIVATIONS = ("relu", "relu6", "swish")
 # What scaling may leave alone: channels of the stem or the head, the number of
 # blocks of the first or the last group.
@@ -28,9 +28,11 @@ class Group:
     expansion: of mbconv, hidden over input channels; of bottleneck, output
       over hidden channels.
     squeeze: of squeeze-excite: its hidden channels as a share of those that
-      enter the block (mbconv) or leave it (basic, bottleneck); 0: none.
+      enter the block (mbconv, conv) or leave it (basic, bottleneck); 0: none.
     skip: whether what enters is added where shapes allow it; a basic or
       bottleneck block always adds, through a 1x1 convolution if need be.
+    skip_pool: of mbconv and conv, whether its 3x3 average is added instead,
+      at stride 2 too.
   """
 
   kind: str
@@ -41,10 +43,13 @@ class Group:
   expansion: int = 1
   squeeze: float = 0.0
   skip: bool = True
+  skip_pool: bool = False
 
   def __post_init__(self):
     if self.kind not in KINDS:
       raise ValueError(f"kind {self.kind!r} is not one of: {', '.join(KINDS)}")
+    if self.skip_pool and self.kind not in ("mbconv", "conv"):
+      raise ValueError(f"a block of kind {self.kind!r} pools no skip")
     for field in ("repeats", "features", "kernel", "stride", "expansion"):
       if getattr(self, field) < 1:
         raise ValueError(

@@ -305,3 +305,19 @@ def test_blocks_are_drawn_group_by_group(tmp_path):
     "3 x MBConv3 5x5 SE / 2, 40",
   ]
   assert words[-1] == "conv 1x1, 1280"
+
+
+def test_skips_of_searched_blocks_are_told(tmp_path):
+  space = spaces.get("mnasnet")
+  rows = np.zeros((7, 6), int)
+  rows[:, -1] = 2  # a layer more everywhere
+  rows[1, 3], rows[2, 3] = 1, 2
+  genotype = space.to_json(space.decode(rows.reshape(-1)))
+  cells.draw_genotype(genotype, tmp_path / "blocks")
+  svg = (tmp_path / "blocks.svg").read_text()
+  words = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+  assert words[1:4] == [
+    "2 x conv 3x3, 16, no skip",
+    "3 x conv 3x3 / 2, 24",
+    "4 x conv 3x3 / 2, 24, skip pooled",
+  ]

@@ -6,9 +6,10 @@ import sys
 import time
 import xml.etree.ElementTree as ET
 
+import numpy as np
 import pytest
 
-from nasnet_jax import report
+from nasnet_jax import report, spaces
 from nasnet_jax.report import curves, runs
 
 _VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -178,6 +179,19 @@ def test_stages_of_a_winner_are_drawn_and_told(make_run):
   text = _page(folder).text
   assert "Stages of the winner" in text and "node 2 reads 0" in text
   assert (folder / "figures" / "stages.png").exists()
+
+
+def test_blocks_of_a_winner_are_drawn_and_told(make_run):
+  folder = make_run()
+  result = json.loads((folder / "result.json").read_text())
+  space = spaces.get("mnasnet")
+  won = space.decode(np.zeros(len(space.num_choices), int))
+  result["winner"]["genotype"] = space.to_json(won)
+  result["space"], result["space_options"] = "mnasnet", space.options
+  (folder / "result.json").write_text(json.dumps(result))
+  text = _page(folder).text
+  assert "Blocks of the winner" in text and "3 x conv 3x3 / 2, 48" in text
+  assert (folder / "figures" / "blocks.png").exists()
 
 
 def test_a_missing_folder_is_one_clear_line(tmp_path):
