@@ -26,6 +26,7 @@ JOBS = {
   "search": "nasnet_jax.search",
   "train": "nasnet_jax.train",
   "scale": "nasnet_jax.scale",
+  "detect": "nasnet_jax.detect",
 }
 
 

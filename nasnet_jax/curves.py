@@ -51,8 +51,9 @@ def train(
   valid: fit.Data | None = None,
   checkpoint_seconds: float = 60.0,
   watch: Watch = Watch(),  # noqa: B008 (a tuple of functions, never changed)
+  evaluate: Callable | None = None,
   **options,
-) -> tuple[Any, fit.Score | None]:
+) -> tuple[Any, Any]:
   """Trains one network, going on where an earlier process stood.
 
   Args:
@@ -61,14 +62,17 @@ def train(
     images: on the device.
     valid: images that each point of the curve is scored on, if any.
     checkpoint_seconds: the state is saved this often, at most.
-    **options: of `fit.fit`: mesh, start_from, shard_params.
+    evaluate: (variables, images) -> score, whose `accuracy` is what early
+      stopping compares; None: `fit.make_evaluate`'s.
+    **options: of `fit.fit`: mesh, start_from, shard_params, make_loss.
 
   Returns:
     (state at the end, its score on `valid`). With `recipe.patience_epochs` the
     end may come early, and the state's `fit.variables_of` are the best ones.
   """
   mesh = options.get("mesh")
-  evaluate = fit.make_evaluate(network, aug, recipe.eval_batch_size, mesh)
+  if evaluate is None:
+    evaluate = fit.make_evaluate(network, aug, recipe.eval_batch_size, mesh)
   horizon = recipe.horizon(images.num_images)
   mark = time.monotonic()
   score = None

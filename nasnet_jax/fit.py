@@ -32,7 +32,7 @@ from nasnet_jax.training import (
 )
 from nasnet_jax.training import mesh as meshes
 from nasnet_jax.training.state import TrainState
-from nasnet_jax.training.step import train_step
+from nasnet_jax.training.step import LossFn, train_step
 
 Array = jax.Array
 
@@ -71,8 +71,9 @@ class Recipe:
     optimizer: "momentum" or "rmsprop", see `training.optimizers`.
     momentum, rms_decay, rms_epsilon, weight_decay, clip_norm: of it.
     learning_rate: at the start, or after warming up.
-    schedule: "cosine", "constant" or "exponential", see `schedules.make`.
-    warmup_epochs, decay_factor, decay_epochs: of it.
+    schedule: "cosine", "constant", "exponential" or "piecewise", see
+      `schedules.make`.
+    warmup_epochs, decay_factor, decay_epochs, decay_at: of it.
     aux_weight: of the auxiliary head's loss, where the network has one.
     label_smoothing: share of the target spread over all classes.
     drop_path_keep: ScheduledDropPath's probability at the end; 1: off.
@@ -114,6 +115,7 @@ class Recipe:
   warmup_epochs: float = 0.0
   decay_factor: float = 0.97  # slim, nasnet.py, mobile and large configs
   decay_epochs: float = 2.4  # the same
+  decay_at: tuple[float, ...] = ()
   ema_decay: float = 0.0
   micro_batches: int = 1
   bn_group: int = 0
@@ -171,6 +173,7 @@ class Recipe:
       self.warmup_epochs,
       self.decay_factor,
       self.decay_epochs,
+      self.decay_at,
     )
 
 
@@ -190,7 +193,9 @@ class Images(NamedTuple):
     return tuple(self.images.shape[1:])
 
 
-Data = Images | stream.Stream
+Data = Images | stream.Batches
+# (network, recipe, augmentation) -> loss for `training.step`.
+MakeLoss = Callable[[nn.Module, Recipe, augment.Augmentation], LossFn]
 
 
 class Score(NamedTuple):
@@ -286,6 +291,52 @@ def init_state(
   )
 
 
+def classification_loss(
+  network: nn.Module, recipe: Recipe, aug: augment.Augmentation
+) -> LossFn:
+  """Cross-entropy, the auxiliary head's too, of augmented images: a loss for
+  `training.step` whose batch is (images, labels, places in the whole batch).
+  """
+  num_layers = network.num_layers
+
+  def loss_fn(params, batch_stats, batch, rng, progress):
+    images, labels, positions = batch
+    keys = [jax.random.fold_in(rng, use) for use in range(3)]
+    images = augment.augment(keys[_AUGMENT], images, aug, positions)
+    variables = {"params": params, "batch_stats": batch_stats}
+    if recipe.freeze:
+      logits, _, _ = network.apply(variables, images, train=False)
+      loss = losses.cross_entropy(logits, labels, recipe.label_smoothing)
+      told = {"accuracy": losses.accuracy(logits, labels)}
+      return loss, (batch_stats, told)
+    drop = drop_path.make(
+      keys[_DROP_PATH],
+      recipe.drop_path_keep,
+      progress,
+      num_layers,
+      recipe.drop_path_version,
+      positions,
+    )
+    (logits, auxiliary, _), updates = network.apply(
+      variables,
+      images,
+      train=True,
+      drop=drop,
+      positions=positions,
+      mutable=["batch_stats"],
+      rngs={"dropout": keys[_DROPOUT]},
+    )
+    smoothing = recipe.label_smoothing
+    loss = losses.cross_entropy(logits, labels, smoothing)
+    if auxiliary is not None:
+      extra = losses.cross_entropy(auxiliary, labels, smoothing)
+      loss += recipe.aux_weight * extra
+    told = {"accuracy": losses.accuracy(logits, labels)}
+    return loss, (updates["batch_stats"], told)
+
+  return loss_fn
+
+
 def make_step(
   network: nn.Module,
   recipe: Recipe,
@@ -294,6 +345,7 @@ def make_step(
   *,
   streamed: bool = False,
   shard_params: bool = False,
+  make_loss: MakeLoss = classification_loss,
 ) -> loop.StepFn:
   """(state, Images) -> (state, metrics): pick the batch, update.
 
@@ -303,6 +355,8 @@ def make_step(
       axis `data`, and not the whole set.
     shard_params: whether each device of `data` holds a part of the weights and
       of what the optimiser keeps, see `training.sharded`.
+    make_loss: what is taught; `classification_loss` says of what such a loss
+      is made.
 
   Raises:
     ValueError: for a batch that does not divide as the recipe says, or a
@@ -328,7 +382,7 @@ def make_step(
   config = dataclasses.replace(network.config, numerics=numerics)
   update = functools.partial(
     train_step,
-    loss_fn=_make_loss(network.clone(config=config), recipe, aug),
+    loss_fn=make_loss(network.clone(config=config), recipe, aug),
     tx=recipe.make_optimizer(),
     schedule=recipe.make_schedule(),
     axis_name="data" if devices > 1 else None,
@@ -398,47 +452,6 @@ def _over_data(function, mesh, in_specs):
     out_specs=_SAME,
     check_vma=False,
   )
-
-
-def _make_loss(network, recipe: Recipe, aug: augment.Augmentation):
-  num_layers = network.num_layers
-
-  def loss_fn(params, batch_stats, batch, rng, progress):
-    images, labels, positions = batch
-    keys = [jax.random.fold_in(rng, use) for use in range(3)]
-    images = augment.augment(keys[_AUGMENT], images, aug, positions)
-    variables = {"params": params, "batch_stats": batch_stats}
-    if recipe.freeze:
-      logits, _, _ = network.apply(variables, images, train=False)
-      loss = losses.cross_entropy(logits, labels, recipe.label_smoothing)
-      told = {"accuracy": losses.accuracy(logits, labels)}
-      return loss, (batch_stats, told)
-    drop = drop_path.make(
-      keys[_DROP_PATH],
-      recipe.drop_path_keep,
-      progress,
-      num_layers,
-      recipe.drop_path_version,
-      positions,
-    )
-    (logits, auxiliary, _), updates = network.apply(
-      variables,
-      images,
-      train=True,
-      drop=drop,
-      positions=positions,
-      mutable=["batch_stats"],
-      rngs={"dropout": keys[_DROPOUT]},
-    )
-    smoothing = recipe.label_smoothing
-    loss = losses.cross_entropy(logits, labels, smoothing)
-    if auxiliary is not None:
-      extra = losses.cross_entropy(auxiliary, labels, smoothing)
-      loss += recipe.aux_weight * extra
-    told = {"accuracy": losses.accuracy(logits, labels)}
-    return loss, (updates["batch_stats"], told)
-
-  return loss_fn
 
 
 def make_evaluate(
@@ -524,7 +537,7 @@ def _feed(data: Data, recipe: Recipe, seed: int, steps: range, mesh):
     data.training_batches(recipe.batch_size, seed, steps.start, steps.stop)
   ) as stream_batches:
     for batch in stream_batches:
-      yield Images(put(batch.images), put(batch.labels))
+      yield jax.tree.map(put, Images(batch.images, batch.labels))
 
 
 def fit(
@@ -540,6 +553,7 @@ def fit(
   mesh: jax.sharding.Mesh | None = None,
   start_from: Callable[[dict], dict] | None = None,
   shard_params: bool = False,
+  make_loss: MakeLoss = classification_loss,
 ) -> Iterator[Point]:
   """Trains a network; goes on from the newest checkpoint in `folder`.
 
@@ -554,7 +568,7 @@ def fit(
     folder: of checkpoints; None: none are written.
     should_save: asked at every point but the last, which is always saved.
     tick: see `training.loop.run`.
-    mesh, shard_params: see `make_step`.
+    mesh, shard_params, make_loss: see `make_step`.
     start_from: see `init_state`.
 
   Raises:
@@ -567,7 +581,13 @@ def fit(
   horizon = recipe.horizon(n)
   streamed = not isinstance(data, Images)
   step_fn = make_step(
-    network, recipe, aug, mesh, streamed=streamed, shard_params=shard_params
+    network,
+    recipe,
+    aug,
+    mesh,
+    streamed=streamed,
+    shard_params=shard_params,
+    make_loss=make_loss,
   )
   with sharded.on_host() if shard_params else contextlib.nullcontext():
     state = init_state(

@@ -97,7 +97,7 @@ def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
     trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
     with running.log_file(folder), Scalars(folder) as scalars, trace:
       if not hosts.of_first((folder / trained.RESULT).exists()):
-        console = _Console(request, scalars, config.log.seconds, trace)
+        console = Console(request, scalars, config.log.seconds, trace)
         _describe(parts)
         result = _train(folder, config, parts, console, command)
         workdir.write_json(folder / trained.RESULT, result)
@@ -229,7 +229,7 @@ def _shapes(network, recipe, images: inputs.Splits, start=None):
   )
 
 
-class _Console(running.Console):
+class Console(running.Console):
   """Of a training: a line for every point of the curve."""
 
   def __init__(self, *args):

@@ -48,6 +48,7 @@ ALLOWED = {
   "train": _SEARCH | {"report"} | _JOBS,
   "preflight": _SEARCH | {"evaluators", "search", "train"} | _JOBS,
   "scale": _SEARCH | {"report"} | _JOBS,
+  "detect": _SEARCH | {"report", "detection", "train"} | _JOBS,
   "cli": {"training"},
   "doctor": {"training"},
 }

@@ -39,6 +39,22 @@ def exponential(
   return schedule
 
 
+def piecewise(
+  peak: float, epochs: float, factor: float, at: tuple[float, ...]
+) -> Schedule:
+  """peak, times `factor` for every epoch of `at` that has passed.
+
+  Args:
+    epochs: of the whole training.
+  """
+
+  def schedule(progress):
+    passed = sum((progress * epochs >= epoch - 1e-4) for epoch in at)
+    return peak * factor ** jnp.asarray(passed, jnp.float32)
+
+  return schedule
+
+
 def warmed_up(schedule: Schedule, share: float) -> Schedule:
   """The schedule, times a ramp from 0 to 1 over the first share of it."""
   if not share:
@@ -58,14 +74,17 @@ def make(
   warmup_epochs: float = 0.0,
   decay_factor: float = 0.97,
   decay_epochs: float = 2.4,
+  decay_at: tuple[float, ...] = (),
 ) -> Schedule:
-  """A schedule by name: "cosine", "constant" or "exponential".
+  """A schedule by name: "cosine", "constant", "exponential" or "piecewise".
 
   Args:
     peak: learning rate at the start, or after warming up.
     epochs: of the whole training.
     warmup_epochs: of a linear ramp from 0, which multiplies the schedule.
-    decay_factor, decay_epochs: of "exponential".
+    decay_factor: of "exponential" and "piecewise".
+    decay_epochs: of "exponential".
+    decay_at: epochs at which "piecewise" falls.
 
   Raises:
     ValueError: for an unknown name or a warm-up that never ends.
@@ -81,9 +100,11 @@ def make(
     )
   if name == "exponential":
     schedule = exponential(peak, epochs, decay_factor, decay_epochs)
+  elif name == "piecewise":
+    schedule = piecewise(peak, epochs, decay_factor, tuple(decay_at))
   elif name in SCHEDULES:
     schedule = SCHEDULES[name](peak)
   else:
-    known = ", ".join([*SCHEDULES, "exponential"])
+    known = ", ".join([*SCHEDULES, "exponential", "piecewise"])
     raise ValueError(f"schedule {name!r} is not one of: {known}")
   return warmed_up(schedule, warmup_epochs / epochs)

@@ -43,3 +43,12 @@ def test_a_schedule_that_is_none_gets_one_clear_line():
     schedules.make("cosin", 1.0, 10)
   with pytest.raises(ValueError, match="warmup_epochs is 10 of 10"):
     schedules.make("cosine", 1.0, 10, warmup_epochs=10)
+
+
+def test_a_piecewise_rate_falls_where_it_is_told_to():
+  schedule = schedules.make(
+    "piecewise", 2.0, 10, decay_factor=0.1, decay_at=(4.0, 8.0)
+  )
+  rates = [schedule(jnp.float32(p)) for p in (0.0, 0.39, 0.4, 0.79, 0.8, 1.0)]
+  wanted = [2, 2, 0.2, 0.2, 0.02, 0.02]
+  np.testing.assert_allclose(rates, wanted, rtol=1e-5)

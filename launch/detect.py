@@ -1,0 +1,40 @@
+"""Finds things on pictures, by a trained detector:
+
+  python launch/detect.py --checkpoint=runs/detect_voc photo.jpg folder/
+
+Prints what it finds on each image file, of each in a folder and of each in a
+list (.txt, a path a line), and writes to --out copies of the pictures with
+boxes, labels and scores, each with a .json beside it.
+"""
+
+from absl import flags
+
+from nasnet_jax import cli
+from nasnet_jax.training import mesh
+
+_CHECKPOINT = flags.DEFINE_string(
+  "checkpoint", None, "folder of a finished run of detection"
+)
+_OUT = flags.DEFINE_string("out", "detections", "folder for pictures and JSON")
+_SCORE = flags.DEFINE_float("min_score", 0.5, "boxes below are left out")
+
+
+def main(argv: list[str]):
+  if not _CHECKPOINT.value or len(argv) < 2:
+    raise cli.UsageError("give --checkpoint=runs/... and images or folders")
+  mesh.prepare_host()
+  from nasnet_jax import detect, predict  # only now may JAX start
+
+  images = predict.find_images(argv[1:])
+  detector = detect.load(_CHECKPOINT.value)
+  names = detector.result["data"]["classes"]
+  for answer in detect.find(detector, images, _SCORE.value):
+    print(answer.path)
+    for row in answer.to_json(names)["detections"]:
+      box = ", ".join(f"{side:.0f}" for side in row["box"])
+      print(f"  {row['score']:.2f} {row['class']} ({box})")
+    print(f"  drawn: {detect.draw(answer, names, _OUT.value)}")
+
+
+if __name__ == "__main__":
+  cli.run(main)
