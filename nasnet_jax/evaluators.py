@@ -15,6 +15,7 @@ from nasnet_jax import counting, population, traffic
 from nasnet_jax.data import batches
 from nasnet_jax.data.augment import Augmentation
 from nasnet_jax.models import families
+from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.spaces.stages import StageSpace
 from nasnet_jax.training import hosts, programs
 
@@ -148,6 +149,11 @@ def open_network(
     build = population.make_stage_network(network, space.nodes, image_shape)
     return build, functools.partial(
       counting.make_stage_counter, network, space, image_shape
+    )
+  if not isinstance(space, CellSpace):
+    raise ValueError(
+      f"no population trains children of space {space.name}: take a space of"
+      " cells or of stages"
     )
   build = population.make_network(
     network,
