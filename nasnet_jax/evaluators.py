@@ -15,7 +15,7 @@ from nasnet_jax import counting, population, traffic
 from nasnet_jax.data import batches
 from nasnet_jax.data.augment import Augmentation
 from nasnet_jax.models import families
-from nasnet_jax.spaces.mnasnet import MnasSpace
+from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.spaces.stages import StageSpace
 from nasnet_jax.training import hosts, programs
 
@@ -149,15 +149,15 @@ def open_network(
   Raises:
     ValueError: for a space whose children are no population.
   """
-  if isinstance(space, MnasSpace):
-    raise ValueError(
-      f"children of space {space.name!r} cannot be trained side by side yet:"
-      " give the search an evaluator of your own, or another space"
-    )
   if isinstance(space, StageSpace):
     build = population.make_stage_network(network, space.nodes, image_shape)
     return build, functools.partial(
       counting.make_stage_counter, network, space, image_shape
+    )
+  if not isinstance(space, CellSpace):
+    raise ValueError(
+      f"no population trains children of space {space.name}: take a space of"
+      " cells or of stages"
     )
   build = population.make_network(
     network,

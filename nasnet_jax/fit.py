@@ -205,15 +205,24 @@ class Score(NamedTuple):
     correct: right ones.
     examples: all.
     top_5: those with the right class among the first five.
+    by_class: (right ones, all) of each class; () where not asked for.
   """
 
   correct: int
   examples: int
   top_5: int = 0
+  by_class: tuple[tuple[int, int], ...] = ()
 
   @property
   def accuracy(self) -> float:
     return self.correct / self.examples
+
+  @property
+  def mean_per_class(self) -> float:
+    """Mean of each class's own accuracy, over the classes that have images.
+    A broken image of a stream is of no class here."""
+    shares = [right / n for right, n in self.by_class if n]
+    return sum(shares) / len(shares) if shares else 0.0
 
 
 class Point(NamedTuple):
@@ -459,12 +468,15 @@ def make_evaluate(
   aug: augment.Augmentation,
   batch_size: int,
   mesh: jax.sharding.Mesh | None = None,
+  *,
+  by_class: bool = False,
 ) -> Callable[[Any, Data], Score]:
   """(variables, Data) -> Score over the whole set, each image once.
 
   A broken image of a stream counts as a wrong answer.
 
   Args:
+    by_class: whether the Score tells classes apart.
     batch_size: over all devices of the mesh's axis `data`; what it exceeds a
       multiple of them by is left out of it.
   """
@@ -476,8 +488,13 @@ def make_evaluate(
     right = jnp.stack(
       [logits.argmax(-1) == labels, losses.in_top(logits, labels, 5)]
     )
-    right = (right & counts).sum(1, dtype=jnp.int32)
-    return jax.lax.psum(right, "data") if devices > 1 else right
+    right = right & counts
+    total = right.sum(1, dtype=jnp.int32)
+    if by_class:
+      zeros = jnp.zeros(logits.shape[-1], jnp.int32)
+      sums = [zeros.at[labels].add(which) for which in (right[0], counts)]
+      total = jnp.concatenate([total, *sums])
+    return jax.lax.psum(total, "data") if devices > 1 else total
 
   def count_of(variables, data: Images, index, counts):
     if devices > 1:
@@ -510,8 +527,10 @@ def make_evaluate(
     total = np.sum(jax.device_get(found), 0)
     if apart:
       total = hosts.gather(total).sum(0)
-    correct, top_5 = total.tolist()
-    return Score(correct, n, top_5)
+    correct, top_5, *classes = total.tolist()
+    half = len(classes) // 2
+    pairs = zip(classes[:half], classes[half:], strict=True)
+    return Score(correct, n, top_5, tuple(pairs))
 
   return evaluate
 

@@ -295,7 +295,9 @@ def _train(folder, config, parts: Parts, console, command: str) -> Row:
   weights = jax.tree.map(hosts.fetch, fit.variables_of(state))
   size = parts.recipe.eval_batch_size
   # On one device, as whoever loads the weights will do it.
-  evaluate = fit.make_evaluate(parts.network, parts.augmentation, size)
+  evaluate = fit.make_evaluate(
+    parts.network, parts.augmentation, size, by_class=True
+  )
   test = fit.on_device(images.test)
   tested = evaluate(weights, test)
   checkpoint.write(folder / trained.WEIGHTS, weights)
@@ -322,6 +324,7 @@ def _result(folder, config, parts: Parts, score, tested, command: str) -> Row:
     "test_accuracy": tested.accuracy,
     "test_correct": tested.correct,
     "test_top_5": tested.top_5,
+    "test_mean_per_class": tested.mean_per_class,
     "test_examples": tested.examples,
     "eval_batch_size": parts.recipe.eval_batch_size,
     "network": trained.describe_network(parts.network.config),

@@ -15,7 +15,14 @@ from nasnet_jax import counting, spaces
 from nasnet_jax import population as pop
 from nasnet_jax.data import digits
 from nasnet_jax.data.augment import DEFAULTS
-from nasnet_jax.evaluators import FAILED, OK, PopulationEvaluator, Stops, drain
+from nasnet_jax.evaluators import (
+  FAILED,
+  OK,
+  PopulationEvaluator,
+  Stops,
+  drain,
+  open_network,
+)
 from nasnet_jax.models.layers import Numerics, batch_norm_groups
 from nasnet_jax.models.stacked import NetworkConfig, StackedNetwork, as_cells
 from nasnet_jax.training.mesh import make_mesh
@@ -483,3 +490,8 @@ def test_children_that_pass_on_each_block_are_trained_side_by_side():
     network = StackedNetwork(NETWORK, as_cells(space, genotype))
     counted = counting.count_module(network, shape)
     assert (outcome.params, outcome.macs) == counted
+
+
+def test_a_space_whose_children_no_population_trains_is_one_line():
+  with pytest.raises(ValueError, match="children of space mnasnet"):
+    open_network(spaces.get("mnasnet"), None, (8, 8, 3))

@@ -384,6 +384,33 @@ def test_both_scores_count_every_image_once_on_any_mesh(devices, batch_size):
   )
 
 
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_each_class_counts_its_images_once_on_any_mesh(devices):
+  network = _network()
+  rng = np.random.default_rng(2)
+  classes = network.config.num_classes
+  # The last class has no image, and the others have unequal numbers.
+  labels = np.minimum(rng.integers(0, classes, 30), classes - 2)
+  pixels = rng.integers(0, 256, (30, 6, 6, 1)).astype(np.uint8)
+  data = fit.on_device(fit.Images(pixels, labels.astype(np.int32)))
+  state = fit.init_state(network, RECIPE, (6, 6, 1), 9, 1)
+  variables = fit.variables_of(state)
+  x = augment.normalise(data.images, AUGMENTATION)
+  answers = np.asarray(network.apply(variables, x)[0]).argmax(-1)
+  score = fit.make_evaluate(
+    network, AUGMENTATION, 7, _mesh(devices), by_class=True
+  )(variables, data)
+  wanted = [
+    (int((answers[labels == c] == c).sum()), int((labels == c).sum()))
+    for c in range(classes)
+  ]
+  assert score.by_class == tuple(wanted) and wanted[-1] == (0, 0)
+  mean = np.mean([(answers[labels == c] == c).mean() for c in set(labels)])
+  assert score.mean_per_class == pytest.approx(mean)
+  assert sum(n for _, n in score.by_class) == score.examples
+  assert sum(right for right, _ in score.by_class) == score.correct
+
+
 class _Labelled:
   """Photographs with other labels, one of them broken."""
 

@@ -24,7 +24,8 @@ def load_tfds(
   Args:
     data_dir: where tfds keeps its sets; None: ~/tensorflow_datasets.
     name: as tfds has it, such as "fashion_mnist" or "cats_vs_dogs:4.0.1".
-    train_split: as tfds has it, a slice such as "train[:80%]" too.
+    train_split: as tfds has it, a slice such as "train[:80%]" or a sum such
+      as "train+validation" too.
     test_split: the same; for a set without one, such as "train[80%:]".
     image_size: side in pixels, as in `folder`; None: all must be of one size.
 
@@ -190,8 +191,10 @@ def _read(builder, name: str, split: str, keys, image_size):
 
 
 def _check_split(builder, name: str, split: str):
-  base = split.partition("[")[0]
-  if base not in builder.info.splits and base != "all":
+  for part in split.split("+"):
+    base = part.partition("[")[0]
+    if base in builder.info.splits or base == "all":
+      continue
     raise DataError(
       f"tfds set {name!r} has no split {base!r}, only"
       f" {', '.join(builder.info.splits)}: set train_split='train[:80%]' and"

@@ -290,3 +290,53 @@ def test_every_family_has_its_own_recipe(name, recipe):
 def test_an_unknown_variant_is_named():
   with pytest.raises(ValueError, match="no variant 'nasnet_b'"):
     _config("nasnet_b")
+
+
+@pytest.mark.parametrize(
+  ("variant", "name", "sizes"),
+  [
+    ("flowers", "oxford_flowers102", {"train": 4, "validation": 3, "test": 2}),
+    ("cars", "cars196", {"train": 4, "test": 2}),
+    ("pets", "oxford_iiit_pet", {"train": 4, "test": 2}),
+    ("food", "food101", {"train": 4, "validation": 2}),
+    ("cifar10", "cifar10", {"train": 4, "test": 2}),
+    ("cifar100", "cifar100", {"train": 4, "test": 2}),
+  ],
+)
+def test_the_sets_of_the_transfer_table_are_read_as_tfds_has_them(
+  write_tfds, tmp_path, variant, name, sizes
+):
+  splits = {
+    split: [(_picture(i), i % 2) for i in range(n)]
+    for split, n in sizes.items()
+  }
+  write_tfds(tmp_path, name, splits, ("one", "other"))
+  config = _config(variant, "finetune")
+  assert config.data.options.name == name
+  config.data.options.name += ":1.0.0"  # the made-up one, not tfds's own
+  config.data.data_dir = str(tmp_path)
+  images = inputs.load_images(config.data, ())
+  trained_on = 7 if variant == "flowers" else 4
+  assert (images.train.num_images, images.test.num_images) == (trained_on, 2)
+  assert images.class_names == ("one", "other")
+
+
+@pytest.mark.parametrize("variant", ["birdsnap", "aircraft"])
+def test_the_sets_that_tfds_lacks_are_folders(tmp_path, variant):
+  for split, n in (("train", 3), ("test", 1)):
+    for label in ("one", "other"):
+      folder = tmp_path / variant / split / label
+      folder.mkdir(parents=True)
+      for i in range(n):
+        (folder / f"{i}.png").write_bytes(_picture(i))
+  config = _config(variant, "finetune")
+  config.data.data_dir = str(tmp_path)
+  images = inputs.load_images(config.data, ())
+  assert (images.train.num_images, images.test.num_images) == (6, 2)
+
+
+def _picture(seed: int) -> bytes:
+  buffer = io.BytesIO()
+  pixels = np.random.default_rng(seed).integers(0, 256, (9, 8, 3), np.uint8)
+  Image.fromarray(pixels).save(buffer, "png")
+  return buffer.getvalue()

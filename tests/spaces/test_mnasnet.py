@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from nasnet_jax import block_zoo, counting, evaluators, spaces
+from nasnet_jax import block_zoo, counting, spaces
 from nasnet_jax.controllers import make
 from nasnet_jax.models import blocks, families
 from nasnet_jax.spaces import base
@@ -148,8 +148,3 @@ def test_what_makes_no_row_of_blocks_gets_one_clear_line(blocks_, words):
 def test_other_spaces_have_no_blocks_to_choose():
   with pytest.raises(ValueError, match="leave out blocks"):
     spaces.get("nasnet", blocks={"stem": 8})
-
-
-def test_a_population_of_rows_is_refused_in_one_line():
-  with pytest.raises(ValueError, match="cannot be trained side by side yet"):
-    evaluators.open_network(SMALL, blocks.BlockConfig(), (8, 8, 3))
