@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from nasnet_jax import spaces
 from nasnet_jax.controllers import base
 
 
@@ -37,7 +38,10 @@ def test_all_cells_are_canonical_and_different_but_the_repeated(
   cells = np.concatenate(once)
   np.testing.assert_array_equal(make_table.SPACE.canonical(cells), cells)
   assert len(np.unique(cells, axis=0)) == len(cells)
-  known = {row.tobytes() for row in cells}
+  # The noise is also asked of three chains of five blocks.
+  chains = spaces.get("pnas_chain", num_blocks=5)
+  longest = make_table.SPACE.canonical(chains.in_whole(chains.all_cells()))
+  known = {row.tobytes() for row in [*cells, *longest]}
   assert all(row.tobytes() in known for row in parts["repeated"])
   again = np.unique(parts["repeated"], axis=0)
   assert np.unique(again[:, 0], return_counts=True)[1].tolist() == [6] * 5
