@@ -30,7 +30,7 @@ def _error(done) -> str:
     ([DIGITS, "--wrkdir=x"], "Did you mean: workdir", 2),
     (
       [DIGITS, "--config.job=serch"],
-      "not one of ['search', 'train', 'scale']",
+      "not one of ['search', 'train', 'scale', 'detect']",
       2,
     ),
     ([], "give both --config", 2),
