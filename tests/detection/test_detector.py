@@ -257,6 +257,7 @@ def test_a_full_image_needs_no_mask(row):
     np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_chunks_change_nothing_but_memory(row):
   network, variables = row
   images, side = _images(2, (96, 128)), jnp.array([[96, 128], [80, 100]])

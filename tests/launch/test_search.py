@@ -148,12 +148,13 @@ def test_a_result_that_was_cut_is_named(digits, tmp_path):
   [
     ("search_cifar", []),
     ("search_pnas", []),
-    (
+    pytest.param(
       "search_digits",
       [
         "--config.space.operations=('avg_pool_3x3',)",
         "--config.space.num_blocks=1",
       ],
+      marks=pytest.mark.slow,
     ),
   ],
   ids=["cifar", "pnas", "one operation"],
