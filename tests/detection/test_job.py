@@ -1,15 +1,20 @@
-"""The detection job: what is told before it starts."""
+"""The detection job: training, meshes, checkpoints, answers."""
 
 import importlib.util
+import json
 import pathlib
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
-from nasnet_jax import detect, fit
+from nasnet_jax import detect, fit, train, trained
+from nasnet_jax.data.augment import Augmentation
 from nasnet_jax.detection import detector as det
-from nasnet_jax.detection import stream
-from nasnet_jax.training import workdir
+from nasnet_jax.detection import evaluation, stream
+from nasnet_jax.training import checkpoint, mesh, workdir
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -55,10 +60,209 @@ def _tiny(made_up, **changes):
   return config
 
 
+@pytest.fixture(scope="module")
+def trained_run(made_up, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("runs") / "run"
+  return folder, detect.run(_tiny(made_up), folder)
+
+
+def test_a_run_says_what_came_out(trained_run):
+  folder, result = trained_run
+  assert result == json.loads((folder / "result.json").read_text())
+  assert result["data"]["classes"] == ["cell", "dust"]
+  assert result["test"]["images"] == 7
+  assert result["test"]["voc_ap50_by_class"]["cell"] is None
+  assert 0 <= result["test"]["voc_ap50"] <= 1
+  rows = (folder / "retrain.jsonl").read_text().splitlines()
+  (row,) = map(json.loads, rows)
+  assert row["step"] == 5 and row["valid_accuracy"] is not None
+  assert not (folder / "checkpoints").exists()
+  assert (folder / "figures" / "training.png").exists()
+
+
+def test_a_finished_run_is_not_run_again(trained_run, made_up, monkeypatch):
+  folder, result = trained_run
+  monkeypatch.setattr(detect, "_train", None)
+  assert detect.run(_tiny(made_up), folder) == result
+
+
+def test_a_loaded_detector_answers_as_the_run_did(trained_run, made_up):
+  folder, result = trained_run
+  found = detect.load(folder)
+  load = result["data"]["load"]
+  data = detect.open_data(**load)
+  assert data.splits.fingerprint == result["data"]["fingerprint"]
+  evaluate = evaluation.make_evaluate(found.network, found.augmentation, 4)
+  score = evaluate(found.variables, data.test)
+  assert score.accuracy == pytest.approx(result["test"]["voc_ap50"], abs=1e-6)
+  assert score.images == 7
+
+
+def test_answers_are_in_pixels_of_the_picture(trained_run, tmp_path):
+  folder, _ = trained_run
+  detector = detect.load(folder)
+  rng = np.random.default_rng(1)
+  pixels = rng.integers(0, 256, (60, 200, 3), np.uint8)  # fits no bucket
+  path = tmp_path / "wide.png"
+  Image.fromarray(pixels).save(path)
+  (answer,) = detect.find(detector, [path])
+  assert answer.side == (60, 200) and len(answer.found.boxes)
+  assert (answer.found.boxes[:, 2:] <= [60.01, 200.01]).all()
+  drawn = detect.draw(answer, ["cell", "dust"], tmp_path / "out")
+  with Image.open(drawn) as image:
+    assert image.size == (200, 60)
+    assert (np.asarray(image) != pixels).any()
+  said = json.loads(drawn.with_suffix(".json").read_text())
+  assert said["width"] == 200 and said["height"] == 60
+  first = said["detections"][0]
+  y1, x1, y2, x2 = answer.found.boxes[0]
+  np.testing.assert_allclose(first["box"], [x1, y1, x2, y2], atol=0.01)
+  assert first["class"] in ("cell", "dust")
+  again = detect.draw(answer, ["cell", "dust"], tmp_path / "out")
+  assert again.name == "wide_2.png"
+  (none,) = detect.find(detector, [path], least_score=1.0)
+  assert not len(none.found.boxes)
+
+
 def test_a_classifier_is_told_from_a_detector(tmp_path):
   (tmp_path / "result.json").write_text('{"job": "train"}')
   with pytest.raises(workdir.WorkdirError, match="has no detector"):
     detect.load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def parts(made_up):
+  """A tiny detector with frozen batch norm, before training."""
+  config = _tiny(made_up, **{"detector.bn_frozen": True})
+  parts = detect.prepare(config)
+  state = fit.init_state(
+    parts.network, parts.recipe, parts.data.train.image_shape, 5, 0
+  )
+  return parts, fit.variables_of(state)
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_no_image_counts_twice_on_any_mesh(parts, devices):
+  made, variables = parts
+  scores = []
+  for on in (None, mesh.make_mesh(1, devices, jax.devices()[:devices])):
+    evaluate = evaluation.make_evaluate(made.network, made.augmentation, 4, on)
+    scores.append(evaluate(variables, made.data.train))
+  for score in scores:
+    assert score.images == 10 and len(score.found) == 10
+  for one, other in zip(*(score.found for score in scores)):
+    assert len(one.boxes)
+    np.testing.assert_allclose(one.boxes, other.boxes, atol=1e-2)
+    np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+  with pytest.raises(ValueError, match="does not divide"):
+    evaluation.make_evaluate(made.network, made.augmentation, 3, on)
+
+
+@pytest.mark.slow
+def test_two_devices_make_the_step_of_one(parts):
+  made, _ = parts
+  (batch,) = made.data.train.training_batches(4, 0, 0, 1)
+  recipe = fit.Recipe(
+    epochs=1, batch_size=4, learning_rate=0.1, drop_path_keep=1.0
+  )
+  states = []
+  for on in (None, mesh.make_mesh(1, 2, jax.devices()[:2])):
+    step = fit.make_step(
+      made.network,
+      recipe,
+      made.augmentation,
+      on,
+      streamed=True,
+      make_loss=det.make_loss,
+    )
+    state = fit.init_state(
+      made.network, recipe, made.data.train.image_shape, 5, 0
+    )
+    state, told = jax.jit(step)(state, fit.Images(batch.images, batch.labels))
+    states.append((state.params, told["loss"]))
+  for one, other in zip(*map(jax.tree.leaves, states)):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_classifier_gives_the_backbone_and_names_what_is_new(
+  parts, tmp_path, caplog
+):
+  made, variables = parts
+  backbone = made.network.body.alone()
+  classes = jax.eval_shape(
+    backbone.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3))
+  )
+  rng = np.random.default_rng(0)
+  weights = jax.tree.map(
+    lambda x: rng.normal(size=x.shape).astype(np.float32), classes
+  )
+  found = trained.Trained(backbone, weights, Augmentation(), {}, tmp_path)
+  started = detect.from_classifier(found)(variables)
+  for collection in ("params", "batch_stats"):
+    kept = dict(weights[collection])
+    kept.pop("classifier", None)
+    assert jax.tree.all(
+      jax.tree.map(np.array_equal, kept, started[collection]["backbone"])
+    )
+  assert started["params"]["rpn"] is variables["params"]["rpn"]
+  weights["params"].pop("stem_conv")
+  with pytest.raises(checkpoint.CheckpointError, match="missing: stem_conv"):
+    detect.from_classifier(found)(variables)
+
+
+@pytest.mark.slow
+def test_training_starts_from_a_finished_classifier(tmp_path, made_up, caplog):
+  """The classifier's cells, sizes and whitening are the detector's."""
+  config = _config_of_classifier(tmp_path)
+  classifier = tmp_path / "classifier"
+  train.run(config, classifier)
+  again = _tiny(
+    made_up,
+    **{
+      "model.genotype": "",
+      "model.checkpoint": str(classifier),
+      "detector.bn_frozen": True,
+      "train.learning_rate": 0.0,
+      "train.weight_decay": 0.0,
+      "data.options.valid_split": None,
+    },
+  )
+  with caplog.at_level("INFO", "nasnet_jax"):
+    detect.run(again, tmp_path / "detector")
+  assert "new, and not of the checkpoint: box_head, rpn" in caplog.text
+  old, new = trained.load(classifier), detect.load(tmp_path / "detector")
+  for collection in ("params", "batch_stats"):
+    kept = dict(old.variables[collection])
+    kept.pop("classifier", None)
+    assert jax.tree.all(
+      jax.tree.map(np.array_equal, kept, new.variables[collection]["backbone"])
+    )
+  again.model.genotype = "mobilenet_v1"
+  with pytest.raises(ValueError, match=r"set config\.model\.genotype to ''"):
+    detect.prepare(again)
+
+
+def _config_of_classifier(tmp_path):
+  """Two classes of pictures for a row of blocks."""
+  config = _config("train_cifar")
+  config.model.genotype = "mobilenet_v1"
+  with config.unlocked():
+    config.network = _config("detect_voc").network
+    config.network.dropout = 0.0
+  config.data.source = "folder"
+  config.data.max_per_class = None
+  config.data.num_valid = 0
+  config.train.epochs = 1
+  config.train.batch_size = 4
+  rng = np.random.default_rng(0)
+  for label in ("train/a", "train/b", "test/a", "test/b"):
+    (tmp_path / "photos" / label).mkdir(parents=True)
+    for number in range(4):
+      pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+      path = tmp_path / "photos" / label / f"{number}.png"
+      Image.fromarray(pixels).save(path)
+  config.data.options.path = str(tmp_path / "photos")
+  return config
 
 
 @pytest.mark.parametrize(
