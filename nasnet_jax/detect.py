@@ -9,7 +9,6 @@ import json
 import logging
 import math
 import pathlib
-import shutil
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -36,8 +35,7 @@ from nasnet_jax.detection import evaluation, metrics, pictures
 from nasnet_jax.detection import stream as streams
 from nasnet_jax.detection.anchors import Anchors
 from nasnet_jax.models import families
-from nasnet_jax.training import checkpoint, hosts, mesh, profile, stop, workdir
-from nasnet_jax.training.scalars import Scalars
+from nasnet_jax.training import checkpoint, hosts, mesh, stop, workdir
 
 _log = logging.getLogger(__name__)
 Row = dict[str, Any]
@@ -99,18 +97,13 @@ def run(config, run_dir, *, command: str = "") -> Row:
       ),
       train.MAY_CHANGE,
     )
-    trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
-    with running.log_file(folder), Scalars(folder) as scalars, trace:
-      if not hosts.of_first((folder / trained.RESULT).exists()):
-        console = train.Console(request, scalars, config.log.seconds, trace)
-        _describe(parts)
-        result = _train(folder, config, parts, console, command)
-        workdir.write_json(folder / trained.RESULT, result)
-        # The weights are all that a finished training is good for.
-        if hosts.is_first():
-          shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        hosts.wait()  # or the others would read what is not there yet
-    result = trained.read_result(folder)
+    result = train.complete(
+      folder,
+      config,
+      request,
+      lambda: _describe(parts),
+      lambda console: _train(folder, config, parts, console, command),
+    )
     if hosts.is_first() and not (folder / "figures").exists():
       (folder / "figures").mkdir()
       report.draw_trainings({"training": folder}, folder / "figures/training")

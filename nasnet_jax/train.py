@@ -94,22 +94,38 @@ def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
       ),
       MAY_CHANGE,
     )
-    trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
-    with running.log_file(folder), Scalars(folder) as scalars, trace:
-      if not hosts.of_first((folder / trained.RESULT).exists()):
-        console = Console(request, scalars, config.log.seconds, trace)
-        _describe(parts)
-        result = _train(folder, config, parts, console, command)
-        workdir.write_json(folder / trained.RESULT, result)
-        # The weights are all that a finished training is good for.
-        if hosts.is_first():
-          shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        hosts.wait()  # or the others would read what is not there yet
-    result = trained.read_result(folder)
+    result = complete(
+      folder,
+      config,
+      request,
+      lambda: _describe(parts),
+      lambda console: _train(folder, config, parts, console, command),
+    )
     if hosts.is_first():
       _draw(folder, parts)
     _log.info("%s", summary(result))
   return result
+
+
+def complete(folder, config, request, describe, work) -> Row:
+  """The content of a claimed run's result.json, which is made if need be.
+
+  Args:
+    request: of `stop.on_signals`.
+    describe: () -> None, says what is about to be done.
+    work: (console) -> the content.
+  """
+  trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
+  with running.log_file(folder), Scalars(folder) as scalars, trace:
+    if not hosts.of_first((folder / trained.RESULT).exists()):
+      console = Console(request, scalars, config.log.seconds, trace)
+      describe()
+      workdir.write_json(folder / trained.RESULT, work(console))
+      # The weights are all that a finished training is good for.
+      if hosts.is_first():
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+      hosts.wait()  # or the others would read what is not there yet
+  return trained.read_result(folder)
 
 
 def summary(result: Row) -> str:
