@@ -76,6 +76,25 @@ SUBJECTS = {
     {**_LARGE, "train.batch_size": 256, "train.bn_group": 16},
     True,
   ),
+  # 128, 64 and 16 images per chip; the paper's batch for the smallest alone.
+  "efficientnet_b0": Subject(
+    "train_efficientnet:efficientnet_b0",
+    ("v5e:4x4",),
+    {"train.dtype": "bfloat16", "train.batch_size": 2048},
+    True,
+  ),
+  "efficientnet_b4": Subject(
+    "train_efficientnet:efficientnet_b4",
+    ("v5e:4x4",),
+    {"train.dtype": "bfloat16", "train.batch_size": 1024},
+    True,
+  ),
+  "efficientnet_b7": Subject(
+    "train_efficientnet:efficientnet_b7",
+    ("v5e:4x4",),
+    {**_LARGE, "train.batch_size": 256},
+    True,
+  ),
   # GPipe's network (Huang et al. 2019): 18 cells, F=512, 557M parameters.
   "amoebanet_b_gpipe": Subject(
     "transfer_imagenet:amoebanet_b_gpipe",
