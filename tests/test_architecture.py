@@ -50,6 +50,7 @@ ALLOWED = {
   "scale": _SEARCH | {"report"} | _JOBS,
   "detect": _SEARCH | {"report", "detection", "train"} | _JOBS,
   "cli": {"training"},
+  "command_line": set(),
   "doctor": {"training"},
 }
 NUMPY_ONLY = {"spaces", "zoo", "block_zoo", "scaling"}
