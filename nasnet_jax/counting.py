@@ -72,11 +72,10 @@ def make_counter(
 
   Args: as `population.make_network`.
   """
-  cells = stacked.plan(config)
-  make_shapes = stacked.separate_shapes if separate else stacked.cell_shapes
-  shapes = make_shapes(config, num_blocks, image_shape[:2])
+  cells, shapes, tables = _tables(
+    config, operations, num_blocks, image_shape, separate
+  )
   stem = count_module(stacked.make_stem(config), image_shape)
-  tables = [_branch_table(shape, operations, num_blocks) for shape in shapes]
 
   def count(genotype: Genotype) -> tuple[int, int]:
     genotype = Genotype(*(np.asarray(leaf) for leaf in genotype))
@@ -96,6 +95,39 @@ def make_counter(
     return int(total[0] + head + config.num_classes), int(total[1] + head)
 
   return count
+
+
+def edge_costs(
+  config: stacked.NetworkConfig,
+  operations: tuple[str, ...],
+  num_blocks: int,
+  image_shape: tuple[int, int, int],
+  separate: bool = False,
+) -> dict[int, np.ndarray]:
+  """What an edge costs in all cells of a kind together.
+
+  Args: as `population.make_network`.
+
+  Returns:
+    {kind: int64[states, operations, 2]}: trainable parameters and MACs of an
+    operation that reads a state.
+  """
+  cells, _, tables = _tables(
+    config, operations, num_blocks, image_shape, separate
+  )
+  total: dict[int, np.ndarray] = {}
+  for cell, (raw_places, costs) in zip(cells, tables, strict=True):
+    of_cell = costs[(raw_places >= 0).astype(int)]
+    total[cell.kind] = total.get(cell.kind, 0) + of_cell
+  return total
+
+
+def _tables(config, operations, num_blocks, image_shape, separate: bool):
+  """(cells, their shapes, `_branch_table` of each)."""
+  make_shapes = stacked.separate_shapes if separate else stacked.cell_shapes
+  shapes = make_shapes(config, num_blocks, image_shape[:2])
+  tables = [_branch_table(shape, operations, num_blocks) for shape in shapes]
+  return stacked.plan(config), shapes, tables
 
 
 def make_stage_counter(
