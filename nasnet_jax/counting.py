@@ -36,7 +36,7 @@ def count_params(variables: Any) -> int:
 
 
 def count_module(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
-  """(params, MACs per image) of a module called with ([1, *shape], train)."""
+  """(params, MACs per image) of a module called with `([1, *shape], train)`."""
   macs = 0
 
   def intercept(call, args, kwargs, context):
