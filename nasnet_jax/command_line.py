@@ -8,14 +8,13 @@ here imports JAX: help and completion answer at once.
 
 import ast
 import difflib
-import importlib.metadata
 import os
 import pathlib
 import sys
 import textwrap
 from typing import NamedTuple
 
-from nasnet_jax import __version__
+from nasnet_jax import __version__, shipped
 
 _CONFIG = "--config"
 _RUN = ("--config=", "--workdir=")
@@ -154,7 +153,11 @@ def main(argv: list[str] | None = None) -> int:
   if any(word in ("-h", "--help", "--helpfull") for word in arguments):
     print(_help([name]))
     return 0
-  line = command(name, arguments)
+  try:
+    line = command(name, arguments)
+  except shipped.NotShippedError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
   sys.stdout.flush()
   os.execv(sys.executable, [sys.executable, *line])
 
@@ -167,7 +170,7 @@ def command(name: str, arguments: list[str]) -> list[str]:
   """
   found = COMMANDS[name]
   if found.other and _has(arguments, "--checkpoint"):
-    return [str(home() / "launch" / found.other), *arguments]
+    return [str(shipped.home() / "launch" / found.other), *arguments]
   if found.config and not _has(arguments, _CONFIG):
     arguments = [f"{_CONFIG}={found.config}", *arguments]
   arguments = _joined(arguments)
@@ -176,12 +179,12 @@ def command(name: str, arguments: list[str]) -> list[str]:
     flag, _, value = word.partition("=")
     if _dashes(flag) == _CONFIG:
       config = value
-      arguments[i] = f"{_CONFIG}={_path(value)}"
+      arguments[i] = f"{_CONFIG}={shipped.path(value)}"
   if found.config and not _has(arguments, "--workdir"):
     path, _, variant = config.partition(":")
     run = "_".join(filter(None, (pathlib.Path(path).stem, variant)))
     arguments.append(f"--workdir=runs/{run}")
-  return [str(home() / "launch" / found.script), *arguments]
+  return [str(shipped.home() / "launch" / found.script), *arguments]
 
 
 def _dashes(flag: str) -> str:
@@ -204,38 +207,6 @@ def _joined(arguments: list[str]) -> list[str]:
   return words
 
 
-def _path(config: str) -> str:
-  """A shipped config by its name; anything else stays what it is."""
-  path, colon, variant = config.partition(":")
-  name = path.removeprefix("configs/").removesuffix(".py")
-  if not os.path.exists(path) and name in configs():
-    path = str(home() / "configs" / f"{name}.py")
-  return f"{path}{colon}{variant}"
-
-
-def home() -> pathlib.Path:
-  """Where `launch/` and `configs/` are: the checkout, or what was installed.
-
-  Raises:
-    SystemExit: in one line, for an installation without them.
-  """
-  checkout = pathlib.Path(__file__).parents[1]
-  if (checkout / "launch" / "main.py").exists():
-    return checkout
-  for file in importlib.metadata.files("nasnet_jax") or ():
-    if file.parts[-3:] == ("nasnet_jax", "launch", "main.py"):
-      return pathlib.Path(str(file.locate())).resolve().parents[1]
-  sys.exit(
-    "error: launch/ was not installed with nasnet_jax: install it again with"
-    " pip, or run python launch/main.py in a checkout"
-  )
-
-
-def configs() -> list[str]:
-  """Names of the configs that are shipped."""
-  return sorted(file.stem for file in (home() / "configs").glob("*.py"))
-
-
 def _unknown(name: str) -> str:
   near = difflib.get_close_matches(name, COMMANDS, n=1)
   hint = f"did you mean {near[0]}?" if near else f"only {', '.join(COMMANDS)}"
@@ -251,7 +222,7 @@ def _help(words: list[str]) -> str:
       f"  {'completion':{width}}  bash or zsh: how to complete these words",
       "",
       "`nasnet-jax COMMAND --help` shows examples. Configs that are shipped:",
-      textwrap.fill(", ".join(configs()), 80, **_indented("  ")),
+      textwrap.fill(", ".join(shipped.names()), 80, **_indented("  ")),
       "",
       _EXIT_CODES,
     ]
@@ -268,7 +239,7 @@ def _help(words: list[str]) -> str:
       " runs/ and its name.",
       "--config.a.b=value changes a field; the header of a config is its"
       " manual:",
-      *(f"  {name}: {_title(name)}" for name in configs()),
+      *(f"  {name}: {_title(name)}" for name in shipped.names()),
     ]
   for script in filter(None, (found.script, found.other)):
     lines += ["", f"launch/{script}", textwrap.indent(_doc(script), "  ")]
@@ -280,11 +251,11 @@ def _indented(by: str) -> dict[str, str]:
 
 
 def _doc(script: str) -> str:
-  return _docstring(home() / "launch" / script)
+  return _docstring(shipped.home() / "launch" / script)
 
 
 def _title(config: str) -> str:
-  return _docstring(home() / "configs" / f"{config}.py").splitlines()[0]
+  return _docstring(shipped.home() / "configs" / f"{config}.py").splitlines()[0]
 
 
 def _docstring(file: pathlib.Path) -> str:
@@ -337,7 +308,7 @@ def _completion(arguments: list[str]) -> int:
   ]
   script = _BASH % {
     "commands": " ".join(COMMANDS),
-    "configs": " ".join(configs()),
+    "configs": " ".join(shipped.names()),
     "cases": "\n".join(cases),
   }
   if arguments == ["zsh"]:

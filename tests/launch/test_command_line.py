@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from nasnet_jax import command_line
+from nasnet_jax import command_line, shipped
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPTS = {c.script for c in command_line.COMMANDS.values()}
@@ -98,6 +98,15 @@ def test_a_config_file_of_ones_own_stays_what_it_is(monkeypatch, tmp_path):
   for name in ("mine.py", "search_cifar"):
     _, *flags = command_line.command("train", [f"--config={name}"])
     assert flags[0] == f"--config={name}"
+
+
+def test_a_config_by_its_name_is_the_one_of_its_file_and_locked():
+  config = shipped.config("search_digits:tiny")
+  assert config.data.source == "digits"
+  with pytest.raises(AttributeError, match="epochs"):
+    config.child.epohcs = 3
+  with pytest.raises(shipped.NotShippedError, match="search_digits"):
+    shipped.config("search_digit")
 
 
 def test_detect_with_a_checkpoint_asks_a_trained_detector():
