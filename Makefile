@@ -12,7 +12,7 @@ stamp := $(VENV)/.installed
 tag = py$$($(1) -c 'import sys; print("%d%d" % sys.version_info[:2])')
 recent = -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
-.PHONY: search test test-slow smoke check format bench lock clean help
+.PHONY: search test test-slow smoke check format docs bench lock clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -40,6 +40,12 @@ check: $(stamp)  ## format, lint, import directions: what must hold always
 format: $(stamp)  ## let ruff rewrite the files
 	$(python) -m ruff check --fix .
 	$(python) -m ruff format .
+
+docs: $(stamp)  ## the documentation, into .cache/docs; warnings are errors
+	@lock=locks/$(call tag,$(python)).txt; [ -f $$lock ] || lock=/dev/null; \
+	$(python) -m pip install -q -e '.[docs]' -c $$lock
+	$(python) -m sphinx -q -W --keep-going -b html docs .cache/docs
+	@echo "open .cache/docs/index.html"
 
 bench: $(stamp)  ## every benchmark of speed, one after another
 	@set -e; for name in controllers input networks population; do \

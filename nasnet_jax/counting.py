@@ -35,6 +35,7 @@ def count_params(variables: Any) -> int:
   return sum(math.prod(p.shape) for p in jax.tree.leaves(variables["params"]))
 
 
+<<<<<<< HEAD
 def count_module(
   module: nn.Module, shape: tuple[int, ...], also=(), **options
 ) -> tuple[int, int]:
@@ -44,6 +45,10 @@ def count_module(
     also: classes of convolutions and dense layers that only it has.
     **options: further arguments of its call.
   """
+=======
+def count_module(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
+  """(params, MACs per image) of a module called with `([1, *shape], train)`."""
+>>>>>>> scan
   macs = 0
 
   def intercept(call, args, kwargs, context):
@@ -78,11 +83,10 @@ def make_counter(
 
   Args: as `population.make_network`.
   """
-  cells = stacked.plan(config)
-  make_shapes = stacked.separate_shapes if separate else stacked.cell_shapes
-  shapes = make_shapes(config, num_blocks, image_shape[:2])
+  cells, shapes, tables = _tables(
+    config, operations, num_blocks, image_shape, separate
+  )
   stem = count_module(stacked.make_stem(config), image_shape)
-  tables = [_branch_table(shape, operations, num_blocks) for shape in shapes]
 
   def count(genotype: Genotype) -> tuple[int, int]:
     genotype = Genotype(*(np.asarray(leaf) for leaf in genotype))
@@ -102,6 +106,39 @@ def make_counter(
     return int(total[0] + head + config.num_classes), int(total[1] + head)
 
   return count
+
+
+def edge_costs(
+  config: stacked.NetworkConfig,
+  operations: tuple[str, ...],
+  num_blocks: int,
+  image_shape: tuple[int, int, int],
+  separate: bool = False,
+) -> dict[int, np.ndarray]:
+  """What an edge costs in all cells of a kind together.
+
+  Args: as `population.make_network`.
+
+  Returns:
+    {kind: int64[states, operations, 2]}: trainable parameters and MACs of an
+    operation that reads a state.
+  """
+  cells, _, tables = _tables(
+    config, operations, num_blocks, image_shape, separate
+  )
+  total: dict[int, np.ndarray] = {}
+  for cell, (raw_places, costs) in zip(cells, tables, strict=True):
+    of_cell = costs[(raw_places >= 0).astype(int)]
+    total[cell.kind] = total.get(cell.kind, 0) + of_cell
+  return total
+
+
+def _tables(config, operations, num_blocks, image_shape, separate: bool):
+  """(cells, their shapes, `_branch_table` of each)."""
+  make_shapes = stacked.separate_shapes if separate else stacked.cell_shapes
+  shapes = make_shapes(config, num_blocks, image_shape[:2])
+  tables = [_branch_table(shape, operations, num_blocks) for shape in shapes]
+  return stacked.plan(config), shapes, tables
 
 
 def make_stage_counter(

@@ -52,6 +52,8 @@ ALLOWED = {
   "scale": _SEARCH | {"report"} | _JOBS,
   "detect": _SEARCH | {"report", "detection", "train"} | _JOBS,
   "cli": {"training"},
+  "command_line": {"shipped"},
+  "shipped": set(),
   "doctor": {"training"},
 }
 NUMPY_ONLY = {"spaces", "zoo", "block_zoo", "scaling"}

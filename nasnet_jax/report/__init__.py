@@ -3,9 +3,11 @@
 from nasnet_jax.report.cells import draw_cell, draw_genotype
 from nasnet_jax.report.comparison import write_comparison
 from nasnet_jax.report.curves import draw_searches, draw_trainings
+from nasnet_jax.report.hover import COSTS
 from nasnet_jax.report.html import summary_text, write_report
 
 __all__ = [
+  "COSTS",
   "draw_cell",
   "draw_genotype",
   "draw_searches",

@@ -80,21 +80,27 @@ def cell_text(cell: dict[str, Any]) -> list[str]:
   lines = []
   label = functools.partial(state_label, inputs=num_inputs(cell), plain=True)
   for k, block in enumerate(cell["blocks"]):
-    left, right = (
-      f"{op_label(op)}({label(state)})"
-      for op, state in zip(block["operations"], block["inputs"], strict=True)
-    )
-    text = {
-      "add": f"{left} + {right}",
-      "concat": f"concat({left}, {right})",
-      "add_layer_norm": f"layer norm({left} + {right})",
-      "add_instance_norm": f"instance norm({left} + {right})",
-    }
-    lines.append(f"block {k}: {text[block.get('combine', 'add')]}")
+    words = block_text(block, num_inputs(cell), plain=True)
+    lines.append(f"block {k}: {words}")
   if "outputs" in cell:
     return [*lines, f"outputs: {', '.join(map(label, cell['outputs']))}"]
   members = ", ".join(map(label, cell["concat"]))
   return [*lines, f"output: concat({members})"]
+
+
+def block_text(block: dict[str, Any], inputs: int, plain: bool = False) -> str:
+  """What a block computes; see `state_label` for the arguments."""
+  left, right = (
+    f"{op_label(op)}({state_label(state, inputs, plain)})"
+    for op, state in zip(block["operations"], block["inputs"], strict=True)
+  )
+  text = {
+    "add": f"{left} + {right}",
+    "concat": f"concat({left}, {right})",
+    "add_layer_norm": f"layer norm({left} + {right})",
+    "add_instance_norm": f"instance norm({left} + {right})",
+  }
+  return text[block.get("combine", "add")]
 
 
 def draw_cell(cell: dict[str, Any], title: str, path=None) -> Figure:

@@ -1,7 +1,8 @@
 """One HTML file per run: what won, how it looks, how the search went.
 
-The file needs no network and no script. It is written anew from the run's
-folder each time, so it serves a running search as well as a finished one.
+The file needs no network; without its script, all is there but what drawings
+say under a pointer. It is written anew from the run's folder each time, so it
+serves a running search as well as a finished one.
 """
 
 import html
@@ -16,6 +17,7 @@ from nasnet_jax.report import (
   blocks,
   cells,
   curves,
+  hover,
   page,
   runs,
   stages,
@@ -101,7 +103,14 @@ def _progress(run: runs.Run) -> str:
 def _page(run: runs.Run, body: str) -> str:
   below = html.escape(_progress(run)) + _state(run)
   name = run.path.resolve().name
-  return page.page(name, below, body, refresh=not run.result)
+  return page.page(
+    name,
+    below,
+    body,
+    refresh=not run.result,
+    css=hover.CSS,
+    script=hover.SCRIPT,
+  )
 
 
 def _state(run: runs.Run) -> str:
@@ -161,16 +170,22 @@ def _cells(run: runs.Run, winner: winners.Winner | None) -> str:
     return ""
   folder = run.path / "figures"
   cells.draw_genotype(winner.genotype, folder / "cells")
+  operations, costs = hover.read_costs(run, winner.final)
   figures = []
   for name, cell in drawn.items():
     title = cells.cell_title(name)
     stem = "cell" if name == "cell" else f"cell_{name}"
     style.save(cells.draw_cell(cell, title), folder / stem)
     svg = style.to_svg(cells.draw_cell(cell, ""))
-    figures.append(page.inline(svg, stem, title, natural=True))
+    figure = page.inline(svg, stem, title, natural=True)
+    said = hover.tips(cell, operations, costs.get(name))
+    figures.append(hover.put(figure, stem, said))
   whose = "Cells of the winner" if winner.final else "Cells of the best child"
+  note = "Point at a box to see what it reads"
+  note += ", and what it costs in all cells of its kind." if costs else "."
   return page.section(
     whose,
+    f'<p class="sub">{note}</p>'
     f'<div class="cells">{"".join(figures)}</div>{page.legend(drawn)}'
     f"{_as_text(winner.genotype)}",
   )

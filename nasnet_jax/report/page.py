@@ -25,7 +25,7 @@ border-radius:10px;padding:18px;margin:0 0 16px}
 .facts{display:grid;gap:14px 28px;margin:0;
 grid-template-columns:repeat(auto-fit,minmax(150px,1fr))}
 .facts dt{color:var(--muted);font-size:.84rem}
-.facts dd{margin:0;font-size:1.25rem;font-weight:600;
+.facts dd{margin:0;font-size:1.25rem;font-weight:600;overflow-wrap:anywhere;
 font-variant-numeric:tabular-nums}
 .facts dd small{display:block;font-size:.82rem;font-weight:400;
 color:var(--muted)}
@@ -64,7 +64,14 @@ border:1.5px solid;margin-right:6px;vertical-align:-2px}
 """
 
 
-def page(title: str, below: str, body: str, refresh: bool) -> str:
+def page(
+  title: str,
+  below: str,
+  body: str,
+  refresh: bool,
+  css: str = "",
+  script: str = "",
+) -> str:
   """A whole HTML file.
 
   Args:
@@ -72,16 +79,18 @@ def page(title: str, below: str, body: str, refresh: bool) -> str:
     below: HTML of the line below the title.
     body: HTML of the sections.
     refresh: the open page loads itself again each minute.
+    css, script: besides what every page has.
   """
   again = '<meta http-equiv="refresh" content="60">' if refresh else ""
   return (
     '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
     f"{again}<title>{html.escape(title)}</title>"
-    f"<style>{_CSS}{style.stylesheet()}</style></head>\n"
+    f"<style>{_CSS}{style.stylesheet()}{css}</style></head>\n"
     f"<body><main><h1>{html.escape(title)}</h1>"
     f'<p class="sub">{below}</p>\n'
-    f"{body}</main></body></html>\n"
+    f"{body}</main>{f'<script>{script}</script>' if script else ''}"
+    "</body></html>\n"
   )
 
 

@@ -13,6 +13,7 @@ from clu import parameter_overview, platform
 
 from nasnet_jax import (
   __version__,
+  counting,
   curves,
   fit,
   inputs,
@@ -25,6 +26,7 @@ from nasnet_jax.evaluators import Evaluator
 from nasnet_jax.models import families
 from nasnet_jax.search import asynchronous, final, halving, rounds, setup
 from nasnet_jax.search.console import Console
+from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.training import checkpoint, hosts, profile, stop, workdir
 from nasnet_jax.training.scalars import Scalars
 
@@ -86,6 +88,7 @@ def run(
           trace,
         )
         _describe(parts)
+        _write_costs(folder, config, parts)
         rows = _search(folder, parts, console)
         found = _final_stage(folder, parts, rows, console)
         result = _result(folder, config, parts, rows, found, scalars, command)
@@ -140,6 +143,35 @@ def _describe(parts: Parts):
       state.params, include_stats=False
     ),
   )
+
+
+def _write_costs(folder, config, parts: Parts):
+  """What each operation costs where, for the report's drawings of cells."""
+  space, images = parts.space, parts.images
+  if not isinstance(space, CellSpace) or not hosts.is_first():
+    return
+  sizes = {
+    "child": setup.child_network(config, images.num_classes, space),
+    "final": parts.final.network,
+  }
+  costs: Row = {"operations": list(space.operations)}
+  for name, network in sizes.items():
+    by_kind = counting.edge_costs(
+      network,
+      space.operations,
+      space.num_blocks,
+      images.image_shape,
+      space.output == "separate",
+    )
+    # A space with one kind of cell uses it for both.
+    kinds = [space.cells[kind % len(space.cells)] for kind in by_kind]
+    costs[name] = {
+      cell: sum(
+        c for k, c in zip(kinds, by_kind.values()) if k == cell
+      ).tolist()
+      for cell in kinds
+    }
+  workdir.write_json(folder / report.COSTS, costs)
 
 
 def _search(folder, parts: Parts, console: Console) -> list[Row]:

@@ -130,6 +130,28 @@ def test_the_counter_agrees_with_the_network_for_random_cells(space):
     assert count(genotype) == counting.count_module(network, (14, 11, 2))
 
 
+@pytest.mark.parametrize("kind", [0, 1])
+def test_another_operation_on_an_edge_costs_what_the_table_says(kind):
+  config = SMALL
+  image_shape = (14, 11, 2)
+  count = counting.make_counter(config, NASNET.operations, 5, image_shape)
+  costs = counting.edge_costs(config, NASNET.operations, 5, image_shape)[kind]
+  before = zoo.genotype("nasnet_a")
+  pool = NASNET.operations.index("avg_pool_3x3")
+  for block, side in ((0, 1), (3, 0), (4, 1)):
+    state = before.inputs[kind, block, side]
+    for op in range(len(NASNET.operations)):
+      found = {}
+      for choice in (op, pool):
+        ops = before.ops.copy()
+        ops[kind, block, side] = choice
+        found[choice] = np.array(count(before._replace(ops=ops)))
+      extra = costs[state, op] - costs[state, pool]
+      np.testing.assert_array_equal(found[op] - found[pool], extra)
+  unread = costs[2:, NASNET.operations.index("identity")]
+  assert not unread.any()  # of blocks, at stride 1, it is free
+
+
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_the_counter_leaves_out_blocks_that_are_left_out(blocks):
   space = spaces.get("pnas", num_blocks=blocks)

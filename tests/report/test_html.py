@@ -66,7 +66,7 @@ def test_the_report_is_one_file_that_needs_nothing_else(make_run, name):
     assert reference.startswith(("#", "data:image/png;base64,"))
     assert reference[0] != "#" or reference[1:] in page.ids
   assert len(page.ids) == len(set(page.ids))
-  assert "script" not in page.tags and "link" not in page.tags
+  assert page.tags.count("script") == 1 and "link" not in page.tags
   text = (folder / "report.html").read_text()
   assert "@import" not in text
   assert "url(http" not in text
@@ -206,7 +206,7 @@ def test_text_of_the_run_cannot_break_the_page(make_run):
   result["data"]["note"] = '"><img src=http://x>'
   (folder / "result.json").write_text(json.dumps(result))
   page = _page(folder)
-  assert "script" not in page.tags and "img" not in page.tags
+  assert page.tags.count("script") == 1 and "img" not in page.tags
 
 
 def test_the_summary_tells_the_cells_in_words(make_run):

@@ -1,0 +1,202 @@
+"""`nasnet-jax`: names for what `launch/` does."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from nasnet_jax import command_line, shipped
+
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPTS = {c.script for c in command_line.COMMANDS.values()}
+
+
+def _run(*arguments, **options):
+  line = [sys.executable, "-m", "nasnet_jax.command_line", *arguments]
+  return subprocess.run(
+    line, capture_output=True, text=True, timeout=120, cwd=ROOT, **options
+  )
+
+
+def _defined(script: str) -> set[str]:
+  """Flags that a program defines, as completion writes them."""
+  tree = ast.parse((ROOT / "launch" / script).read_text())
+  calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)]
+  found = set()
+  for call in calls:
+    kind = getattr(call.func, "attr", "")
+    if kind.startswith("DEFINE_"):
+      ending = "" if kind == "DEFINE_bool" else "="
+      found.add(f"--{call.args[0].value}{ending}")
+  return found
+
+
+@pytest.mark.parametrize("name", command_line.COMMANDS)
+def test_completion_knows_the_flags_of_the_program_and_no_others(name):
+  found = command_line.COMMANDS[name]
+  defined = _defined(found.script)
+  if found.other:
+    defined |= _defined(found.other)
+  assert set(found.flags) == defined
+
+
+def test_every_program_of_launch_has_a_command():
+  others = {c.other for c in command_line.COMMANDS.values()}
+  programs = {file.name for file in (ROOT / "launch").glob("*.py")}
+  assert others - {""} | SCRIPTS == programs
+
+
+def test_every_example_names_a_command_and_its_flags():
+  for name, found in command_line.COMMANDS.items():
+    for example in found.examples:
+      words = example.replace("\\\n", " ").split()
+      assert words[0] == name
+      for word in words[1:]:
+        flag = word.partition("=")[0]
+        if flag.startswith("--config."):
+          continue
+        if flag.startswith("--"):
+          assert flag in {f.removesuffix("=") for f in found.flags}
+
+
+def test_a_run_without_flags_gets_the_config_and_the_folder_of_its_name():
+  script, *flags = command_line.command("search", [])
+  assert script == str(ROOT / "launch" / "main.py")
+  assert flags == [
+    f"--config={ROOT}/configs/search_digits.py",
+    "--workdir=runs/search_digits",
+  ]
+
+
+@pytest.mark.parametrize(
+  "given",
+  [
+    ["--config=search_cifar:small"],
+    ["--config", "search_cifar:small"],
+    ["-config=search_cifar:small"],
+    ["--config=configs/search_cifar.py:small"],
+  ],
+)
+def test_a_shipped_config_goes_by_its_name_from_anywhere(
+  given, monkeypatch, tmp_path
+):
+  monkeypatch.chdir(tmp_path)
+  _, *flags = command_line.command("search", [*given, "--config.x.y=1"])
+  assert flags == [
+    f"--config={ROOT}/configs/search_cifar.py:small",
+    "--config.x.y=1",
+    "--workdir=runs/search_cifar_small",
+  ]
+
+
+def test_a_config_file_of_ones_own_stays_what_it_is(monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "search_cifar").write_text("")  # a file of that very name
+  for name in ("mine.py", "search_cifar"):
+    _, *flags = command_line.command("train", [f"--config={name}"])
+    assert flags[0] == f"--config={name}"
+
+
+def test_a_config_by_its_name_is_the_one_of_its_file_and_locked():
+  config = shipped.config("search_digits:tiny")
+  assert config.data.source == "digits"
+  with pytest.raises(AttributeError, match="epochs"):
+    config.child.epohcs = 3
+  with pytest.raises(shipped.NotShippedError, match="search_digits"):
+    shipped.config("search_digit")
+
+
+def test_detect_with_a_checkpoint_asks_a_trained_detector():
+  script, *flags = command_line.command(
+    "detect", ["--checkpoint=runs/voc", "a.jpg"]
+  )
+  assert script == str(ROOT / "launch" / "detect.py")
+  assert flags == ["--checkpoint=runs/voc", "a.jpg"]
+
+
+def test_a_wrong_command_is_one_line_with_the_nearest_right_one():
+  done = _run("serach")
+  assert done.returncode == 2
+  assert done.stderr.splitlines() == [
+    "error: nasnet-jax has no command 'serach': did you mean search?"
+  ]
+
+
+def test_the_program_takes_over_with_its_own_exit_code():
+  done = _run("search", "--config=search_digits:huge")
+  assert done.returncode == 2
+  assert "no variant 'huge'" in done.stderr
+  assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [["--help"], [], ["search", "--help"]])
+def test_help_shows_examples_and_starts_no_jax(words):
+  code = (
+    "import sys; from nasnet_jax import command_line as c;"
+    f" c.main({words}); sys.exit('jax' in sys.modules)"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+  )
+  assert done.returncode == 0, done.stderr
+  assert "Exit codes: 0 done" in done.stdout
+  assert "search_digits" in done.stdout
+  if "search" in words:
+    assert "nasnet-jax search --config=search_cifar:small" in done.stdout
+
+
+def _complete(*words) -> list[str]:
+  """What bash offers for the last of these words."""
+  script = _run("completion", "bash").stdout
+  listed = " ".join(f"'{word}'" for word in words)
+  script += (
+    f"COMP_WORDS=({listed}); COMP_CWORD={len(words) - 1}\n"
+    "compopt() { :; }; _nasnet_jax; printf '%s\\n' \"${COMPREPLY[@]}\"\n"
+  )
+  done = subprocess.run(
+    ["bash", "-c", script], capture_output=True, text=True, cwd=ROOT
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout.split()
+
+
+def test_bash_completes_commands_flags_configs_and_files():
+  assert _complete("nasnet-jax", "se") == ["search"]
+  assert _complete("nasnet-jax", "preflight", "--t") == [
+    "--topology=",
+    "--traceback",
+  ]
+  words = ("nasnet-jax", "search", "--config", "=")
+  assert _complete(*words, "search_d") == ["search_digits"]
+  assert "scale_grid" in _complete(*words)
+  assert _complete("nasnet-jax", "search", "--workdir", "=", "laun") == [
+    "launch"
+  ]
+  assert _complete("nasnet-jax", "report", "READ") == ["README.md"]
+
+
+def test_a_shell_without_completion_is_told_in_a_line():
+  done = _run("completion", "fish")
+  assert done.returncode == 2
+  assert done.stderr.startswith("error: give a shell")
+
+
+@pytest.mark.slow  # pip makes an environment to build in
+def test_a_wheel_has_the_programs_and_the_configs(tmp_path):
+  subprocess.run(
+    [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", tmp_path, ROOT],
+    check=True,
+    capture_output=True,
+    timeout=600,
+  )
+  (wheel,) = tmp_path.glob("*.whl")
+  names = zipfile.ZipFile(wheel).namelist()
+  (launch,) = (name for name in names if name.endswith("launch/main.py"))
+  share = launch.removesuffix("launch/main.py")
+  assert share.endswith("data/share/nasnet_jax/")
+  for folder in ("launch", "configs"):
+    for file in (ROOT / folder).glob("*.py"):
+      assert f"{share}{folder}/{file.name}" in names
