@@ -35,20 +35,15 @@ def count_params(variables: Any) -> int:
   return sum(math.prod(p.shape) for p in jax.tree.leaves(variables["params"]))
 
 
-<<<<<<< HEAD
 def count_module(
   module: nn.Module, shape: tuple[int, ...], also=(), **options
 ) -> tuple[int, int]:
-  """(params, MACs per image) of a module called with ([1, *shape], train).
+  """(params, MACs per image) of a module called with `([1, *shape], train)`.
 
   Args:
     also: classes of convolutions and dense layers that only it has.
     **options: further arguments of its call.
   """
-=======
-def count_module(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
-  """(params, MACs per image) of a module called with `([1, *shape], train)`."""
->>>>>>> scan
   macs = 0
 
   def intercept(call, args, kwargs, context):
