@@ -2,6 +2,7 @@
 
   python benchmarks/preflight.py                     # all, hours on two cores
   python benchmarks/preflight.py --only=search_cifar --topologies=v5e:2x2
+  python benchmarks/preflight.py --brief --only=nasnet_a_large
   python benchmarks/preflight.py --table             # of what is there
 
 One compilation at a time. Each leaves a JSON file in docs/results/preflight,
@@ -127,6 +128,7 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--only", nargs="*", default=list(SUBJECTS))
   parser.add_argument("--topologies", nargs="*", default=())
+  parser.add_argument("--brief", action="store_true")
   parser.add_argument("--table", action="store_true")
   options = parser.parse_args()
   if options.table:
@@ -140,12 +142,13 @@ def main():
   for name in options.only:
     subject = SUBJECTS[name]
     for topology in options.topologies or subject.topologies:
-      measure(name, subject, topology)
+      measure(name, subject, topology, options.brief)
 
 
-def measure(name: str, subject: Subject, topology: str):
+def measure(name: str, subject: Subject, topology: str, brief: bool):
   """Compiles one job for one slice, unless that was done."""
-  file = RESULTS / f"{name}_{topology.replace(':', '_')}.json"
+  ending = "_brief" if brief else ""
+  file = RESULTS / f"{name}_{topology.replace(':', '_')}{ending}.json"
   devices = program.get_devices(topology)
   config = load(subject, len(devices))
   plan = program.make_plan(config, devices)
@@ -155,15 +158,15 @@ def measure(name: str, subject: Subject, topology: str):
     print(f"{file.name} is there", flush=True)
     return
   print(f"compiling {name} for {topology}", flush=True)
-  found = figures.figures(
-    plan, program.compile_step(plan.step), chips.of(topology)
-  )
+  compiled = program.compile_step(plan.step, brief=brief)
+  found = figures.figures(plan, compiled, chips.of(topology))
   row = {
     "name": name,
     "config": subject.config,
     "fields": subject.fields,
     "topology": topology,
     "slice_chips": len(devices),
+    "brief": brief,
     "libtpu": libtpu.__version__,
     "key": key,
     **found,
@@ -215,7 +218,7 @@ def scaling(rows) -> str:
   ]
   for name in SUBJECTS:
     same = [r for r in rows if r["name"] == name and r["chip"] == "v5e"]
-    same = [row for row in same if row["fits"]]
+    same = [row for row in same if row["fits"] and not row.get("brief")]
     for row in same if len(same) > 1 else []:
       cells = [name, str(row["chips"])]
       cells += [f"{row[key] / same[0][key]:.4f}" for key in ("flops", "bytes")]
@@ -236,7 +239,8 @@ def table(rows) -> str:
       f"{row['hbm']['needed'] / 2**30:.2f} of {row['hbm']['chip'] / 2**30:g}"
     )
     minutes = (row["lower_seconds"] + row["compile_seconds"]) / 60
-    cells = [row["name"], row["topology"], hbm]
+    name = f"{row['name']}, brief" if row.get("brief") else row["name"]
+    cells = [name, row["topology"], hbm]
     if row["fits"]:
       by_cycles = row["compiler_seconds"]
       cells += [
