@@ -144,6 +144,7 @@ def _network() -> ml_collections.ConfigDict:
   network.aux = True  # the same
   network.dropout = 0.0  # the same
   network.remat = False  # True: less memory, more time
+  network.scan_cells = False  # True: equal cells in a loop, for TPU
   network.init = "fan_out"  # slim, nasnet_cifar_arg_scope
   network.bn_decay = 0.9  # the same
   network.bn_epsilon = 1e-5  # the same

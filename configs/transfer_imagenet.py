@@ -101,6 +101,7 @@ def _network(sizes) -> ml_collections.ConfigDict:
   network.aux = True  # slim, mobile_imagenet_config, like all below
   network.dropout = 0.5
   network.remat = False  # True: less memory, more time
+  network.scan_cells = False  # True: equal cells in a loop, for TPU
   network.init = "fan_out"
   network.bn_decay = 0.9997
   network.bn_epsilon = 1e-3
