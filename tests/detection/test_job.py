@@ -299,7 +299,7 @@ def test_configs_name_fields_that_there_are(name, variant, side):
   anchors = fields.pop("anchors")
   fields.pop("bn_frozen")
   det.DetectorConfig(**fields, anchors=det.Anchors(**anchors))
-  sizes = detect._sizes(config.data.sizes.to_dict())
+  sizes = detect.make_sizes(config.data.sizes.to_dict())
   assert sizes.shorter == side
   assert stream.Sizes(sizes.buckets).largest >= (side, side)
   fields = config.train.to_dict()
