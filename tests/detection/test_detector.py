@@ -218,9 +218,11 @@ def test_padding_changes_no_detection(crop, random_variables):
     )
 
 
-def test_padding_does_not_leak_through_cells(random_variables):
-  """NASNet-A's pools and factorised reductions, too."""
-  body = _cells_body(num_reductions=1)  # the stem's two and one more
+@pytest.mark.parametrize("cells", ["nasnet_a", "amoebanet_a"])
+def test_padding_does_not_leak_through_cells(cells, random_variables):
+  """Pools and factorised reductions, and convolutions that have a stride over
+  the columns first and then over the rows."""
+  body = _cells_body(cells, num_reductions=1)  # the stem's two and one more
   network, variables = _small(body, random_variables)
   assert network.cut.stride == 8
   features_of = jax.jit(
