@@ -58,8 +58,7 @@ CLASSIFIER = {
   "data.options.image_size": 32,
   "data.options.note": "CIFAR-10, JPEG-recompressed",
   "data.augmentation.pad": 4,
-  "data.max_per_class": 2500,
-  "train.epochs": 6,
+  "train.epochs": 5,
 }
 DETECTOR = {
   "data.options.valid_split": "val",
@@ -69,7 +68,7 @@ DETECTOR = {
   "detector.anchors.base": 48.0,  # 12 to 96 pixels
   "detector.rpn_batch": 128,
   "detector.proposals": 60,
-  "train.epochs": 14,
+  "train.epochs": 10,
   "train.report_epochs": 2.0,
   "train.eval_batch_size": 12,
 }

@@ -285,9 +285,28 @@ def test_chunks_change_nothing_but_memory(row):
     np.testing.assert_allclose(one / scale, other / scale, atol=2e-4)
 
 
-def _step(network, variables, truth, side=(96, 128), rng=0):
+@pytest.mark.slow
+def test_computing_cells_again_changes_nothing(random_variables):
+  """`remat`, as the large configuration has it, with chunks and padding."""
+  truth = _truth([[(5, 8, 40, 30, 2)]])
+  results = []
+  for remat in (False, True):
+    body = _cells_body(num_reductions=1, remat=remat)
+    config = dataclasses.replace(SMALL, chunk=5)
+    network, variables = _small(body, random_variables, config)
+    results.append(_step(network, variables, truth, (48, 64), inside=(41, 60)))
+    text = str(
+      jax.make_jaxpr(network.apply)(variables, jnp.zeros((1, 48, 64, 3)))
+    )
+    assert ("checkpoint" in text or "remat" in text) == remat
+  for one, other in zip(*map(jax.tree.leaves, results)):
+    scale = 1e-6 + np.abs(one).max()
+    np.testing.assert_allclose(one / scale, other / scale, atol=2e-4)
+
+
+def _step(network, variables, truth, side=(96, 128), rng=0, inside=None):
   images = _images(len(truth.valid), side)
-  sides = jnp.array([side] * len(images))
+  sides = jnp.array([inside or side] * len(images))
   batch = images, stream.Labels(truth, sides), jnp.arange(len(images))
   loss_fn = det.make_loss(network, RECIPE, AUG)
 
