@@ -42,12 +42,15 @@ class Subject:
     fields: what is set in it.
     topologies: the first ones are the most telling.
     devices_on_data: whether mesh.data is the slice's size.
+    per_device: images of a batch on each of these devices; 0: the batch is as
+      the config has it.
   """
 
   config: str
   topologies: tuple[str, ...]
   fields: dict[str, Any] = dataclasses.field(default_factory=dict)
   devices_on_data: bool = False
+  per_device: int = 0
 
 
 _EPOCH = 45_000 // 32
@@ -87,6 +90,14 @@ SUBJECTS = {
       "mesh.shard_params": True,
     },
     True,
+  ),
+  # Faster R-CNN at 1200x1200, one image per chip, as the original had it.
+  "detect_large": Subject(
+    "detect_coco:large_1200",
+    ("v5e:4x4", "v5p:2x2x1"),
+    {**_LARGE, "model.genotype": "nasnet_a"},
+    True,
+    1,
   ),
 }
 
@@ -153,6 +164,9 @@ def load(subject: Subject, num_devices: int):
   config.update_from_flattened_dict(subject.fields)
   if subject.devices_on_data:
     config.mesh.data = num_devices
+  if subject.per_device:
+    config.train.batch_size = subject.per_device * num_devices
+    config.train.eval_batch_size = config.train.batch_size
   return config
 
 

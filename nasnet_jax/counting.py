@@ -35,22 +35,28 @@ def count_params(variables: Any) -> int:
   return sum(math.prod(p.shape) for p in jax.tree.leaves(variables["params"]))
 
 
-def count_module(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
-  """(params, MACs per image) of a module called with `([1, *shape], train)`."""
+def count_module(
+  module: nn.Module, shape: tuple[int, ...], also=(), **options
+) -> tuple[int, int]:
+  """(params, MACs per image) of a module called with `([1, *shape], train)`.
+
+  Args:
+    also: classes of convolutions and dense layers that only it has.
+    **options: further arguments of its call.
+  """
   macs = 0
 
   def intercept(call, args, kwargs, context):
     nonlocal macs
     y = call(*args, **kwargs)
-    if (
-      isinstance(context.module, _LAYERS) and context.method_name == "__call__"
-    ):
+    known = isinstance(context.module, (*_LAYERS, *also))
+    if known and context.method_name == "__call__":
       kernel = context.module.variables["params"]["kernel"]
-      macs += math.prod(kernel.shape) * math.prod(y.shape[1:-1])
+      macs += math.prod(kernel.shape) * math.prod(y.shape[:-1])
     return y
 
   image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-  init = functools.partial(module.init, train=False)
+  init = functools.partial(module.init, train=False, **options)
   with nn.intercept_methods(intercept):
     variables = jax.eval_shape(init, jax.random.key(0), image)
   return count_params({"params": variables.get("params", {})}), macs

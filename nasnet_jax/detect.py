@@ -106,7 +106,8 @@ def run(config, run_dir, *, command: str = "") -> Row:
     )
     if hosts.is_first() and not (folder / "figures").exists():
       (folder / "figures").mkdir()
-      report.draw_trainings({"training": folder}, folder / "figures/training")
+      figure = folder / "figures" / "training"
+      report.draw_trainings({"training": folder}, figure, score="AP50")
     _log.info("%s", summary(result))
   return result
 
@@ -120,20 +121,26 @@ def summary(result: Row) -> str:
   return f"{words}, {test['images']:,} images, {result['params']:,} parameters"
 
 
-def prepare(config) -> Parts:
-  """All that a config stands for; ValueError for what does not fit together."""
+def prepare(config, data: Data | None = None, devices=None) -> Parts:
+  """All that a config stands for; ValueError for what does not fit together.
+
+  Args:
+    data: None: opened now, as the config says.
+    devices: to train on; None: those of this machine.
+  """
   if config.train.seed < 0:
     raise ValueError(f"train.seed is {config.train.seed}: give 0 or more")
   found = None
   if config.model.checkpoint:
     found = trained.load(config.model.checkpoint)
-  data = open_data(
-    config.data.source,
-    config.data.data_dir,
-    {k: v for k, v in config.data.options.items() if v is not None},
-    config.data.sizes.to_dict(),
-    config.data.stream.to_dict(),
-  )
+  if data is None:
+    data = open_data(
+      config.data.source,
+      config.data.data_dir,
+      {k: v for k, v in config.data.options.items() if v is not None},
+      config.data.sizes.to_dict(),
+      config.data.stream.to_dict(),
+    )
   batches.steps_per_epoch(data.train.num_images, config.train.batch_size)
   space, genotype, sizes = _backbone(config, found, data.splits)
   fields = config.detector.to_dict()
@@ -159,7 +166,7 @@ def prepare(config) -> Parts:
       "train.patience_epochs needs images to score: set"
       " data.options.valid_split"
     )
-  on = mesh.make_mesh(1, config.mesh.data)
+  on = mesh.make_mesh(1, config.mesh.data, devices)
   aug = augment.Augmentation(mean=(0.5,), std=(0.5,))  # slim: -1 to 1
   start = None
   if found is not None:
@@ -197,7 +204,7 @@ def open_data(
     stream: of `data.stream.Batches`: workers, max_broken.
   """
   splits = pictures.load(source, data_dir=data_dir, **options)
-  made = _sizes(sizes)
+  made = make_sizes(sizes)
   among = {"host": jax.process_index(), "num_hosts": jax.process_count()}
   parts = [
     streams.Stream(split, made, **stream, **among)
@@ -213,7 +220,7 @@ def open_data(
   return Data(*parts, splits, load)
 
 
-def _sizes(fields: Row) -> streams.Sizes:
+def make_sizes(fields: Row) -> streams.Sizes:
   """Of a config, or of JSON, whose tuples are lists."""
   buckets = tuple(tuple(bucket) for bucket in fields["buckets"])
   jitter = tuple(fields["jitter"])
@@ -446,7 +453,7 @@ def load(run_dir) -> Trained:
     lambda x: np.zeros(x.shape, x.dtype), fit.variables_of(state)
   )
   variables = checkpoint.read(folder / trained.WEIGHTS, template)
-  made = _sizes(result["data"]["load"]["sizes"])
+  made = make_sizes(result["data"]["load"]["sizes"])
   return Trained(network, variables, aug, made, result)
 
 

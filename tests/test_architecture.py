@@ -46,7 +46,9 @@ ALLOWED = {
   "predict": {"trained", "data"},
   "search": _SEARCH | {"evaluators", "report", "rewards"} | _JOBS,
   "train": _SEARCH | {"report"} | _JOBS,
-  "preflight": _SEARCH | {"evaluators", "search", "train"} | _JOBS,
+  "preflight": _SEARCH
+  | {"evaluators", "search", "train", "detect", "detection"}
+  | _JOBS,
   "scale": _SEARCH | {"report"} | _JOBS,
   "detect": _SEARCH | {"report", "detection", "train"} | _JOBS,
   "cli": {"training"},

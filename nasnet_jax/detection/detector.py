@@ -247,11 +247,15 @@ class Detector(nn.Module):
     """What drop path's ramp over the depth counts."""
     return self.body.alone().num_layers
 
-  def __call__(self, images: Array, train: bool = False):
-    """Runs through all weights once, for initialisation."""
+  def __call__(self, images: Array, train: bool = False, crops: int = 1):
+    """Runs through all weights once, for initialisation and for counting.
+
+    Args:
+      crops: that go through the second half.
+    """
     features = self.features(images, None, train)
     size = self.config.crop_size // self.config.crop_pool
-    crops = jnp.zeros((1, size, size, features.shape[-1]), features.dtype)
+    crops = jnp.zeros((crops, size, size, features.shape[-1]), features.dtype)
     return self.propose(features), self.judge(crops, train)
 
   def features(
@@ -287,6 +291,10 @@ class Detector(nn.Module):
     """Crops of the map [M, S, S, C] -> see `BoxHead`."""
     last = bb.second_half(self.backbone, self.cut, crops, train, drop)
     return self.box_head(last)
+
+
+# What of a detector multiplies and adds, its backbone apart.
+LAYERS = (Conv, nn.Dense)
 
 
 def _inside(padded: tuple[int, int], side: Array) -> Array:

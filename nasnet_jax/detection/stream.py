@@ -226,6 +226,13 @@ def rows_of_truth(boxes, classes, crowd, size: int) -> Truth:
   )
 
 
+def no_labels(size: int) -> Labels:
+  """Of an image without boxes, without the batch's axis; `size` rows."""
+  none = np.zeros(0)
+  truth = rows_of_truth(none.reshape(0, 4), none, none, size)
+  return Labels(truth, np.ones(2, np.int32))
+
+
 @dataclasses.dataclass(frozen=True)
 class _Rows:
   """What batches of both kinds are made with.
@@ -264,9 +271,7 @@ class _Rows:
     return image, Labels(truth, np.array(change.side, np.int32))
 
   def _empty(self, shape):
-    none = np.zeros(0)
-    truth = rows_of_truth(none.reshape(0, 4), none, none, self.sizes.max_boxes)
-    return np.zeros((*shape, 3), np.uint8), Labels(truth, np.ones(2, np.int32))
+    return np.zeros((*shape, 3), np.uint8), no_labels(self.sizes.max_boxes)
 
 
 def _stack(rows, index, counts, broken) -> Batch:

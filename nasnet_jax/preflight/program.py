@@ -17,8 +17,17 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
-from nasnet_jax import counting, evaluators, fit, inputs, population, train
+from nasnet_jax import (
+  counting,
+  detect,
+  evaluators,
+  fit,
+  inputs,
+  population,
+  train,
+)
 from nasnet_jax.data import batches
+from nasnet_jax.detection import detector, pictures, stream
 from nasnet_jax.models import any_cell
 from nasnet_jax.search import setup
 from nasnet_jax.training import loop, mesh, metrics, sharded
@@ -55,13 +64,13 @@ class Plan(NamedTuple):
   """A step and what the whole job makes of it.
 
   Attributes:
-    job: "search" or "train".
+    job: "search", "train" or "detect".
     step: see `Step`.
     total_updates: of one child, or of the training.
     num_children: of the whole search; 1 in a training.
     batch_size: examples per update.
     macs: multiply-adds per image forward: mean of sampled children, or the
-      network's.
+      network's; a detector's with the crops that it is taught on.
   """
 
   job: str
@@ -123,6 +132,8 @@ def make_plan(config, devices: list) -> Plan:
   """
   if config.job == "search":
     return _search(config, devices)
+  if config.job == "detect":
+    return _detect(config, devices)
   return _train(config, devices)
 
 
@@ -145,13 +156,18 @@ _KNOWN = {
   "cifar100": _Known(*_CIFAR, 100, (32, 32, 3)),
   "imagenet2012": _Known(1_281_167, 50_000, 1000, (0, 0, 3)),
 }
+# Lin et al. 2014, train2017 and val2017: images in the annotations' files, and
+# classes (the numbers of their categories have gaps).
+_COCO = _Known(118_287, 5_000, 80, (0, 0, 3))
 
 
 class _Photographs(NamedTuple):
-  """A `stream.Stream` as far as its sizes go."""
+  """A stream as far as its sizes go; those of pictures with boxes say how
+  these are scaled."""
 
   num_images: int
   image_shape: tuple[int, int, int]
+  sizes: stream.Sizes | None = None
 
 
 def _images(config, batch_sizes) -> inputs.Splits:
@@ -186,6 +202,30 @@ def _in_memory(count: int, shape) -> fit.Images:
     np.broadcast_to(np.uint8(0), (count, *shape)),
     np.broadcast_to(np.int32(0), (count,)),
   )
+
+
+def _pictures(config) -> detect.Data | None:
+  """COCO as far as its sizes go; None where the config names files, or splits
+  that are not COCO's own."""
+  fields = config.data
+  options = {k: v for k, v in fields.options.items() if v is not None}
+  name = options.pop("name", "coco/2017")
+  known = fields.source == "coco" or (fields.source, name) == (
+    "tfds",
+    "coco/2017",
+  )
+  options.pop("note", None)
+  if not known or options or fields.data_dir is not None:
+    return None
+  sizes = detect.make_sizes(fields.sizes.to_dict())
+  shape = (*sizes.largest, 3)
+  none = pictures.Pictures((), pictures.Files(()), {})
+  classes = tuple(map(str, range(_COCO.classes)))
+  splits = pictures.Splits(none, none, none, classes, (), "coco", "", "")
+  parts = [
+    _Photographs(count, shape, sizes) for count in (_COCO.train, 0, _COCO.test)
+  ]
+  return detect.Data(*parts, splits, {})
 
 
 # --- steps -------------------------------------------------------------------
@@ -310,40 +350,91 @@ def _mean_used(genotypes) -> float:
 def _train(config, devices) -> Plan:
   images = _images(config, (config.train.batch_size,))
   parts = train.prepare(config, images, devices)
-  recipe, on = parts.recipe, parts.mesh
   streamed = not isinstance(images.train, fit.Images)
+  count = parts.recipe.batch_size if streamed else images.train.num_images
+  data = _in_memory(count, images.image_shape)
+  return _training(
+    "train",
+    parts,
+    images.train,
+    data,
+    counting.count_module(parts.network, images.image_shape)[1],
+    streamed=streamed,
+  )
+
+
+def _detect(config, devices) -> Plan:
+  parts = detect.prepare(config, _pictures(config), devices)
+  images, network = parts.data.train, parts.network
+  size = parts.recipe.batch_size
+  # Of the largest shape, where there are several.
+  batch = fit.Images(
+    np.broadcast_to(np.uint8(0), (size, *images.image_shape)),
+    jax.tree.map(
+      lambda x: np.broadcast_to(x, (size, *np.shape(x))),
+      stream.no_labels(images.sizes.max_boxes),
+    ),
+  )
+  _, macs = counting.count_module(
+    network,
+    images.image_shape,
+    detector.LAYERS,
+    crops=network.config.box_batch,
+  )
+  return _training(
+    "detect",
+    parts,
+    images,
+    batch,
+    macs,
+    streamed=True,
+    make_loss=detector.make_loss,
+  )
+
+
+def _training(
+  job: str, parts, images, data: fit.Images, macs: int, **options
+) -> Plan:
+  """Of one network that `fit` trains.
+
+  Args:
+    parts: of its job: network, recipe, augmentation, mesh, shard_params.
+    images: the set that is trained on.
+    data: what a device call reads.
+    **options: of `fit.make_step`: streamed, make_loss.
+  """
+  recipe, on = parts.recipe, parts.mesh
   steps = loop.compile_steps(
     fit.make_step(
       parts.network,
       recipe,
       parts.augmentation,
       on,
-      streamed=streamed,
       shard_params=parts.shard_params,
+      **options,
     )
   )
   same = NamedSharding(on, PartitionSpec())
-  count = recipe.batch_size if streamed else images.train.num_images
-  data = _shapes(
-    _in_memory(count, images.image_shape),
-    NamedSharding(on, PartitionSpec("data")) if streamed else same,
-  )
+  divided = NamedSharding(on, PartitionSpec("data"))
   state = jax.eval_shape(
     lambda: fit.init_state(parts.network, recipe, images.image_shape, 1, 0)
   )
   totals = jax.eval_shape(metrics.Totals.empty)
   where = sharded.state_shardings(state, on, "data", parts.shard_params)
-  arguments = (_placed(state, where), _shapes(totals, same), data)
+  arguments = (
+    _placed(state, where),
+    _shapes(totals, same),
+    _shapes(data, divided if options["streamed"] else same),
+  )
   function, updates = steps.once, recipe.steps_per_call
   if updates > 1:
     length = jax.ShapeDtypeStruct((), jnp.int32, sharding=same)
     function, arguments = steps.many, (*arguments, length)
-  _, macs = counting.count_module(parts.network, images.image_shape)
   return Plan(
-    "train",
+    job,
     # The length of the loop over updates is an argument: one update is read.
     Step(function, arguments, on, 1, 1, {}, 1.0),
-    recipe.horizon(images.train.num_images),
+    recipe.horizon(images.num_images),
     1,
     recipe.batch_size,
     float(macs),

@@ -133,7 +133,7 @@ def _update(found: Row) -> list[str]:
 
 def _job(found: Row) -> list[str]:
   hours, chip_hours = found["hours"], found["chip_hours"]
-  if found["job"] == "train":
+  if found["job"] != "search":
     return [
       f"The whole training, {found['total_updates']:,} updates of"
       f" {found['batch_size']}: {hours:,.1f} h, {chip_hours:,.0f} chip hours"

@@ -407,12 +407,16 @@ def retrain_figure(curves: list[runs.Curve]) -> Figure | None:
 _TRAININGS = ("accent", "second", "good", "previous", "line", "bad")
 
 
-def training_figure(curves: list[tuple[str, runs.Curve]]) -> Figure:
+def training_figure(
+  curves: list[tuple[str, runs.Curve]], score: str = ""
+) -> Figure:
   """Loss and accuracy of trainings side by side, against epochs.
 
   Args:
     curves: (label, curve); equal labels share a colour, such as seeds of one
       setting.
+    score: what the numbers on the validation images are, where they are no
+      accuracies: those of the training images are then left out.
   """
   labels = list(dict.fromkeys(label for label, _ in curves))
   colors = {
@@ -422,9 +426,10 @@ def training_figure(curves: list[tuple[str, runs.Curve]]) -> Figure:
   with style.style():
     figure, (loss, accuracy) = _axes(2, 4.2)
     for label, curve in curves:
+      answers = curve.accuracy * (math.nan if score else 100)
       for axes, values, what, dashes in (
         (loss, curve.loss, "training", "-"),
-        (accuracy, curve.accuracy * 100, "training", "-"),
+        (accuracy, answers, "training", "-"),
         (accuracy, curve.valid_accuracy * 100, "validation", "--"),
       ):
         known = np.isfinite(values)
@@ -438,7 +443,7 @@ def training_figure(curves: list[tuple[str, runs.Curve]]) -> Figure:
             label=f"{label}, {what}" if len(labels) > 1 else what,
           )
     loss.set_ylabel("training loss")
-    accuracy.set_ylabel("accuracy, %")
+    accuracy.set_ylabel(f"{score or 'accuracy'}, %")
     accuracy.set_xlabel("epoch")
     kinds = dict(zip(*accuracy.get_legend_handles_labels()[::-1]))
     figure.legend(
@@ -453,12 +458,13 @@ def training_figure(curves: list[tuple[str, runs.Curve]]) -> Figure:
   return figure
 
 
-def draw_trainings(folders: dict[str, Any], path) -> None:
+def draw_trainings(folders: dict[str, Any], path, score: str = "") -> None:
   """Writes the curves of training runs as .svg and .png.
 
   Args:
     folders: label -> folder of a run, or several of them.
     path: of the picture, with either ending or none.
+    score: see `training_figure`.
   """
   found = []
   for label, many in folders.items():
@@ -466,7 +472,7 @@ def draw_trainings(folders: dict[str, Any], path) -> None:
     for folder in many:
       read = runs.read_retrain(pathlib.Path(folder) / "retrain.jsonl")
       found += [(label, curve) for curve in read]
-  style.save(training_figure(found), path)
+  style.save(training_figure(found, score), path)
 
 
 _DASHES = ("-", "--", ":", "-.")

@@ -6,16 +6,20 @@ but one are slow tests.
 
 import importlib.util
 import json
+import math
 import pathlib
 import subprocess
 import sys
 import types
 
 import jax
+import jax.numpy as jnp
 import pytest
 
-from nasnet_jax import population
+from nasnet_jax import counting, detect, fit, population
+from nasnet_jax.detection import detector
 from nasnet_jax.preflight import chips, costs, figures, hlo, job, program, words
+from nasnet_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parents[2]
 needs_libtpu = pytest.mark.skipif(
@@ -120,6 +124,122 @@ def test_a_job_is_planned_without_its_data(name, variant, updates, switches):
     assert rows.sum(1) == pytest.approx(1)
   for leaf in jax.tree.leaves(plan.step.arguments):
     assert leaf.sharding is not None
+
+
+def _tiny_detector():
+  """MobileNet of an eighth of its width, on COCO."""
+  config = load_config("detect_voc", "tiny")
+  config.data.sizes.buckets = ((96, 128),)
+  config.data.source = "coco"
+  return config
+
+
+class _Called(Exception):
+  """Holds what a job's step was called with."""
+
+
+def _arguments_of_the_job(config, folder, monkeypatch):
+  """Shapes of what the job calls its step with, which is not compiled."""
+
+  def compile_steps(step_fn):
+    del step_fn
+
+    def once(*arguments):
+      raise _Called(jax.tree.map(jnp.shape, arguments))
+
+    return loop.Advance(once, once)
+
+  monkeypatch.setattr(fit.loop, "compile_steps", compile_steps)
+  with pytest.raises(_Called) as called:
+    detect.run(config, folder)
+  return called.value.args[0]
+
+
+def test_a_detector_is_planned_on_what_its_job_really_reads(
+  tmp_path, monkeypatch, coco_files
+):
+  """COCO's sizes from nowhere, against a set that is there."""
+  known = _tiny_detector()
+  known.train.batch_size = 2
+  plan = program.make_plan(known, jax.devices()[:1])
+  assert plan.job == "detect" and plan.total_updates == 2 * (118_287 // 2)
+  picture = (
+    coco_files.painted(90, 120, []),
+    (90, 120),
+    [{"bbox": [1, 2, 9, 9]}],
+  )
+  made = coco_files.coco(
+    tmp_path / "coco",
+    {"train2017": [picture] * 2, "val2017": [picture]},
+    [(i, f"class {i}") for i in range(1, 81)],
+  )
+  config = known.copy_and_resolve_references()
+  config.data.data_dir = str(made)
+  called = _arguments_of_the_job(config, tmp_path / "run", monkeypatch)
+  planned = jax.tree.map(lambda x: x.shape, plan.step.arguments)
+  assert planned == called[:3]
+
+
+def test_only_coco_itself_is_known_without_its_files():
+  config = _tiny_detector()
+  assert program._pictures(config).train.num_images == 118_287
+  assert len(program._pictures(config).splits.class_names) == 80
+  for change in (
+    {"data.data_dir": "elsewhere"},
+    {"data.options.train_split": "train2017[:100]"},
+    {"data.source": "tfds", "data.options.name": "voc/2012"},
+  ):
+    other = config.copy_and_resolve_references()
+    other.update_from_flattened_dict(change)
+    assert program._pictures(other) is None
+  voc = load_config("detect_voc")
+  voc.model.genotype = "nasnet_a"
+  with pytest.raises(ValueError, match="set data_dir or path"):
+    program.make_plan(voc, jax.devices()[:1])
+
+
+def test_multiply_adds_of_a_detector_are_those_of_its_parts():
+  """Its backbone as a classifier, and the rest by hand."""
+  config = _tiny_detector()
+  config.data.sizes.buckets = ((112, 112),)  # a map of 7x7, as large as a crop
+  config.detector.box_batch = 3
+  plan = program.make_plan(config, jax.devices()[:1])
+  network = detect.prepare(config, program._pictures(config)).network
+  shape = (112, 112, 3)
+  _, whole = counting.count_module(network.body.alone(), shape)
+  features, last = 512 // 8, 1024 // 8  # Howard et al. 2017, table 1
+  classifier = last * 80
+  proposals = 7 * 7 * (9 * features * 16 + 16 * 12 * (4 + 2))
+  heads = last * (81 + 4 * 80)
+  one, two = (
+    counting.count_module(network, shape, detector.LAYERS, crops=n)[1]
+    for n in (1, 2)
+  )
+  assert one == whole - classifier + proposals + heads
+  assert plan.macs == one + 2 * (two - one)
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_the_large_detector_is_lowered_for_a_slice():
+  """One image of 1200x1200 on each of 16 chips, bfloat16."""
+  config = load_config("detect_coco", "large_1200")
+  config.update_from_flattened_dict(
+    {
+      "model.genotype": "nasnet_a",
+      "train.dtype": "bfloat16",
+      "train.batch_size": 16,
+      "train.eval_batch_size": 16,
+      "mesh.data": 16,
+    }
+  )
+  plan = program.make_plan(config, program.get_devices("v5e:4x4"))
+  params = jax.tree.leaves(plan.step.arguments[0].params)
+  # Of the 105,155,937 at 91 classes: 11 fewer, 2,016 numbers each (5 of them).
+  less = 11 * 5 * (4032 + 1) - 4033
+  assert sum(math.prod(leaf.shape) for leaf in params) == 105_155_937 - less
+  text = program.lower(plan.step)[0].as_text()
+  assert "1x1200x1200x3" in text and "bf16" in text
 
 
 # --- what does not fit -------------------------------------------------------
