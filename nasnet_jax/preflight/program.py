@@ -224,7 +224,9 @@ def open_search(config, devices) -> _Search:
     images.train.num_images,
     images.valid.num_images,
   )
-  return _Search(space, images, recipe, pop, make_counter(), on)
+  return _Search(
+    space, images, recipe, pop, make_counter(images.image_shape), on
+  )
 
 
 _SAMPLED = 512  # children, for what depends on their cells

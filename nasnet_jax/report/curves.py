@@ -183,6 +183,7 @@ COSTS = {
   "params": "parameters",
   "macs": "multiply-adds per image",
   "bytes": "bytes moved per image",
+  "latency": "latency in seconds",
 }
 
 
