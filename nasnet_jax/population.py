@@ -98,6 +98,8 @@ class Network(NamedTuple):
     genotype_shapes: shapes and types of one child's genotype.
     extract: (params, batch_stats, genotype) -> variables of the static network,
       of a network that has no cells; None: see `extract` below.
+    switches: genotype -> {branches of a switch: int32[n], those taken}, of a
+      network that has switches and no cells.
   """
 
   init: Callable
@@ -107,6 +109,7 @@ class Network(NamedTuple):
   mixes: tuple
   genotype_shapes: Any
   extract: Callable | None = None
+  switches: Callable | None = None
 
 
 def genes_of(genotype: Genotype, kind: int) -> Genes:
@@ -265,7 +268,9 @@ def make_block_network(
     return parts.apply(params, stats, genotype, images, train)
 
   shapes = parts.genotype_shapes
-  return Network(parts.init, apply, (), (), (), shapes, parts.extract)
+  return Network(
+    parts.init, apply, (), (), (), shapes, parts.extract, parts.switches
+  )
 
 
 def _classify(head, output: Output) -> Array:

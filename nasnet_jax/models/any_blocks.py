@@ -372,6 +372,25 @@ class AnyBlocks:
       jnp.where(active, genes.skip, SKIPS.index("identity")),
     )
 
+  def switches(self, genotype: MnasGenotype) -> dict[int, Array]:
+    """{branches of a switch: int32[layers], those that the layers take}."""
+    branches, skips, entering = [], [], jnp.int32(0)
+    for b in range(self._space.num_blocks):
+      genes = self.genes(genotype, b)
+      index, _ = self._first_index(b, genes, entering)
+      rows = [jax.tree.map(lambda x: x[None], index)]
+      if self.rests[b]:
+        rows.append(self._rest_indices(b, genes))
+      for branch, skip in rows:
+        branches.append(branch)
+        skips.append(skip)
+      entering = genes.features
+    size = self.firsts[0].mix.inactive + 1
+    return {
+      len(SKIPS): jnp.concatenate(skips),
+      size: jnp.concatenate(branches),
+    }
+
   def init(self, rng: Array, genotype: MnasGenotype) -> tuple[dict, dict]:
     """(params, batch_stats) of a child."""
     ends_key, *keys = jax.random.split(rng, self._space.num_blocks + 1)
