@@ -13,6 +13,7 @@ _NETWORKS = {"spaces", "zoo", "block_zoo", "scaling", "models"}
 _SEARCH = _NETWORKS | {
   "counting",
   "traffic",
+  "latency",
   "population",
   "controllers",
   "training",
@@ -32,6 +33,7 @@ ALLOWED = {
   "models": {"spaces", "zoo", "block_zoo", "scaling"},
   "counting": _NETWORKS,
   "traffic": _NETWORKS,
+  "latency": _NETWORKS,
   "rewards": set(),
   "population": _NETWORKS | {"training", "data"},
   "detection": _NETWORKS | {"training", "data"},

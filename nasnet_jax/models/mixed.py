@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -291,14 +292,33 @@ def make(
       state, stride of operations on it).
     features: F of the output.
   """
+  modules = tuple(
+    OPERATIONS[op](numerics, features, stride)
+    for _, stride in groups
+    for op in operations
+  )
+  return of_modules(modules, groups, features, numerics)
+
+
+@functools.lru_cache(maxsize=256)
+def of_modules(
+  modules: tuple[nn.Module, ...],
+  groups: tuple[tuple[tuple[int, int, int], int], ...],
+  features: int,
+  numerics: Numerics,
+) -> Mixed:
+  """The same of any modules that are called with (x, train).
+
+  Args:
+    modules: of each group as many, in the order of branch numbers.
+    groups, features: see `make`.
+  """
+  num_operations = len(modules) // len(groups)
   branches = []
-  for number, (shape, stride) in enumerate(groups):
-    for op in operations:
-      module = OPERATIONS[op](numerics, features, stride)
-      params, stats = _variable_shapes(module, shape[-1])
-      branches.append(
-        Branch(module, number, layout_of(params), layout_of(stats))
-      )
+  for i, module in enumerate(modules):
+    number = i // num_operations
+    params, stats = _variable_shapes(module, groups[number][0][-1])
+    branches.append(Branch(module, number, layout_of(params), layout_of(stats)))
   params_sizes = _bank_sizes([b.params for b in branches])
   stats_sizes = _bank_sizes([b.stats for b in branches])
   do = _Functions(groups, features, numerics, params_sizes, stats_sizes)
@@ -309,7 +329,7 @@ def make(
 
   return Mixed(
     tuple(branches),
-    len(operations),
+    num_operations,
     len(branches),
     params_sizes,
     stats_sizes,

@@ -129,9 +129,7 @@ def operations_figure(history: runs.History, space) -> Figure | None:
   rows, decisions = runs.valid_decisions(history, space)
   if len(rows) < 2:
     return None
-  genotypes = space.decode(decisions)
-  ops = np.where(genotypes.active[..., None], genotypes.ops, -1)
-  ops = ops.reshape(len(rows), -1)
+  ops = _operations(space.decode(decisions)).reshape(len(rows), -1)
   windows = min(48, math.ceil(len(rows) / 10))
   middle, shares = statistics.operation_shares(
     ops, len(space.operations), windows
@@ -165,6 +163,14 @@ def operations_figure(history: runs.History, space) -> Figure | None:
   return figure
 
 
+def _operations(genotypes) -> np.ndarray:
+  """int[n, ...], the operations of cells, -1 in blocks left out, or of rows of
+  blocks."""
+  if hasattr(genotypes, "operation"):
+    return genotypes.operation
+  return np.where(genotypes.active[..., None], genotypes.ops, -1)
+
+
 def _by_family(operations) -> tuple[list[int], list[str]]:
   """Operations with those of a family together, and a colour for each."""
   order, colors = [], []
@@ -183,6 +189,7 @@ COSTS = {
   "params": "parameters",
   "macs": "multiply-adds per image",
   "bytes": "bytes moved per image",
+  "latency": "latency in seconds",
 }
 
 
