@@ -25,6 +25,7 @@ from nasnet_jax.models.layers import (
   drop_features,
   scaled_init,
 )
+from nasnet_jax.models.ops import Window
 from nasnet_jax.models.stacked import Classifier
 from nasnet_jax.spaces.blocks import Architecture, Group
 
@@ -218,7 +219,8 @@ class Block(nn.Module):
     if not group.skip or inputs.shape[-1] != self.features:
       return x
     if group.skip_pool:
-      inputs = kernels.avg_pool(inputs, 3, self.stride)
+      window = Window("avg", 3, self.stride, False, name="skip_pool")
+      inputs = window(inputs)
     elif self.stride > 1:
       return x
     return self._add(inputs, x, train, drop)
@@ -407,7 +409,9 @@ class BlockNetwork(nn.Module):
     kernel, strides = (arch.stem_kernel,) * 2, (arch.stem_stride,) * 2
     x = Conv(num, features, kernel, strides, name="stem_conv")(x)
     x = self._act(BatchNorm(num, name="stem_norm")(x, train))
-    return kernels.max_pool(x, 3, 2) if arch.stem_pool else x
+    if not arch.stem_pool:
+      return x
+    return Window("max", 3, 2, False, name="stem_pool")(x)
 
   def _head(self, x: Array, train: bool) -> dict[str, Array]:
     """The endpoints between the last block and the mean."""

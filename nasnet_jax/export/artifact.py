@@ -1,0 +1,316 @@
+"""A trained network as files of another framework, in a folder of their own.
+
+`export` makes the folder: the network in the format asked for, a README.md
+that says what it is and how to load it, config.json (architecture, training,
+classes, whitening) and examples.npz (images, our logits). Then a process
+without this package runs the lines of that README, and its logits are compared
+with ours. What differs, or was not compared, is not kept.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from nasnet_jax import __version__, fit, predict, trained
+from nasnet_jax.data import augment
+from nasnet_jax.data.image_data import DataError
+from nasnet_jax.export import card, check
+from nasnet_jax.export.check import ExportError
+from nasnet_jax.training import workdir
+
+CONFIG, CARD, EXAMPLES = "config.json", "README.md", "examples.npz"
+NUM_EXAMPLES = 8
+BATCHES = (1, 3, 8)  # in one of which a fixed batch would fail
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How a network is exported.
+
+  Attributes:
+    preprocess: whether the exported network takes pixels, uint8, and whitens
+      them; else whitened images, float32.
+    sides: (H, W) of formats that are made for certain sides; (): the one that
+      the network was trained with, and one other for the comparison.
+    tolerance: of the largest difference of a logit.
+    python: that has the format's packages; "": this one.
+    verify: whether to load the files again and compare.
+    calibration: folder of images; of format tflite only: int8 beside float32.
+    data_dir: where the run's data lies now; None: where it lay.
+    images: files or folders to compare on; (): the run's test images.
+  """
+
+  preprocess: bool = False
+  sides: tuple[tuple[int, int], ...] = ()
+  tolerance: float = 1e-4
+  python: str = ""
+  verify: bool = True
+  calibration: str = ""
+  data_dir: str | None = None
+  images: tuple[str, ...] = ()
+
+  @property
+  def interpreter(self) -> str:
+    return self.python or sys.executable
+
+
+class Source(NamedTuple):
+  """What a format's writer gets.
+
+  Attributes:
+    network, variables, result: of the run.
+    image_shape: (H, W, C) that it was trained with.
+    factor, offset: f32[C]; pixels times factor plus offset are whitened.
+    options: see `Options`.
+    metadata: all that config.json holds.
+    about: what the network is, in a few words.
+  """
+
+  network: nn.Module
+  variables: dict[str, Any]
+  result: dict[str, Any]
+  image_shape: tuple[int, int, int]
+  factor: np.ndarray
+  offset: np.ndarray
+  options: Options
+  metadata: dict[str, Any]
+  about: str
+
+  @property
+  def mean_std(self) -> tuple[np.ndarray, np.ndarray]:
+    """Of pixels scaled to 0..1, f[C] each."""
+    aug, channels = self.result["augmentation"], self.image_shape[2]
+    return tuple(np.broadcast_to(aug[k], channels) for k in ("mean", "std"))
+
+  @property
+  def whiten(self) -> tuple[np.ndarray, np.ndarray] | None:
+    """(factor, offset) if the exported network whitens by itself."""
+    return (self.factor, self.offset) if self.options.preprocess else None
+
+  def logits(self) -> Callable[[np.ndarray], np.ndarray]:
+    """pixels uint8[N, H, W, C] -> f32[N, classes], by our network, jitted."""
+
+    @jax.jit
+    def run(pixels):
+      whitened = pixels.astype(np.float32) * self.factor + self.offset
+      return self.network.apply(self.variables, whitened, train=False)[0]
+
+    return lambda pixels: np.asarray(run(pixels))
+
+
+class Format(NamedTuple):
+  """One kind of files.
+
+  Attributes:
+    write: (source, folder) -> None.
+    needs: packages that its runtime and its writer need, as pip calls them.
+    channels_first: whether images are [N, C, H, W] there.
+    snippet: the lines of the model card that load and run it, with one line
+      `images = ...` between the two.
+    any_side: whether one file serves every side.
+  """
+
+  write: Callable[[Source, pathlib.Path], None]
+  needs: tuple[str, ...]
+  channels_first: bool
+  snippet: str
+  any_side: bool = True
+
+
+class Exported(NamedTuple):
+  """What came out.
+
+  Attributes:
+    folder: of the files.
+    difference: the largest of a logit on all cases; None: not compared.
+    seconds: of one call with the examples, in the format's runtime.
+    size: bytes of the network's files, without card and examples.
+    notes: lines on what else was found.
+  """
+
+  folder: pathlib.Path
+  difference: float | None
+  seconds: float | None
+  size: int
+  notes: tuple[str, ...] = ()
+
+
+def open_run(run_dir, options: Options) -> Source:
+  """What is exported of a finished run, of classification or detection.
+
+  Raises:
+    WorkdirError, CheckpointError: as `trained.load`.
+  """
+  found = trained.load(run_dir)
+  image_shape = tuple(found.result["data"]["image_shape"])
+  augmentation, channels = found.augmentation, image_shape[2]
+  std = np.broadcast_to(np.asarray(augmentation.std), channels)
+  mean = np.broadcast_to(np.asarray(augmentation.mean), channels)
+  return Source(
+    found.network,
+    jax.tree.map(np.asarray, found.variables),
+    found.result,
+    image_shape,
+    (1 / (255 * std)).astype(np.float32),
+    (-mean / std).astype(np.float32),
+    options,
+    _metadata(found, options),
+    card.about(found.result),
+  )
+
+
+def _metadata(found: trained.Trained, options: Options) -> dict[str, Any]:
+  """What config.json holds."""
+  config = found.folder / "config.json"
+  return {
+    "nasnet_jax": __version__,
+    "classes": found.result["data"]["classes"],
+    "genotype": found.result["winner"]["genotype"],
+    "input": "uint8 pixels" if options.preprocess else "float32, whitened",
+    "whitening": card.whitening(found.result),
+    "result": found.result,
+    "training": workdir.read_json(config) if config.exists() else None,
+  }
+
+
+def export(source: Source, name: str, kind: Format, out) -> Exported:
+  """Writes and checks one format.
+
+  Args:
+    name: of the format.
+    out: the folder, which must not be there; it appears whole or not at all.
+
+  Raises:
+    ExportError: one line: the folder is there, a package is missing, or the
+      logits differ.
+  """
+  out = pathlib.Path(out).absolute()
+  if out.exists():
+    raise ExportError(
+      f"{out} is there already: remove it or give another --out"
+    )
+  if source.options.verify:
+    check.require(source.options.interpreter, kind.needs)
+  out.parent.mkdir(parents=True, exist_ok=True)
+  part = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+  part.chmod(0o755)
+  try:
+    kind.write(source, part)
+    size = sum(f.stat().st_size for f in part.rglob("*") if f.is_file())
+    workdir.write_json(part / CONFIG, source.metadata)
+    examples, note = pixels_to_compare(source)
+    _write_examples(source, kind, part, examples)
+    text = card.text(source, name, kind.snippet, part, note)
+    workdir.write_text(part / CARD, text)
+    found = None
+    if source.options.verify:
+      found = _compare(source, kind, part, examples)
+      text = card.with_check(text, found.difference, note, kind.needs)
+      workdir.write_text(part / CARD, text)
+    os.replace(part, out)
+  except BaseException:
+    shutil.rmtree(part, ignore_errors=True)
+    raise
+  return Exported(
+    out,
+    found.difference if found else None,
+    found.seconds if found else None,
+    size,
+    (note,),
+  )
+
+
+def pixels_to_compare(source: Source) -> tuple[np.ndarray, str]:
+  """(uint8[8, H, W, C], what they are): test images where they can be had."""
+  options, result = source.options, source.result
+  if options.images:
+    paths = predict.find_images(options.images)[:NUM_EXAMPLES]
+    return np.stack([predict.read(result, path) for path in paths]), (
+      f"{len(paths)} images of yours"
+    )
+  try:
+    data = trained.test_images(result, options.data_dir)
+  except (DataError, OSError) as error:
+    made = np.random.default_rng(0).integers(
+      0, 256, (NUM_EXAMPLES, *source.image_shape), np.uint8
+    )
+    return made, f"random pixels, because {error}"
+  if isinstance(data, fit.Images):
+    found = np.asarray(data.images[:NUM_EXAMPLES])
+  else:
+    found = np.asarray(next(data.evaluation_batches(NUM_EXAMPLES)).images)
+  return found, f"{len(found)} test images of {result['data']['name']}"
+
+
+def _write_examples(source: Source, kind: Format, folder, pixels):
+  logits = source.logits()(pixels)
+  images = _as_input(source, kind, pixels)
+  np.savez(folder / EXAMPLES, images=images, logits=logits)
+
+
+def _as_input(source: Source, kind: Format, pixels: np.ndarray) -> np.ndarray:
+  """Pixels as the exported network takes them."""
+  if not source.options.preprocess:
+    pixels = pixels.astype(np.float32) * source.factor + source.offset
+  if kind.channels_first:
+    pixels = pixels.transpose(0, 3, 1, 2)
+  return np.ascontiguousarray(pixels)
+
+
+def cases(source: Source, pixels: np.ndarray) -> dict[str, np.ndarray]:
+  """{name: uint8[N, H, W, C]}: several batches, at two sides."""
+  count = len(pixels)
+  found = {f"batch {n}": pixels[np.arange(n) % count] for n in BATCHES}
+  h, w, _ = source.image_shape
+  for side in source.options.sides or ((h + 3, w + 6),):
+    if side != (h, w):
+      found[f"{side[0]}x{side[1]}"] = _resized(pixels[:2], side)
+  return found
+
+
+def _resized(pixels: np.ndarray, side: tuple[int, int]) -> np.ndarray:
+  """The images at another side, each pixel the nearest one."""
+  rows, columns = (
+    np.arange(new) * old // new for new, old in zip(side, pixels.shape[1:3])
+  )
+  return pixels[:, rows][:, :, columns]
+
+
+def _compare(source, kind: Format, folder, pixels) -> check.Answers:
+  """Their logits against ours on all cases.
+
+  Raises:
+    ExportError: if they differ, or their process fails.
+  """
+  every = cases(source, pixels)
+  if not kind.any_side and not source.options.sides:
+    every = {name: x for name, x in every.items() if name.startswith("batch")}
+  run = source.logits()
+  ours = {name: run(x) for name, x in every.items()}
+  inputs = {name: _as_input(source, kind, x) for name, x in every.items()}
+  snippet = card.snippet_of((folder / CARD).read_text())
+  interpreter = source.options.interpreter
+  found = check.run_snippet(interpreter, snippet, folder, inputs)
+  return check.compare(ours, found, source.options.tolerance)
+
+
+def normalised(source: Source, pixels):
+  """What `augment.normalise` makes of pixels, for tests of `factor`."""
+  aug = source.result["augmentation"]
+  mean, std = tuple(aug["mean"]), tuple(aug["std"])
+  return augment.normalise(pixels, augment.Augmentation(mean=mean, std=std))
+
+
+def metadata_text(source: Source) -> str:
+  """config.json in one line, for files that can hold a text."""
+  return json.dumps(source.metadata)
