@@ -107,6 +107,26 @@ COMMANDS = {
     ("--workdir=", "--data_dir="),
     ("evaluate --workdir=runs/search_digits",),
   ),
+  "export": Command(
+    "export.py",
+    "write a trained network for another framework",
+    (
+      *_CHECKPOINT,
+      "--format=",
+      "--preprocess",
+      "--sides=",
+      "--tolerance=",
+      "--python=",
+      "--verify",
+      "--calibration=",
+      "--images=",
+      "--data_dir=",
+    ),
+    (
+      "export --checkpoint=runs/search_digits --format=onnx",
+      "export --checkpoint=runs/winner --format=torch,keras --preprocess",
+    ),
+  ),
   "report": Command(
     "report.py",
     "write a run's report anew, or one page of several runs",
