@@ -33,8 +33,7 @@ _PREPROCESS = flags.DEFINE_bool(
 _SIDES = flags.DEFINE_list(
   "sides",
   [],
-  "sides of images, as 32 or 32x48: those compared, and those of"
-  " stablehlo; else the one of the training",
+  "sides to compare at, as 32 or 32x48, beside that of the training",
 )
 _TOLERANCE = flags.DEFINE_float(
   "tolerance", 1e-4, "largest difference of a logit"

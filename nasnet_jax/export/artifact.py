@@ -8,7 +8,6 @@ with ours. What differs, or was not compared, is not kept.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import shutil
@@ -40,8 +39,8 @@ class Options:
   Attributes:
     preprocess: whether the exported network takes pixels, uint8, and whitens
       them; else whitened images, float32.
-    sides: (H, W) of formats that are made for certain sides; (): the one that
-      the network was trained with, and one other for the comparison.
+    sides: (H, W) to compare at, beside the one that the network was trained
+      with; (): one that is a little larger.
     tolerance: of the largest difference of a logit.
     python: that has the format's packages; "": this one.
     verify: whether to load the files again and compare.
@@ -117,14 +116,14 @@ class Format(NamedTuple):
     channels_first: whether images are [N, C, H, W] there.
     snippet: the lines of the model card that load and run it, with one line
       `images = ...` between the two.
-    any_side: whether one file serves every side.
+    ours: whether these lines are run by our own package.
   """
 
   write: Callable[[Source, pathlib.Path], None]
   needs: tuple[str, ...]
   channels_first: bool
   snippet: str
-  any_side: bool = True
+  ours: bool = False
 
 
 class Exported(NamedTuple):
@@ -293,14 +292,16 @@ def _compare(source, kind: Format, folder, pixels) -> check.Answers:
     ExportError: if they differ, or their process fails.
   """
   every = cases(source, pixels)
-  if not kind.any_side and not source.options.sides:
-    every = {name: x for name, x in every.items() if name.startswith("batch")}
   run = source.logits()
   ours = {name: run(x) for name, x in every.items()}
   inputs = {name: _as_input(source, kind, x) for name, x in every.items()}
   snippet = card.snippet_of((folder / CARD).read_text())
   interpreter = source.options.interpreter
-  found = check.run_snippet(interpreter, snippet, folder, inputs)
+  if kind.ours:
+    interpreter = sys.executable
+  found = check.run_snippet(
+    interpreter, snippet, folder, inputs, alone=not kind.ours
+  )
   return check.compare(ours, found, source.options.tolerance)
 
 
@@ -309,8 +310,3 @@ def normalised(source: Source, pixels):
   aug = source.result["augmentation"]
   mean, std = tuple(aug["mean"]), tuple(aug["std"])
   return augment.normalise(pixels, augment.Augmentation(mean=mean, std=std))
-
-
-def metadata_text(source: Source) -> str:
-  """config.json in one line, for files that can hold a text."""
-  return json.dumps(source.metadata)

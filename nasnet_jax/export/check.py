@@ -54,8 +54,18 @@ with np.load(sys.argv[2]) as cases:
     scope["images"] = cases[name]
     exec(run, scope)
     answers["logits " + name] = np.asarray(scope["logits"], np.float32)
-assert "nasnet_jax" not in sys.modules
+if "nasnet_jax" in sys.modules and sys.argv[5] == "alone":
+  raise ImportError("nasnet_jax was imported")
 np.savez(sys.argv[3], **answers)
+"""
+
+
+# Keras's own default is TensorFlow, which may not be there.
+_BACKEND = """
+import importlib.util, os
+for name in ("jax", "tensorflow", "torch"):
+  if importlib.util.find_spec(name):
+    os.environ.setdefault("KERAS_BACKEND", name)
 """
 
 
@@ -86,8 +96,13 @@ def require(python: str, packages: tuple[str, ...]):
 _MODULES = {"ai-edge-litert": "ai_edge_litert"}  # where pip's name differs
 
 
-def run_script(python: str, text: str, folder, *arguments) -> str:
+def run_script(
+  python: str, text: str, folder, *arguments, **environment: str
+) -> str:
   """What a script prints that runs in a folder, without our package.
+
+  Args:
+    environment: variables to set there.
 
   Raises:
     ExportError: with the last line of its error.
@@ -95,12 +110,12 @@ def run_script(python: str, text: str, folder, *arguments) -> str:
   folder = pathlib.Path(folder)
   with tempfile.TemporaryDirectory() as scratch:
     script = pathlib.Path(scratch) / "script.py"
-    script.write_text(text)
+    script.write_text(_BACKEND + text)
     try:
       done = subprocess.run(
         [python, str(script), *map(str, arguments)],
         cwd=folder,
-        env=_environment(),
+        env={**_environment(), **environment},
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
@@ -128,11 +143,14 @@ def _environment() -> dict[str, str]:
   }
 
 
-def run_snippet(python, snippet: str, folder, inputs) -> Answers:
+def run_snippet(
+  python, snippet: str, folder, inputs, alone: bool = True
+) -> Answers:
   """What the lines of a model card answer to each case.
 
   Args:
     inputs: {case: images}.
+    alone: whether they must do without our package.
 
   Raises:
     ExportError: if they fail.
@@ -142,7 +160,9 @@ def run_snippet(python, snippet: str, folder, inputs) -> Answers:
     (scratch / "snippet.py").write_text(snippet)
     np.savez(scratch / "cases.npz", **inputs)
     files = [scratch / n for n in ("snippet.py", "cases.npz", "answers.npz")]
-    run_script(python, _DRIVER, folder, *files, SPLIT)
+    ours = {} if alone else {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    how = "alone" if alone else ""
+    run_script(python, _DRIVER, folder, *files, SPLIT, how, **ours)
     with np.load(files[-1]) as found:
       logits = {name: found[f"logits {name}"] for name in inputs}
       return Answers(logits, float(found["seconds"]))

@@ -4,19 +4,48 @@ To add one, write its files in a function of (source, folder) and put it into
 FORMATS with the lines that a user would write.
 """
 
+import json
 import pathlib
+import tempfile
+import zipfile
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from nasnet_jax.export import graph, onnx_model, torch_module
-from nasnet_jax.export.artifact import Format, Source, metadata_text
+from nasnet_jax.export import (
+  check,
+  graph,
+  jax_function,
+  keras_module,
+  onnx_model,
+  outline,
+  torch_module,
+)
+from nasnet_jax.export.artifact import CONFIG, Format, Source
 
 WEIGHTS = "weights.safetensors"
+MODULE = "network.py"
+METADATA = "nasnet_jax"  # key of config.json inside of a file
+
+
+def _config(source: Source) -> str:
+  """config.json in one line, for files that can hold a text."""
+  return json.dumps(source.metadata)
 
 
 def _trace(source: Source) -> graph.Graph:
   return graph.trace(source.network, source.variables, source.image_shape)
+
+
+def _docstring(source: Source, framework: str, call: str) -> str:
+  return (
+    f"{source.about}.\n\nWritten by nasnet_jax for {framework}; {call} gives"
+    " the trained network.\nHow it was trained stands in config.json.\n"
+  )
+
+
+# --- files that are written here ---------------------------------------------
 
 
 def write_safetensors(source: Source, folder: pathlib.Path):
@@ -27,7 +56,7 @@ def write_safetensors(source: Source, folder: pathlib.Path):
     "/".join(key.key for key in path): np.ascontiguousarray(leaf)
     for path, leaf in jax.tree_util.tree_flatten_with_path(source.variables)[0]
   }
-  metadata = {"nasnet_jax": metadata_text(source), "names": "nasnet_jax"}
+  metadata = {METADATA: _config(source), "names": "nasnet_jax"}
   save_file(flat, folder / WEIGHTS, metadata)
 
 
@@ -39,30 +68,103 @@ def write_torch(source: Source, folder: pathlib.Path):
     source.network,
     source.image_shape,
     *source.mean_std,
-    about=_docstring(source, "PyTorch", "load()"),
+    about=_docstring(source, "PyTorch", "`network.load()`"),
     whitened=not source.options.preprocess,
   )
-  (folder / "network.py").write_text(text)
+  (folder / MODULE).write_text(text)
   weights = torch_module.weights(source.variables)
-  metadata = {"nasnet_jax": metadata_text(source), "names": "torch"}
+  metadata = {METADATA: _config(source), "names": "torch"}
   save_file(weights, folder / WEIGHTS, metadata)
-
-
-def _docstring(source: Source, framework: str, call: str) -> str:
-  return (
-    f"{source.about}.\n\nWritten by nasnet_jax for {framework};"
-    f" `network.{call}` gives the trained network.\nWhat it was trained with"
-    " stands in config.json.\n"
-  )
 
 
 def write_onnx(source: Source, folder: pathlib.Path):
   """network.onnx, config.json as its metadata."""
   import onnx
 
-  metadata = {"nasnet_jax": metadata_text(source)}
+  metadata = {METADATA: _config(source)}
   model = onnx_model.make_model(_trace(source), metadata, source.whiten)
   onnx.save(model, folder / "network.onnx")
+
+
+_PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def write_stablehlo(source: Source, folder: pathlib.Path):
+  """network.stablehlo, as `jax.export` serialises it: batch and side are free,
+  from half of the trained side on."""
+  run = jax_function.make(_trace(source))
+  whiten = source.whiten
+
+  @jax.jit
+  def network(images):
+    if whiten is not None:
+      images = images.astype(jnp.float32) * whiten[0] + whiten[1]
+    return run(images)["logits"]
+
+  h, w, channels = source.image_shape
+  shape = jax.export.symbolic_shape(
+    f"batch, height, width, {channels}",
+    constraints=[f"height >= {(h + 1) // 2}", f"width >= {(w + 1) // 2}"],
+  )
+  kind = jnp.float32 if whiten is None else jnp.uint8
+  exported = jax.export.export(network, platforms=_PLATFORMS)(
+    jax.ShapeDtypeStruct(shape, kind)
+  )
+  (folder / "network.stablehlo").write_bytes(exported.serialize())
+
+
+# --- files that Keras writes, in a process that has it -----------------------
+
+
+def _build(source: Source, folder: pathlib.Path, kind: str, **images):
+  """Has Keras save the generated network. kind: see `build_keras.py`."""
+  text = keras_module.source(
+    source.network,
+    source.image_shape[2],
+    about=_docstring(source, "Keras 3", "of network.keras, `load_model`"),
+    whiten=source.whiten,
+  )
+  (folder / MODULE).write_text(text)
+  script = (outline.TEMPLATES / "build_keras.py").read_text()
+  with tempfile.TemporaryDirectory() as scratch:
+    weights = pathlib.Path(scratch) / "weights.npz"
+    np.savez(weights, **keras_module.weights(source.variables))
+    files = [weights, kind]
+    if images:
+      files.append(pathlib.Path(scratch) / "images.npz")
+      np.savez(files[-1], **images)
+    backend = {} if kind == "keras" else {"KERAS_BACKEND": "tensorflow"}
+    interpreter = source.options.interpreter
+    check.run_script(interpreter, script, folder, *files, **backend)
+
+
+def _put_config(source: Source, path: pathlib.Path):
+  """Adds config.json to a zip file, or to the end of a TFLite one, which is
+  where its metadata have associated files."""
+  with zipfile.ZipFile(path, "a") as file:
+    file.writestr(f"{METADATA}.json", _config(source))
+
+
+def write_keras(source: Source, folder: pathlib.Path):
+  """network.keras and the code that made it."""
+  _build(source, folder, "keras")
+  _put_config(source, folder / "network.keras")
+
+
+def write_saved_model(source: Source, folder: pathlib.Path):
+  """saved_model, with config.json among its extra assets."""
+  _build(source, folder, "saved_model")
+  (folder / MODULE).unlink()  # Keras is not needed any more
+  extra = folder / "saved_model" / "assets.extra"
+  extra.mkdir()
+  (extra / CONFIG).write_text(_config(source))
+
+
+def write_tflite(source: Source, folder: pathlib.Path):
+  """network.tflite."""
+  _build(source, folder, "tflite")
+  (folder / MODULE).unlink()
+  _put_config(source, folder / "network.tflite")
 
 
 FORMATS: dict[str, Format] = {
@@ -82,9 +184,22 @@ with torch.no_grad():
   logits = model(torch.from_numpy(images)).numpy()
 """,
   ),
+  "keras": Format(
+    write_keras,
+    ("keras",),
+    False,
+    """
+import keras  # 3, on any backend
+import numpy as np
+
+model = keras.saving.load_model("network.keras")
+images = np.load("examples.npz")["images"]  # [N, H, W, C]
+logits = keras.ops.convert_to_numpy(model(images, training=False))
+""",
+  ),
   "onnx": Format(
     write_onnx,
-    ("onnxruntime",),
+    ("onnx", "onnxruntime"),
     True,
     """
 import numpy as np
@@ -94,5 +209,65 @@ session = onnxruntime.InferenceSession("network.onnx")
 images = np.load("examples.npz")["images"]  # [N, C, H, W]
 logits = session.run(["logits"], {"images": images})[0]
 """,
+  ),
+  "saved_model": Format(
+    write_saved_model,
+    ("keras", "tensorflow"),
+    False,
+    """
+import numpy as np
+import tensorflow as tf
+
+network = tf.saved_model.load("saved_model")
+images = np.load("examples.npz")["images"]  # [N, H, W, C]
+logits = network.serve(images).numpy()
+""",
+  ),
+  "tflite": Format(
+    write_tflite,
+    ("keras", "tensorflow", "ai-edge-litert"),
+    False,
+    """
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+network = Interpreter("network.tflite")
+image, logit = network.get_input_details()[0], network.get_output_details()[0]
+images = np.load("examples.npz")["images"]  # [N, H, W, C]
+network.resize_tensor_input(image["index"], images.shape)
+network.allocate_tensors()
+network.set_tensor(image["index"], images)
+network.invoke()
+logits = network.get_tensor(logit["index"])
+""",
+  ),
+  "stablehlo": Format(
+    write_stablehlo,
+    ("jax", "flatbuffers"),
+    False,
+    """
+import jax
+import numpy as np
+
+with open("network.stablehlo", "rb") as file:
+  network = jax.export.deserialize(bytearray(file.read()))
+images = np.load("examples.npz")["images"]  # [N, H, W, C]
+logits = np.asarray(network.call(images))
+""",
+  ),
+  "safetensors": Format(
+    write_safetensors,
+    ("safetensors",),
+    False,
+    """
+import numpy as np
+
+from nasnet_jax.export import importing
+
+found = importing.read("weights.safetensors")
+images = np.load("examples.npz")["images"]  # [N, H, W, C]
+logits = found.network.apply(found.variables, images, train=False)[0]
+""",
+    ours=True,
   ),
 }

@@ -12,6 +12,11 @@ from typing import Any, NamedTuple
 
 from nasnet_jax.models import blocks, ops, stacked, stages
 
+# By whether a cell passes on its outputs separately.
+CELL_DOC = {
+  False: "h0 is the output of the cell before, h1 of the one before that.",
+  True: "h0, h1, ...: outputs of cells before; each output goes on by itself.",
+}
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
 
 

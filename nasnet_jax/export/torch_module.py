@@ -77,10 +77,14 @@ def weights(variables: dict[str, Any]) -> dict[str, np.ndarray]:
   """{name in the module's state dict: array}."""
   found = {}
   for path, leaf in jax.tree_util.tree_flatten_with_path(variables)[0]:
-    path = tuple(key.key for key in path)[1:]
-    name = ".".join((*path[:-1], tables.TORCH_LEAVES[path[-1]]))
-    found[name] = to_torch(path, np.asarray(leaf, np.float32))
+    path = tuple(key.key for key in path)
+    found[name_of(path)] = to_torch(path[1:], np.asarray(leaf, np.float32))
   return found
+
+
+def name_of(path: tuple[str, ...]) -> str:
+  """In the state dict. path: in our variables, from the collection on."""
+  return ".".join((*path[1:-1], tables.TORCH_LEAVES[path[-1]]))
 
 
 def to_torch(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
@@ -91,7 +95,7 @@ def to_torch(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
   """
   return np.ascontiguousarray(
     array.transpose(_order(path, array.ndim))
-  ).reshape(_shape(path, array.shape))
+  ).reshape(shape_of(path, array.shape))
 
 
 def from_torch(path, shape, array: np.ndarray) -> np.ndarray:
@@ -108,22 +112,12 @@ def _order(path, ndim: int) -> tuple[int, ...]:
   return {2: (1, 0), 3: (2, 0, 1), 4: (3, 2, 0, 1)}[ndim]
 
 
-def _shape(path, shape) -> tuple[int, ...]:
+def shape_of(path, shape) -> tuple[int, ...]:
   """PyTorch's shape: depthwise [C, 1, k, k], 1x1 [F, C, 1, 1]."""
   shape = tuple(shape[axis] for axis in _order(path, len(shape)))
-  if path[-1] != "kernel" or len(shape) == 4 or is_dense(path):
+  if path[-1] != "kernel" or len(shape) == 4 or tables.is_dense(path):
     return shape
   return (*shape, 1, 1) if len(shape) == 2 else (shape[0], 1, *shape[1:])
-
-
-def is_dense(path) -> bool:
-  """Whether a kernel [C, F] is of a dense layer, not of a 1x1 convolution."""
-  parent = path[-2]
-  return (
-    parent == "classifier"
-    or "squeeze_excite" in path
-    or path[-3:-1] == ("aux_head", "conv_1")
-  )
 
 
 def _body(network, image_shape, whitened) -> list[str]:
@@ -158,7 +152,7 @@ def _cell(kind: str, literal: tuple, uses) -> str:
   )
   lines = [
     f"class {kind}(nn.Module):",
-    f'  """{_CELL_DOC[separate]}"""',
+    f'  """{outline.CELL_DOC[separate]}"""',
     "",
     f"  def __init__({signature}):",
     "    super().__init__()",
@@ -168,12 +162,6 @@ def _cell(kind: str, literal: tuple, uses) -> str:
     *(f"    {line}" for line in forward),
   ]
   return "\n".join(lines)
-
-
-_CELL_DOC = {
-  False: "h0 is the output of the cell before, h1 of the one before that.",
-  True: "h0, h1, ...: outputs of cells before; each output goes on by itself.",
-}
 
 
 def _plain_cell(literal, uses) -> tuple[list[str], list[str]]:
