@@ -127,6 +127,12 @@ COMMANDS = {
       "export --checkpoint=runs/winner --format=torch,keras --preprocess",
     ),
   ),
+  "import": Command(
+    "import_weights.py",
+    "go on here with weights that left by export",
+    ("--weights=", "--workdir="),
+    ("import --weights=exports/winner/torch --workdir=runs/again",),
+  ),
   "report": Command(
     "report.py",
     "write a run's report anew, or one page of several runs",
