@@ -57,16 +57,21 @@ def _genotype(**rows):
 
 
 # Between them: each operation, with and without squeeze-excite; each skip where
-# channels agree and where they do not; fewest and most layers and channels.
+# channels agree and where they do not, at both strides; fewest and most layers
+# and channels.
 GENOTYPES = {
   "small": _genotype(
-    operation=(0, 2), squeeze=(1, 0), skip=(1, 2), layers=(0, 1)
+    operation=(0, 2),
+    squeeze=(1, 0),
+    skip=(1, 2),
+    features=(0, 2),
+    layers=(0, 1),
   ),
   "large": _genotype(
     operation=(3, 1),
     squeeze=(1, 1),
     skip=(2, 1),
-    features=(2, 2),
+    features=(2, 0),  # no identity at stride 2
     layers=(2, 2),
   ),
   "pooled at stride 2": _genotype(
@@ -125,7 +130,9 @@ def _images(n, seed):
 
 @pytest.fixture(scope="module")
 def evaluator():
-  space = dataclasses.replace(SPACE, operations=("mbconv3", "conv"))
+  space = dataclasses.replace(
+    SPACE, operations=("dconv", "conv"), squeezes=(0.0,)
+  )
   return evaluators.PopulationEvaluator(
     space,
     CONFIG,

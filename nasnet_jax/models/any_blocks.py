@@ -503,11 +503,7 @@ class AnyBlocks:
     """The variables of the `BlockNetwork` of this genotype."""
     arch = self._space.architecture(genotype)
     network = blocks.BlockNetwork(self._config, arch)
-    shapes = jax.eval_shape(
-      functools.partial(network.init, train=False),
-      jax.random.key(0),
-      jnp.zeros((1, *self._image_shape)),
-    )
+    shapes = _shapes(network, self._image_shape)
     found = {"params": dict(params), "batch_stats": dict(stats)}
     for b in range(self._space.num_blocks):
       banks = [found[c].pop(_name(b)) for c in ("params", "batch_stats")]
@@ -523,6 +519,14 @@ class AnyBlocks:
         pair = layer.extract(genes.branch, *mine)
         found["params"][name], found["batch_stats"][name] = pair
     return jax.tree.map(_cut, found, shapes)
+
+
+@functools.lru_cache(maxsize=16)
+def _shapes(network: blocks.BlockNetwork, image_shape) -> dict[str, Any]:
+  """Of the network's variables."""
+  image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  init = functools.partial(network.init, train=False)
+  return jax.eval_shape(init, jax.random.key(0), image)
 
 
 def _cut(leaf, shape):
