@@ -18,6 +18,7 @@ pictures of detections. `--summary` writes these of what is there.
 import argparse
 import importlib.util
 import json
+import logging
 import pathlib
 import shutil
 from typing import Any, NamedTuple
@@ -85,6 +86,7 @@ def main():
   parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
   parser.add_argument("--summary", action="store_true")
   options = parser.parse_args()
+  logging.basicConfig(level=logging.INFO, format="%(message)s")
   mesh.prepare_host()
   runs, out = pathlib.Path(options.runs), pathlib.Path(options.out)
   if not options.summary:

@@ -222,7 +222,8 @@ def test_padding_changes_no_detection(crop, random_variables):
 def test_padding_does_not_leak_through_cells(cells, random_variables):
   """Pools and factorised reductions, and convolutions that have a stride over
   the columns first and then over the rows."""
-  body = _cells_body(cells, num_reductions=1)  # the stem's two and one more
+  # The stem's two reductions and one more; bottlenecks need some width.
+  body = _cells_body(cells, num_reductions=1, features=16)
   network, variables = _small(body, random_variables)
   assert network.cut.stride == 8
   features_of = jax.jit(
@@ -289,9 +290,10 @@ def test_chunks_change_nothing_but_memory(row):
 def test_computing_cells_again_changes_nothing(random_variables):
   """`remat`, as the large configuration has it, with chunks and padding."""
   truth = _truth([[(5, 8, 40, 30, 2)]])
+  cell = ((0, 1, "sep_conv_3x3", "max_pool_3x3", "add"),), (2,)
   results = []
   for remat in (False, True):
-    body = _cells_body(num_reductions=1, remat=remat)
+    body = _cells_body(num_reductions=1, remat=remat)._replace(literals=(cell,))
     config = dataclasses.replace(SMALL, chunk=5)
     network, variables = _small(body, random_variables, config)
     results.append(_step(network, variables, truth, (48, 64), inside=(41, 60)))
