@@ -84,6 +84,8 @@ def main(argv: list[str]):
     kind = formats.FORMATS[name]
     done = artifact.export(source, name, kind, out / name)
     print(f"{done.folder}: {done.size:,} bytes, {_compared(done)}")
+    for note in done.notes[1:]:
+      print(f"  {note}")
 
 
 def _side(text: str) -> tuple[int, int]:

@@ -21,7 +21,6 @@ import jax
 import numpy as np
 
 from nasnet_jax import __version__, fit, predict, trained
-from nasnet_jax.data import augment
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.export import card, check
 from nasnet_jax.export.check import ExportError
@@ -117,6 +116,7 @@ class Format(NamedTuple):
     snippet: the lines of the model card that load and run it, with one line
       `images = ...` between the two.
     ours: whether these lines are run by our own package.
+    after: (source, folder) -> lines on what else was compared.
   """
 
   write: Callable[[Source, pathlib.Path], None]
@@ -124,6 +124,7 @@ class Format(NamedTuple):
   channels_first: bool
   snippet: str
   ours: bool = False
+  after: Callable[[Source, pathlib.Path], tuple[str, ...]] | None = None
 
 
 class Exported(NamedTuple):
@@ -207,14 +208,16 @@ def export(source: Source, name: str, kind: Format, out) -> Exported:
     kind.write(source, part)
     size = sum(f.stat().st_size for f in part.rglob("*") if f.is_file())
     workdir.write_json(part / CONFIG, source.metadata)
-    examples, note = pixels_to_compare(source)
+    examples, _, what = labelled(source, NUM_EXAMPLES)
+    note = f"{len(examples)} {what}"
     _write_examples(source, kind, part, examples)
     text = card.text(source, name, kind.snippet, part, note)
     workdir.write_text(part / CARD, text)
-    found = None
+    found, notes = None, (note,)
     if source.options.verify:
       found = _compare(source, kind, part, examples)
-      text = card.with_check(text, found.difference, note, kind.needs)
+      notes += kind.after(source, part) if kind.after else ()
+      text = card.with_check(text, found.difference, notes, kind.needs)
       workdir.write_text(part / CARD, text)
     os.replace(part, out)
   except BaseException:
@@ -225,43 +228,54 @@ def export(source: Source, name: str, kind: Format, out) -> Exported:
     found.difference if found else None,
     found.seconds if found else None,
     size,
-    (note,),
+    notes,
   )
 
 
-def pixels_to_compare(source: Source) -> tuple[np.ndarray, str]:
-  """(uint8[8, H, W, C], what they are): test images where they can be had."""
+def read_images(source: Source, paths) -> np.ndarray:
+  """uint8[N, H, W, C] of image files and folders, as evaluation reads them."""
+  return np.stack(
+    [predict.read(source.result, p) for p in predict.find_images(paths)]
+  )
+
+
+def labelled(
+  source: Source, count: int = 1000
+) -> tuple[np.ndarray, np.ndarray | None, str]:
+  """(pixels uint8[N, H, W, C], labels int[N], what they are): images of the
+  user's, or the run's test images, else random ones; the former and the latter
+  without labels."""
   options, result = source.options, source.result
   if options.images:
-    paths = predict.find_images(options.images)[:NUM_EXAMPLES]
-    return np.stack([predict.read(result, path) for path in paths]), (
-      f"{len(paths)} images of yours"
-    )
+    found = read_images(source, options.images)[:count]
+    return found, None, "images of yours"
   try:
     data = trained.test_images(result, options.data_dir)
   except (DataError, OSError) as error:
-    made = np.random.default_rng(0).integers(
-      0, 256, (NUM_EXAMPLES, *source.image_shape), np.uint8
-    )
-    return made, f"random pixels, because {error}"
-  if isinstance(data, fit.Images):
-    found = np.asarray(data.images[:NUM_EXAMPLES])
-  else:
-    found = np.asarray(next(data.evaluation_batches(NUM_EXAMPLES)).images)
-  return found, f"{len(found)} test images of {result['data']['name']}"
+    shape = (min(count, NUM_EXAMPLES), *source.image_shape)
+    made = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    return made, None, f"images of random pixels, because {error}"
+  what = f"test images of {result['data']['name']}"
+  if not isinstance(data, fit.Images):
+    batch = next(data.evaluation_batches(min(count, data.num_images)))
+    data = fit.Images(batch.images, batch.labels)
+  pixels, labels = (np.asarray(part[:count]) for part in data)
+  return pixels, labels, what
 
 
 def _write_examples(source: Source, kind: Format, folder, pixels):
   logits = source.logits()(pixels)
-  images = _as_input(source, kind, pixels)
+  images = as_input(source, pixels, kind.channels_first)
   np.savez(folder / EXAMPLES, images=images, logits=logits)
 
 
-def _as_input(source: Source, kind: Format, pixels: np.ndarray) -> np.ndarray:
+def as_input(
+  source: Source, pixels: np.ndarray, channels_first: bool = False
+) -> np.ndarray:
   """Pixels as the exported network takes them."""
   if not source.options.preprocess:
     pixels = pixels.astype(np.float32) * source.factor + source.offset
-  if kind.channels_first:
+  if channels_first:
     pixels = pixels.transpose(0, 3, 1, 2)
   return np.ascontiguousarray(pixels)
 
@@ -294,7 +308,9 @@ def _compare(source, kind: Format, folder, pixels) -> check.Answers:
   every = cases(source, pixels)
   run = source.logits()
   ours = {name: run(x) for name, x in every.items()}
-  inputs = {name: _as_input(source, kind, x) for name, x in every.items()}
+  inputs = {
+    name: as_input(source, x, kind.channels_first) for name, x in every.items()
+  }
   snippet = card.snippet_of((folder / CARD).read_text())
   interpreter = source.options.interpreter
   if kind.ours:
@@ -303,10 +319,3 @@ def _compare(source, kind: Format, folder, pixels) -> check.Answers:
     interpreter, snippet, folder, inputs, alone=not kind.ours
   )
   return check.compare(ours, found, source.options.tolerance)
-
-
-def normalised(source: Source, pixels):
-  """What `augment.normalise` makes of pixels, for tests of `factor`."""
-  aug = source.result["augmentation"]
-  mean, std = tuple(aug["mean"]), tuple(aug["std"])
-  return augment.normalise(pixels, augment.Augmentation(mean=mean, std=std))

@@ -164,14 +164,18 @@ def _limits(source, h: int, w: int) -> str:
   return "\n".join(limits)
 
 
-def with_check(text: str, difference: float, note: str, needs) -> str:
+def with_check(text: str, difference: float, notes, needs) -> str:
   """The card with what the comparison found."""
-  line = (
-    f"The lines above ran in a process without nasnet_jax ({', '.join(needs)}):"
-    f" the largest difference from its logits was {difference:.2g} on {note} in"
-    " batches of 1, 3 and 8."
+  images, *more = notes
+  lines = [
+    f"The lines above ran in a process of their own ({', '.join(needs)}): the"
+    f" largest difference of a logit from nasnet_jax was {difference:.2g} on"
+    f" {images}, in batches of 1, 3 and 8 and at another side.",
+    *more,
+  ]
+  return text.replace(
+    "## What it is", "\n\n".join([*lines, "## What it is"]), 1
   )
-  return text.replace("## What it is", f"{line}\n\n## What it is", 1)
 
 
 def snippet_of(text: str) -> str:
