@@ -50,6 +50,9 @@ _CALIBRATION = flags.DEFINE_string(
 _IMAGES = flags.DEFINE_list(
   "images", [], "image files or folders to compare on; else test images"
 )
+_FEATURES = flags.DEFINE_bool(
+  "features", False, "end with a detector's map, not with logits"
+)
 _DATA_DIR = flags.DEFINE_string(
   "data_dir", None, "where the run's data lies now, if it was moved"
 )
@@ -76,6 +79,7 @@ def main(argv: list[str]):
     calibration=_CALIBRATION.value,
     data_dir=_DATA_DIR.value,
     images=tuple(_IMAGES.value),
+    features=_FEATURES.value,
   )
   run = pathlib.Path(_CHECKPOINT.value)
   out = pathlib.Path(_OUT.value or pathlib.Path("exports") / run.name)
@@ -98,9 +102,7 @@ def _side(text: str) -> tuple[int, int]:
 def _compared(done) -> str:
   if done.difference is None:
     return "not compared with our logits"
-  return (
-    f"largest difference of a logit {done.difference:.2g} ({done.notes[0]})"
-  )
+  return f"largest difference {done.difference:.2g} ({done.notes[0]})"
 
 
 if __name__ == "__main__":

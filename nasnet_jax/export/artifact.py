@@ -2,7 +2,7 @@
 
 `export` makes the folder: the network in the format asked for, a README.md
 that says what it is and how to load it, config.json (architecture, training,
-classes, whitening) and examples.npz (images, our logits). Then a process
+classes, whitening) and examples.npz (images, our answers). Then a process
 without this package runs the lines of that README, and its logits are compared
 with ours. What differs, or was not compared, is not kept.
 """
@@ -20,9 +20,10 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from nasnet_jax import __version__, fit, predict, trained
+from nasnet_jax import __version__, detect, fit, predict, trained
 from nasnet_jax.data.image_data import DataError
-from nasnet_jax.export import card, check
+from nasnet_jax.detection import backbone
+from nasnet_jax.export import card, check, outline
 from nasnet_jax.export.check import ExportError
 from nasnet_jax.training import workdir
 
@@ -46,6 +47,9 @@ class Options:
     calibration: folder of images; of format tflite only: int8 beside float32.
     data_dir: where the run's data lies now; None: where it lay.
     images: files or folders to compare on; (): the run's test images.
+    features: whether the network ends with the map that a detector proposes
+      regions on (`detection.backbone`), in place of logits. Of a detector's
+      run it always does.
   """
 
   preprocess: bool = False
@@ -56,6 +60,7 @@ class Options:
   calibration: str = ""
   data_dir: str | None = None
   images: tuple[str, ...] = ()
+  features: bool = False
 
   @property
   def interpreter(self) -> str:
@@ -72,6 +77,7 @@ class Source(NamedTuple):
     options: see `Options`.
     metadata: all that config.json holds.
     about: what the network is, in a few words.
+    cut: where the network ends, if its output is features; else None.
   """
 
   network: nn.Module
@@ -83,6 +89,12 @@ class Source(NamedTuple):
   options: Options
   metadata: dict[str, Any]
   about: str
+  cut: backbone.Halves | None
+
+  @property
+  def output(self) -> str:
+    """What the network answers with."""
+    return "features" if self.cut else "logits"
 
   @property
   def mean_std(self) -> tuple[np.ndarray, np.ndarray]:
@@ -95,13 +107,26 @@ class Source(NamedTuple):
     """(factor, offset) if the exported network whitens by itself."""
     return (self.factor, self.offset) if self.options.preprocess else None
 
-  def logits(self) -> Callable[[np.ndarray], np.ndarray]:
-    """pixels uint8[N, H, W, C] -> f32[N, classes], by our network, jitted."""
+  @property
+  def kept(self) -> dict[str, Any]:
+    """The variables of what is exported."""
+    return outline.kept(self.network, self.variables, self.cut)
+
+  def answer(self, network: nn.Module, images) -> dict[str, jax.Array]:
+    """{output: array} of a bound network for whitened images."""
+    if self.cut is None:
+      return {self.output: network(images, train=False)[0]}
+    map_ = backbone.first_half(network, self.cut, images, False, None)
+    return {self.output: map_}
+
+  def ours(self) -> Callable[[np.ndarray], np.ndarray]:
+    """pixels uint8[N, H, W, C] -> what our network answers, jitted."""
 
     @jax.jit
     def run(pixels):
       whitened = pixels.astype(np.float32) * self.factor + self.offset
-      return self.network.apply(self.variables, whitened, train=False)[0]
+      bound = self.network.bind(self.variables)
+      return self.answer(bound, whitened)[self.output]
 
     return lambda pixels: np.asarray(run(pixels))
 
@@ -150,35 +175,58 @@ def open_run(run_dir, options: Options) -> Source:
 
   Raises:
     WorkdirError, CheckpointError: as `trained.load`.
+    ValueError: for features of a network that cannot be cut.
   """
-  found = trained.load(run_dir)
-  image_shape = tuple(found.result["data"]["image_shape"])
+  result = trained.read_result(run_dir)
+  found = (_backbone if _is_detector(result) else trained.load)(run_dir)
+  features = options.features or _is_detector(result)
+  image_shape = tuple(result["data"]["image_shape"])
   augmentation, channels = found.augmentation, image_shape[2]
   std = np.broadcast_to(np.asarray(augmentation.std), channels)
   mean = np.broadcast_to(np.asarray(augmentation.mean), channels)
   return Source(
     found.network,
     jax.tree.map(np.asarray, found.variables),
-    found.result,
+    result,
     image_shape,
     (1 / (255 * std)).astype(np.float32),
     (-mean / std).astype(np.float32),
     options,
-    _metadata(found, options),
-    card.about(found.result),
+    _metadata(run_dir, result, options),
+    card.about(result),
+    backbone.halves(found.network) if features else None,
   )
 
 
-def _metadata(found: trained.Trained, options: Options) -> dict[str, Any]:
+def _is_detector(result: dict[str, Any]) -> bool:
+  return result.get("job") == "detect"
+
+
+def _backbone(run_dir) -> trained.Trained:
+  """The network inside of a detector."""
+  found = detect.load(run_dir)
+  detector = found.network
+  network = detector.body.build(detector.config.numerics, parent=None)
+  variables = {
+    name: tree["backbone"]
+    for name, tree in found.variables.items()
+    if "backbone" in tree
+  }
+  return trained.Trained(
+    network, variables, found.augmentation, found.result, pathlib.Path(run_dir)
+  )
+
+
+def _metadata(run_dir, result, options: Options) -> dict[str, Any]:
   """What config.json holds."""
-  config = found.folder / "config.json"
+  config = pathlib.Path(run_dir) / CONFIG
   return {
     "nasnet_jax": __version__,
-    "classes": found.result["data"]["classes"],
-    "genotype": found.result["winner"]["genotype"],
+    "classes": result["data"]["classes"],
+    "genotype": result["winner"]["genotype"],
     "input": "uint8 pixels" if options.preprocess else "float32, whitened",
-    "whitening": card.whitening(found.result),
-    "result": found.result,
+    "whitening": card.whitening(result),
+    "result": result,
     "training": workdir.read_json(config) if config.exists() else None,
   }
 
@@ -199,6 +247,12 @@ def export(source: Source, name: str, kind: Format, out) -> Exported:
     raise ExportError(
       f"{out} is there already: remove it or give another --out"
     )
+  if kind.ours and (source.cut or source.options.preprocess):
+    raise ExportError(
+      f"{name} holds weights and no program, so it cannot end with features or"
+      " take pixels: leave out --features and --preprocess, or take another"
+      " format"
+    )
   if source.options.verify:
     check.require(source.options.interpreter, kind.needs)
   out.parent.mkdir(parents=True, exist_ok=True)
@@ -211,7 +265,8 @@ def export(source: Source, name: str, kind: Format, out) -> Exported:
     examples, _, what = labelled(source, NUM_EXAMPLES)
     note = f"{len(examples)} {what}"
     _write_examples(source, kind, part, examples)
-    text = card.text(source, name, kind.snippet, part, note)
+    snippet = kind.snippet.replace("logits", source.output)
+    text = card.text(source, name, snippet, part, note)
     workdir.write_text(part / CARD, text)
     found, notes = None, (note,)
     if source.options.verify:
@@ -250,6 +305,8 @@ def labelled(
     found = read_images(source, options.images)[:count]
     return found, None, "images of yours"
   try:
+    if _is_detector(result):
+      raise DataError("a detector's pictures are of many sides: give --images")
     data = trained.test_images(result, options.data_dir)
   except (DataError, OSError) as error:
     shape = (min(count, NUM_EXAMPLES), *source.image_shape)
@@ -264,9 +321,9 @@ def labelled(
 
 
 def _write_examples(source: Source, kind: Format, folder, pixels):
-  logits = source.logits()(pixels)
+  answers = {source.output: source.ours()(pixels)}
   images = as_input(source, pixels, kind.channels_first)
-  np.savez(folder / EXAMPLES, images=images, logits=logits)
+  np.savez(folder / EXAMPLES, images=images, **answers)
 
 
 def as_input(
@@ -300,13 +357,13 @@ def _resized(pixels: np.ndarray, side: tuple[int, int]) -> np.ndarray:
 
 
 def _compare(source, kind: Format, folder, pixels) -> check.Answers:
-  """Their logits against ours on all cases.
+  """Their answers against ours on all cases.
 
   Raises:
     ExportError: if they differ, or their process fails.
   """
   every = cases(source, pixels)
-  run = source.logits()
+  run = source.ours()
   ours = {name: run(x) for name, x in every.items()}
   inputs = {
     name: as_input(source, x, kind.channels_first) for name, x in every.items()
@@ -316,6 +373,11 @@ def _compare(source, kind: Format, folder, pixels) -> check.Answers:
   if kind.ours:
     interpreter = sys.executable
   found = check.run_snippet(
-    interpreter, snippet, folder, inputs, alone=not kind.ours
+    interpreter,
+    snippet,
+    folder,
+    inputs,
+    alone=not kind.ours,
+    output=source.output,
   )
   return check.compare(ours, found, source.options.tolerance)

@@ -36,7 +36,9 @@ def _config(source: Source) -> str:
 
 
 def _trace(source: Source) -> graph.Graph:
-  return graph.trace(source.network, source.variables, source.image_shape)
+  return graph.trace(
+    source.network, source.variables, source.image_shape, source.answer
+  )
 
 
 def _docstring(source: Source, framework: str, call: str) -> str:
@@ -71,9 +73,10 @@ def write_torch(source: Source, folder: pathlib.Path):
     *source.mean_std,
     about=_docstring(source, "PyTorch", "`network.load()`"),
     whitened=not source.options.preprocess,
+    cut=source.cut,
   )
   (folder / MODULE).write_text(text)
-  weights = torch_module.weights(source.variables)
+  weights = torch_module.weights(source.kept)
   metadata = {METADATA: _config(source), "names": "torch"}
   save_file(weights, folder / WEIGHTS, metadata)
 
@@ -100,7 +103,7 @@ def write_stablehlo(source: Source, folder: pathlib.Path):
   def network(images):
     if whiten is not None:
       images = images.astype(jnp.float32) * whiten[0] + whiten[1]
-    return run(images)["logits"]
+    return run(images)[source.output]
 
   h, w, channels = source.image_shape
   shape = jax.export.symbolic_shape(
@@ -124,12 +127,16 @@ def _build(source: Source, folder: pathlib.Path, kind: str, **images):
     source.image_shape[2],
     about=_docstring(source, "Keras 3", "of network.keras, `load_model`"),
     whiten=source.whiten,
+    cut=source.cut,
   )
   (folder / MODULE).write_text(text)
   script = (outline.TEMPLATES / "build_keras.py").read_text()
   with tempfile.TemporaryDirectory() as scratch:
     weights = pathlib.Path(scratch) / "weights.npz"
-    np.savez(weights, **keras_module.weights(source.variables))
+    np.savez(
+      weights,
+      **keras_module.weights(source.kept),
+    )
     files = [weights, kind]
     if images:
       files.append(pathlib.Path(scratch) / "images.npz")

@@ -136,10 +136,10 @@ def _inside(folder, name) -> str:
 
 def test_an_export_that_differs_leaves_nothing(run, tmp_path, monkeypatch):
   pytest.importorskip("safetensors")
-  right = artifact.Source.logits
+  right = artifact.Source.ours
   monkeypatch.setattr(
     artifact.Source,
-    "logits",
+    "ours",
     lambda self: lambda pixels: right(self)(pixels) + 2e-4,
   )
   with pytest.raises(check.ExportError, match=r"differ from ours by 0\.0002"):

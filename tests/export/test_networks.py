@@ -1,6 +1,7 @@
 """What is generated of a network computes what the network does: for all
 operations of the spaces and all kinds of blocks, at any batch and side."""
 
+import os
 import types
 
 import jax
@@ -8,15 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nasnet_jax.detection import backbone
 from nasnet_jax.export import (
   graph,
   jax_function,
   keras_module,
   onnx_model,
+  outline,
   torch_module,
 )
 from nasnet_jax.models import ops
 from nasnet_jax.training import losses
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
 
 MEAN = STD = (0.5, 0.5, 0.5)
 
@@ -32,10 +37,12 @@ def _module(source: str) -> types.ModuleType:
   return module
 
 
-def _torch(network, variables, side=(24, 24)):
+def _torch(network, variables, side=(24, 24), cut=None):
   """The generated module with the weights."""
   torch = pytest.importorskip("torch")
-  source = torch_module.source(network, (*side, 3), MEAN, STD, about="A test.")
+  source = torch_module.source(
+    network, (*side, 3), MEAN, STD, about="", cut=cut
+  )
   model = _module(source).Network()
   found = torch_module.weights(variables)
   own = model.state_dict()
@@ -46,11 +53,11 @@ def _torch(network, variables, side=(24, 24)):
   return model
 
 
-def _keras(network, variables):
+def _keras(network, variables, cut=None):
   keras = pytest.importorskip("keras")
   if keras.backend.backend() != "jax":
     pytest.skip("Keras was imported with another backend")
-  source = keras_module.source(network, 3, about="A test.")
+  source = keras_module.source(network, 3, about="A test.", cut=cut)
   model = _module(source).make_network()
   found = keras_module.weights(variables)
   own = {f"{x.name}/{w.name}": w for x in model.layers for w in x.weights}
@@ -105,6 +112,36 @@ def test_the_keras_module_computes_what_the_network_does(small_network):
   model = _keras(small_network.network, small_network.variables)
   for images, logits in small_network.cases:
     _same(np.asarray(model(images, training=False)), logits)
+
+
+@pytest.mark.parametrize("name", ["imagenet", "efficientnet_b0"])
+def test_features_for_a_detector_are_those_of_our_first_half(
+  name, small_networks, random_variables
+):
+  network = small_networks[name]
+  variables = random_variables(network, 48)
+  cut = backbone.halves(network)
+  images = np.random.default_rng(0).normal(size=(2, 48, 41, 3))
+  images = images.astype(np.float32)
+
+  def first_half(bound, images):
+    return {"features": backbone.first_half(bound, cut, images, False, None)}
+
+  @jax.jit
+  def ours(images):
+    return first_half(network.bind(variables), images)["features"]
+
+  wanted = np.asarray(ours(images))
+  made = graph.trace(network, variables, (48, 41, 3), first_half)
+  _same(jax.jit(jax_function.make(made))(images)["features"], wanted)
+  kept = outline.kept(network, variables, cut)
+  assert "classifier" not in kept["params"]
+  _same(np.asarray(_keras(network, kept, cut)(images)), wanted)
+  torch = pytest.importorskip("torch")
+  model = _torch(network, kept, cut=cut).eval()
+  with torch.no_grad():
+    found = model(torch.from_numpy(_first(images))).numpy()
+  _same(found.transpose(0, 2, 3, 1), wanted)
 
 
 # --- training goes on ---------------------------------------------------------
