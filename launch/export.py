@@ -70,6 +70,8 @@ def main(argv: list[str]):
     raise cli.UsageError(
       f"--format={unknown[0]} is not one of: {', '.join(formats.FORMATS)}"
     )
+  if _CALIBRATION.value and "tflite" not in _FORMAT.value:
+    raise cli.UsageError("--calibration is for int8: give --format=tflite")
   options = artifact.Options(
     preprocess=_PREPROCESS.value,
     sides=tuple(_side(text) for text in _SIDES.value),

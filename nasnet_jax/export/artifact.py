@@ -136,10 +136,11 @@ class Format(NamedTuple):
 
   Attributes:
     write: (source, folder) -> None.
-    needs: packages that its runtime and its writer need, as pip calls them.
+    needs: packages of its runtime, as pip calls them.
     channels_first: whether images are [N, C, H, W] there.
     snippet: the lines of the model card that load and run it, with one line
       `images = ...` between the two.
+    made_with: packages that its writer imports here.
     ours: whether these lines are run by our own package.
     after: (source, folder) -> lines on what else was compared.
   """
@@ -148,6 +149,7 @@ class Format(NamedTuple):
   needs: tuple[str, ...]
   channels_first: bool
   snippet: str
+  made_with: tuple[str, ...] = ()
   ours: bool = False
   after: Callable[[Source, pathlib.Path], tuple[str, ...]] | None = None
 
@@ -253,6 +255,7 @@ def export(source: Source, name: str, kind: Format, out) -> Exported:
       " take pixels: leave out --features and --preprocess, or take another"
       " format"
     )
+  check.require(sys.executable, kind.made_with)
   if source.options.verify:
     check.require(source.options.interpreter, kind.needs)
   out.parent.mkdir(parents=True, exist_ok=True)

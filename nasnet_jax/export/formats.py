@@ -5,6 +5,7 @@ FORMATS with the lines that a user would write.
 """
 
 import json
+import math
 import pathlib
 import tempfile
 import zipfile
@@ -168,6 +169,7 @@ def write_saved_model(source: Source, folder: pathlib.Path):
   (extra / CONFIG).write_text(_config(source))
 
 
+_MAX_NUMBERS = 50_000_000  # of the test images, all at once: 200 MB
 TFLITE, INT8 = "network.tflite", "network_int8.tflite"
 
 
@@ -185,9 +187,10 @@ def write_tflite(source: Source, folder: pathlib.Path):
 
 def compare_int8(source: Source, folder: pathlib.Path) -> tuple[str, ...]:
   """Lines on the accuracy that 8 bits cost, on test images."""
-  if not source.options.calibration:
+  if not source.options.calibration or source.cut:
     return ()
-  pixels, labels, what = artifact.labelled(source)
+  count = min(1000, _MAX_NUMBERS // math.prod(source.image_shape))
+  pixels, labels, what = artifact.labelled(source, max(count, 8))
   images = {"test": artifact.as_input(source, pixels)}
   answers = []
   for name in (TFLITE, INT8):
@@ -222,6 +225,7 @@ images = np.load("examples.npz")["images"]  # [N, C, H, W]
 with torch.no_grad():
   logits = model(torch.from_numpy(images)).numpy()
 """,
+    made_with=("safetensors",),
   ),
   "keras": Format(
     write_keras,
@@ -238,7 +242,7 @@ logits = keras.ops.convert_to_numpy(model(images, training=False))
   ),
   "onnx": Format(
     write_onnx,
-    ("onnx", "onnxruntime"),
+    ("onnxruntime",),
     True,
     """
 import numpy as np
@@ -248,6 +252,7 @@ session = onnxruntime.InferenceSession("network.onnx")
 images = np.load("examples.npz")["images"]  # [N, C, H, W]
 logits = session.run(["logits"], {"images": images})[0]
 """,
+    made_with=("onnx",),
   ),
   "saved_model": Format(
     write_saved_model,
@@ -294,6 +299,7 @@ with open("network.stablehlo", "rb") as file:
 images = np.load("examples.npz")["images"]  # [N, H, W, C]
 logits = np.asarray(network.call(images))
 """,
+    made_with=("flatbuffers",),
   ),
   "safetensors": Format(
     write_safetensors,
@@ -308,6 +314,7 @@ found = importing.read("weights.safetensors")
 images = np.load("examples.npz")["images"]  # [N, H, W, C]
 logits = found.network.apply(found.variables, images, train=False)[0]
 """,
+    made_with=("safetensors",),
     ours=True,
   ),
 }
