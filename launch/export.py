@@ -50,6 +50,9 @@ _CALIBRATION = flags.DEFINE_string(
 _IMAGES = flags.DEFINE_list(
   "images", [], "image files or folders to compare on; else test images"
 )
+_FEATURES = flags.DEFINE_bool(
+  "features", False, "end with a detector's map, not with logits"
+)
 _DATA_DIR = flags.DEFINE_string(
   "data_dir", None, "where the run's data lies now, if it was moved"
 )
@@ -67,6 +70,8 @@ def main(argv: list[str]):
     raise cli.UsageError(
       f"--format={unknown[0]} is not one of: {', '.join(formats.FORMATS)}"
     )
+  if _CALIBRATION.value and "tflite" not in _FORMAT.value:
+    raise cli.UsageError("--calibration is for int8: give --format=tflite")
   options = artifact.Options(
     preprocess=_PREPROCESS.value,
     sides=tuple(_side(text) for text in _SIDES.value),
@@ -76,6 +81,7 @@ def main(argv: list[str]):
     calibration=_CALIBRATION.value,
     data_dir=_DATA_DIR.value,
     images=tuple(_IMAGES.value),
+    features=_FEATURES.value,
   )
   run = pathlib.Path(_CHECKPOINT.value)
   out = pathlib.Path(_OUT.value or pathlib.Path("exports") / run.name)
@@ -84,6 +90,8 @@ def main(argv: list[str]):
     kind = formats.FORMATS[name]
     done = artifact.export(source, name, kind, out / name)
     print(f"{done.folder}: {done.size:,} bytes, {_compared(done)}")
+    for note in done.notes[1:]:
+      print(f"  {note}")
 
 
 def _side(text: str) -> tuple[int, int]:
@@ -96,9 +104,7 @@ def _side(text: str) -> tuple[int, int]:
 def _compared(done) -> str:
   if done.difference is None:
     return "not compared with our logits"
-  return (
-    f"largest difference of a logit {done.difference:.2g} ({done.notes[0]})"
-  )
+  return f"largest difference {done.difference:.2g} ({done.notes[0]})"
 
 
 if __name__ == "__main__":

@@ -120,6 +120,7 @@ COMMANDS = {
       "--verify",
       "--calibration=",
       "--images=",
+      "--features",
       "--data_dir=",
     ),
     (

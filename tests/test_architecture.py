@@ -42,7 +42,14 @@ ALLOWED = {
   "rewards": set(),
   "population": _NETWORKS | {"training", "data"},
   "detection": _NETWORKS | {"training", "data"},
-  "export": _NETWORKS | {"training", "data", "fit", "trained", "predict"},
+  "export": _NETWORKS
+  | {"training", "data", "fit"}
+  | {
+    "trained",
+    "predict",
+    "detect",
+    "detection",
+  },
   "evaluators": _SEARCH,
   "tabular": {"spaces", "evaluators"},
   "fit": {"spaces", "models", "data", "training"},

@@ -2,7 +2,7 @@
 
 `export` makes the folder: the network in the format asked for, a README.md
 that says what it is and how to load it, config.json (architecture, training,
-classes, whitening) and examples.npz (images, our logits). Then a process
+classes, whitening) and examples.npz (images, our answers). Then a process
 without this package runs the lines of that README, and its logits are compared
 with ours. What differs, or was not compared, is not kept.
 """
@@ -20,10 +20,10 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from nasnet_jax import __version__, fit, predict, trained
-from nasnet_jax.data import augment
+from nasnet_jax import __version__, detect, fit, predict, trained
 from nasnet_jax.data.image_data import DataError
-from nasnet_jax.export import card, check
+from nasnet_jax.detection import backbone
+from nasnet_jax.export import card, check, outline
 from nasnet_jax.export.check import ExportError
 from nasnet_jax.training import workdir
 
@@ -47,6 +47,9 @@ class Options:
     calibration: folder of images; of format tflite only: int8 beside float32.
     data_dir: where the run's data lies now; None: where it lay.
     images: files or folders to compare on; (): the run's test images.
+    features: whether the network ends with the map that a detector proposes
+      regions on (`detection.backbone`), in place of logits. Of a detector's
+      run it always does.
   """
 
   preprocess: bool = False
@@ -57,6 +60,7 @@ class Options:
   calibration: str = ""
   data_dir: str | None = None
   images: tuple[str, ...] = ()
+  features: bool = False
 
   @property
   def interpreter(self) -> str:
@@ -73,6 +77,7 @@ class Source(NamedTuple):
     options: see `Options`.
     metadata: all that config.json holds.
     about: what the network is, in a few words.
+    cut: where the network ends, if its output is features; else None.
   """
 
   network: nn.Module
@@ -84,6 +89,12 @@ class Source(NamedTuple):
   options: Options
   metadata: dict[str, Any]
   about: str
+  cut: backbone.Halves | None
+
+  @property
+  def output(self) -> str:
+    """What the network answers with."""
+    return "features" if self.cut else "logits"
 
   @property
   def mean_std(self) -> tuple[np.ndarray, np.ndarray]:
@@ -96,13 +107,26 @@ class Source(NamedTuple):
     """(factor, offset) if the exported network whitens by itself."""
     return (self.factor, self.offset) if self.options.preprocess else None
 
-  def logits(self) -> Callable[[np.ndarray], np.ndarray]:
-    """pixels uint8[N, H, W, C] -> f32[N, classes], by our network, jitted."""
+  @property
+  def kept(self) -> dict[str, Any]:
+    """The variables of what is exported."""
+    return outline.kept(self.network, self.variables, self.cut)
+
+  def answer(self, network: nn.Module, images) -> dict[str, jax.Array]:
+    """{output: array} of a bound network for whitened images."""
+    if self.cut is None:
+      return {self.output: network(images, train=False)[0]}
+    map_ = backbone.first_half(network, self.cut, images, False, None)
+    return {self.output: map_}
+
+  def ours(self) -> Callable[[np.ndarray], np.ndarray]:
+    """pixels uint8[N, H, W, C] -> what our network answers, jitted."""
 
     @jax.jit
     def run(pixels):
       whitened = pixels.astype(np.float32) * self.factor + self.offset
-      return self.network.apply(self.variables, whitened, train=False)[0]
+      bound = self.network.bind(self.variables)
+      return self.answer(bound, whitened)[self.output]
 
     return lambda pixels: np.asarray(run(pixels))
 
@@ -112,18 +136,22 @@ class Format(NamedTuple):
 
   Attributes:
     write: (source, folder) -> None.
-    needs: packages that its runtime and its writer need, as pip calls them.
+    needs: packages of its runtime, as pip calls them.
     channels_first: whether images are [N, C, H, W] there.
     snippet: the lines of the model card that load and run it, with one line
       `images = ...` between the two.
+    made_with: packages that its writer imports here.
     ours: whether these lines are run by our own package.
+    after: (source, folder) -> lines on what else was compared.
   """
 
   write: Callable[[Source, pathlib.Path], None]
   needs: tuple[str, ...]
   channels_first: bool
   snippet: str
+  made_with: tuple[str, ...] = ()
   ours: bool = False
+  after: Callable[[Source, pathlib.Path], tuple[str, ...]] | None = None
 
 
 class Exported(NamedTuple):
@@ -149,35 +177,58 @@ def open_run(run_dir, options: Options) -> Source:
 
   Raises:
     WorkdirError, CheckpointError: as `trained.load`.
+    ValueError: for features of a network that cannot be cut.
   """
-  found = trained.load(run_dir)
-  image_shape = tuple(found.result["data"]["image_shape"])
+  result = trained.read_result(run_dir)
+  found = (_backbone if _is_detector(result) else trained.load)(run_dir)
+  features = options.features or _is_detector(result)
+  image_shape = tuple(result["data"]["image_shape"])
   augmentation, channels = found.augmentation, image_shape[2]
   std = np.broadcast_to(np.asarray(augmentation.std), channels)
   mean = np.broadcast_to(np.asarray(augmentation.mean), channels)
   return Source(
     found.network,
     jax.tree.map(np.asarray, found.variables),
-    found.result,
+    result,
     image_shape,
     (1 / (255 * std)).astype(np.float32),
     (-mean / std).astype(np.float32),
     options,
-    _metadata(found, options),
-    card.about(found.result),
+    _metadata(run_dir, result, options),
+    card.about(result),
+    backbone.halves(found.network) if features else None,
   )
 
 
-def _metadata(found: trained.Trained, options: Options) -> dict[str, Any]:
+def _is_detector(result: dict[str, Any]) -> bool:
+  return result.get("job") == "detect"
+
+
+def _backbone(run_dir) -> trained.Trained:
+  """The network inside of a detector."""
+  found = detect.load(run_dir)
+  detector = found.network
+  network = detector.body.build(detector.config.numerics, parent=None)
+  variables = {
+    name: tree["backbone"]
+    for name, tree in found.variables.items()
+    if "backbone" in tree
+  }
+  return trained.Trained(
+    network, variables, found.augmentation, found.result, pathlib.Path(run_dir)
+  )
+
+
+def _metadata(run_dir, result, options: Options) -> dict[str, Any]:
   """What config.json holds."""
-  config = found.folder / "config.json"
+  config = pathlib.Path(run_dir) / CONFIG
   return {
     "nasnet_jax": __version__,
-    "classes": found.result["data"]["classes"],
-    "genotype": found.result["winner"]["genotype"],
+    "classes": result["data"]["classes"],
+    "genotype": result["winner"]["genotype"],
     "input": "uint8 pixels" if options.preprocess else "float32, whitened",
-    "whitening": card.whitening(found.result),
-    "result": found.result,
+    "whitening": card.whitening(result),
+    "result": result,
     "training": workdir.read_json(config) if config.exists() else None,
   }
 
@@ -198,6 +249,13 @@ def export(source: Source, name: str, kind: Format, out) -> Exported:
     raise ExportError(
       f"{out} is there already: remove it or give another --out"
     )
+  if kind.ours and (source.cut or source.options.preprocess):
+    raise ExportError(
+      f"{name} holds weights and no program, so it cannot end with features or"
+      " take pixels: leave out --features and --preprocess, or take another"
+      " format"
+    )
+  check.require(sys.executable, kind.made_with)
   if source.options.verify:
     check.require(source.options.interpreter, kind.needs)
   out.parent.mkdir(parents=True, exist_ok=True)
@@ -207,14 +265,17 @@ def export(source: Source, name: str, kind: Format, out) -> Exported:
     kind.write(source, part)
     size = sum(f.stat().st_size for f in part.rglob("*") if f.is_file())
     workdir.write_json(part / CONFIG, source.metadata)
-    examples, note = pixels_to_compare(source)
+    examples, _, what = labelled(source, NUM_EXAMPLES)
+    note = f"{len(examples)} {what}"
     _write_examples(source, kind, part, examples)
-    text = card.text(source, name, kind.snippet, part, note)
+    snippet = kind.snippet.replace("logits", source.output)
+    text = card.text(source, name, snippet, part, note)
     workdir.write_text(part / CARD, text)
-    found = None
+    found, notes = None, (note,)
     if source.options.verify:
       found = _compare(source, kind, part, examples)
-      text = card.with_check(text, found.difference, note, kind.needs)
+      notes += kind.after(source, part) if kind.after else ()
+      text = card.with_check(text, found.difference, notes, kind.needs)
       workdir.write_text(part / CARD, text)
     os.replace(part, out)
   except BaseException:
@@ -225,43 +286,56 @@ def export(source: Source, name: str, kind: Format, out) -> Exported:
     found.difference if found else None,
     found.seconds if found else None,
     size,
-    (note,),
+    notes,
   )
 
 
-def pixels_to_compare(source: Source) -> tuple[np.ndarray, str]:
-  """(uint8[8, H, W, C], what they are): test images where they can be had."""
+def read_images(source: Source, paths) -> np.ndarray:
+  """uint8[N, H, W, C] of image files and folders, as evaluation reads them."""
+  return np.stack(
+    [predict.read(source.result, p) for p in predict.find_images(paths)]
+  )
+
+
+def labelled(
+  source: Source, count: int = 1000
+) -> tuple[np.ndarray, np.ndarray | None, str]:
+  """(pixels uint8[N, H, W, C], labels int[N], what they are): images of the
+  user's, or the run's test images, else random ones; the former and the latter
+  without labels."""
   options, result = source.options, source.result
   if options.images:
-    paths = predict.find_images(options.images)[:NUM_EXAMPLES]
-    return np.stack([predict.read(result, path) for path in paths]), (
-      f"{len(paths)} images of yours"
-    )
+    found = read_images(source, options.images)[:count]
+    return found, None, "images of yours"
   try:
+    if _is_detector(result):
+      raise DataError("a detector's pictures are of many sides: give --images")
     data = trained.test_images(result, options.data_dir)
   except (DataError, OSError) as error:
-    made = np.random.default_rng(0).integers(
-      0, 256, (NUM_EXAMPLES, *source.image_shape), np.uint8
-    )
-    return made, f"random pixels, because {error}"
-  if isinstance(data, fit.Images):
-    found = np.asarray(data.images[:NUM_EXAMPLES])
-  else:
-    found = np.asarray(next(data.evaluation_batches(NUM_EXAMPLES)).images)
-  return found, f"{len(found)} test images of {result['data']['name']}"
+    shape = (min(count, NUM_EXAMPLES), *source.image_shape)
+    made = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    return made, None, f"images of random pixels, because {error}"
+  what = f"test images of {result['data']['name']}"
+  if not isinstance(data, fit.Images):
+    batch = next(data.evaluation_batches(min(count, data.num_images)))
+    data = fit.Images(batch.images, batch.labels)
+  pixels, labels = (np.asarray(part[:count]) for part in data)
+  return pixels, labels, what
 
 
 def _write_examples(source: Source, kind: Format, folder, pixels):
-  logits = source.logits()(pixels)
-  images = _as_input(source, kind, pixels)
-  np.savez(folder / EXAMPLES, images=images, logits=logits)
+  answers = {source.output: source.ours()(pixels)}
+  images = as_input(source, pixels, kind.channels_first)
+  np.savez(folder / EXAMPLES, images=images, **answers)
 
 
-def _as_input(source: Source, kind: Format, pixels: np.ndarray) -> np.ndarray:
+def as_input(
+  source: Source, pixels: np.ndarray, channels_first: bool = False
+) -> np.ndarray:
   """Pixels as the exported network takes them."""
   if not source.options.preprocess:
     pixels = pixels.astype(np.float32) * source.factor + source.offset
-  if kind.channels_first:
+  if channels_first:
     pixels = pixels.transpose(0, 3, 1, 2)
   return np.ascontiguousarray(pixels)
 
@@ -286,27 +360,27 @@ def _resized(pixels: np.ndarray, side: tuple[int, int]) -> np.ndarray:
 
 
 def _compare(source, kind: Format, folder, pixels) -> check.Answers:
-  """Their logits against ours on all cases.
+  """Their answers against ours on all cases.
 
   Raises:
     ExportError: if they differ, or their process fails.
   """
   every = cases(source, pixels)
-  run = source.logits()
+  run = source.ours()
   ours = {name: run(x) for name, x in every.items()}
-  inputs = {name: _as_input(source, kind, x) for name, x in every.items()}
+  inputs = {
+    name: as_input(source, x, kind.channels_first) for name, x in every.items()
+  }
   snippet = card.snippet_of((folder / CARD).read_text())
   interpreter = source.options.interpreter
   if kind.ours:
     interpreter = sys.executable
   found = check.run_snippet(
-    interpreter, snippet, folder, inputs, alone=not kind.ours
+    interpreter,
+    snippet,
+    folder,
+    inputs,
+    alone=not kind.ours,
+    output=source.output,
   )
   return check.compare(ours, found, source.options.tolerance)
-
-
-def normalised(source: Source, pixels):
-  """What `augment.normalise` makes of pixels, for tests of `factor`."""
-  aug = source.result["augmentation"]
-  mean, std = tuple(aug["mean"]), tuple(aug["std"])
-  return augment.normalise(pixels, augment.Augmentation(mean=mean, std=std))

@@ -83,10 +83,15 @@ def _input(source) -> str:
     if center
     else ""
   )
+  trained = f"{how} It was trained with {h} x {w} pixels and {c} channel(s)."
+  if source.cut:
+    return (
+      f"{trained} It answers with features: the map before its last reduction,"
+      f" one for {source.cut.stride} pixels."
+    )
   return (
-    f"{how} It was trained with {h} x {w} pixels and {c} channel(s).{cut} The"
-    f" {len(classes)} logits are, in order: {some}; all names are in"
-    " config.json, `classes`. A softmax makes probabilities of them."
+    f"{trained}{cut} The {len(classes)} logits are, in order: {some}; all names"
+    " are in config.json, `classes`. A softmax makes probabilities of them."
   )
 
 
@@ -117,6 +122,13 @@ def _origin(result: dict[str, Any]) -> str:
 
 
 def _accuracy(result: dict[str, Any]) -> str:
+  if result.get("job") == "detect":
+    found = ", ".join(
+      f"{name} {value:.4g}"
+      for name, value in (result.get("test") or {}).items()
+      if isinstance(value, int | float)
+    )
+    return f"The detector that it is a part of was tested: {found}."
   if "test_accuracy" not in result:
     return "It was not tested by whoever exported it."
   note = result["data"].get("note")
@@ -130,7 +142,7 @@ def _accuracy(result: dict[str, Any]) -> str:
 
 _WHAT = {
   "config.json": "architecture, training, classes and whitening, as JSON",
-  "examples.npz": "images as the network takes them, and nasnet_jax's logits",
+  "examples.npz": "images as the network takes them, with our answers",
   "network.py": "the network as readable code",
   "weights.safetensors": "its weights",
   "network.onnx": "architecture and weights; config.json inside",
@@ -159,19 +171,26 @@ def _limits(source, h: int, w: int) -> str:
     "- Any batch."
     " Other sides of images work where its format says nothing else, and were"
     f" not tested for accuracy: it was trained at {h} x {w}.",
-    "- It answers with one of its classes whatever the picture shows.",
   ]
+  if not source.cut:
+    limits.append(
+      "- It answers with one of its classes whatever the picture shows."
+    )
   return "\n".join(limits)
 
 
-def with_check(text: str, difference: float, note: str, needs) -> str:
+def with_check(text: str, difference: float, notes, needs) -> str:
   """The card with what the comparison found."""
-  line = (
-    f"The lines above ran in a process without nasnet_jax ({', '.join(needs)}):"
-    f" the largest difference from its logits was {difference:.2g} on {note} in"
-    " batches of 1, 3 and 8."
+  images, *more = notes
+  lines = [
+    f"The lines above ran in a process of their own ({', '.join(needs)}): the"
+    f" largest difference of a logit from nasnet_jax was {difference:.2g} on"
+    f" {images}, in batches of 1, 3 and 8 and at another side.",
+    *more,
+  ]
+  return text.replace(
+    "## What it is", "\n\n".join([*lines, "## What it is"]), 1
   )
-  return text.replace("## What it is", f"{line}\n\n## What it is", 1)
 
 
 def snippet_of(text: str) -> str:

@@ -15,10 +15,10 @@ class ExportError(ValueError):
 
 
 class Answers(NamedTuple):
-  """Logits of another runtime.
+  """Logits, or features, of another runtime.
 
   Attributes:
-    logits: {case: f32[N, classes]}.
+    logits: {case: f32[N, ...]}.
     seconds: of one call with all examples, the shortest of five.
     difference: the largest from ours.
   """
@@ -53,7 +53,7 @@ with np.load(sys.argv[2]) as cases:
   for name in cases.files:
     scope["images"] = cases[name]
     exec(run, scope)
-    answers["logits " + name] = np.asarray(scope["logits"], np.float32)
+    answers["logits " + name] = np.asarray(scope[sys.argv[6]], np.float32)
 if "nasnet_jax" in sys.modules and sys.argv[5] == "alone":
   raise ImportError("nasnet_jax was imported")
 np.savez(sys.argv[3], **answers)
@@ -144,13 +144,14 @@ def _environment() -> dict[str, str]:
 
 
 def run_snippet(
-  python, snippet: str, folder, inputs, alone: bool = True
+  python, snippet: str, folder, inputs, alone: bool = True, output="logits"
 ) -> Answers:
   """What the lines of a model card answer to each case.
 
   Args:
     inputs: {case: images}.
     alone: whether they must do without our package.
+    output: the variable that holds the answer.
 
   Raises:
     ExportError: if they fail.
@@ -162,7 +163,7 @@ def run_snippet(
     files = [scratch / n for n in ("snippet.py", "cases.npz", "answers.npz")]
     ours = {} if alone else {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     how = "alone" if alone else ""
-    run_script(python, _DRIVER, folder, *files, SPLIT, how, **ours)
+    run_script(python, _DRIVER, folder, *files, SPLIT, how, output, **ours)
     with np.load(files[-1]) as found:
       logits = {name: found[f"logits {name}"] for name in inputs}
       return Answers(logits, float(found["seconds"]))

@@ -5,6 +5,7 @@ FORMATS with the lines that a user would write.
 """
 
 import json
+import math
 import pathlib
 import tempfile
 import zipfile
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasnet_jax.export import (
+  artifact,
   check,
   graph,
   jax_function,
@@ -35,7 +37,9 @@ def _config(source: Source) -> str:
 
 
 def _trace(source: Source) -> graph.Graph:
-  return graph.trace(source.network, source.variables, source.image_shape)
+  return graph.trace(
+    source.network, source.variables, source.image_shape, source.answer
+  )
 
 
 def _docstring(source: Source, framework: str, call: str) -> str:
@@ -70,9 +74,10 @@ def write_torch(source: Source, folder: pathlib.Path):
     *source.mean_std,
     about=_docstring(source, "PyTorch", "`network.load()`"),
     whitened=not source.options.preprocess,
+    cut=source.cut,
   )
   (folder / MODULE).write_text(text)
-  weights = torch_module.weights(source.variables)
+  weights = torch_module.weights(source.kept)
   metadata = {METADATA: _config(source), "names": "torch"}
   save_file(weights, folder / WEIGHTS, metadata)
 
@@ -99,7 +104,7 @@ def write_stablehlo(source: Source, folder: pathlib.Path):
   def network(images):
     if whiten is not None:
       images = images.astype(jnp.float32) * whiten[0] + whiten[1]
-    return run(images)["logits"]
+    return run(images)[source.output]
 
   h, w, channels = source.image_shape
   shape = jax.export.symbolic_shape(
@@ -123,12 +128,16 @@ def _build(source: Source, folder: pathlib.Path, kind: str, **images):
     source.image_shape[2],
     about=_docstring(source, "Keras 3", "of network.keras, `load_model`"),
     whiten=source.whiten,
+    cut=source.cut,
   )
   (folder / MODULE).write_text(text)
   script = (outline.TEMPLATES / "build_keras.py").read_text()
   with tempfile.TemporaryDirectory() as scratch:
     weights = pathlib.Path(scratch) / "weights.npz"
-    np.savez(weights, **keras_module.weights(source.variables))
+    np.savez(
+      weights,
+      **keras_module.weights(source.kept),
+    )
     files = [weights, kind]
     if images:
       files.append(pathlib.Path(scratch) / "images.npz")
@@ -160,11 +169,44 @@ def write_saved_model(source: Source, folder: pathlib.Path):
   (extra / CONFIG).write_text(_config(source))
 
 
+_MAX_NUMBERS = 50_000_000  # of the test images, all at once: 200 MB
+TFLITE, INT8 = "network.tflite", "network_int8.tflite"
+
+
 def write_tflite(source: Source, folder: pathlib.Path):
-  """network.tflite."""
+  """network.tflite; network_int8.tflite too, if there are images to calibrate
+  its ranges with."""
   _build(source, folder, "tflite")
+  _put_config(source, folder / TFLITE)
+  if source.options.calibration:
+    pixels = artifact.read_images(source, [source.options.calibration])
+    _build(source, folder, "int8", images=artifact.as_input(source, pixels))
+    _put_config(source, folder / INT8)
   (folder / MODULE).unlink()
-  _put_config(source, folder / "network.tflite")
+
+
+def compare_int8(source: Source, folder: pathlib.Path) -> tuple[str, ...]:
+  """Lines on the accuracy that 8 bits cost, on test images."""
+  if not source.options.calibration or source.cut:
+    return ()
+  count = min(1000, _MAX_NUMBERS // math.prod(source.image_shape))
+  pixels, labels, what = artifact.labelled(source, max(count, 8))
+  images = {"test": artifact.as_input(source, pixels)}
+  answers = []
+  for name in (TFLITE, INT8):
+    snippet = FORMATS["tflite"].snippet.replace(TFLITE, name)
+    found = check.run_snippet(
+      source.options.interpreter, snippet, folder, images
+    )
+    answers.append(found.logits["test"].argmax(-1))
+  same = int((answers[0] == answers[1]).sum())
+  line = (
+    f"int8: the same answer as float32 on {same:,} of {len(pixels):,} {what}"
+  )
+  if labels is not None:
+    before, after = (int((answer == labels).sum()) for answer in answers)
+    line += f"; {after:,} right, float32 {before:,}"
+  return (line,)
 
 
 FORMATS: dict[str, Format] = {
@@ -183,6 +225,7 @@ images = np.load("examples.npz")["images"]  # [N, C, H, W]
 with torch.no_grad():
   logits = model(torch.from_numpy(images)).numpy()
 """,
+    made_with=("safetensors",),
   ),
   "keras": Format(
     write_keras,
@@ -199,7 +242,7 @@ logits = keras.ops.convert_to_numpy(model(images, training=False))
   ),
   "onnx": Format(
     write_onnx,
-    ("onnx", "onnxruntime"),
+    ("onnxruntime",),
     True,
     """
 import numpy as np
@@ -209,6 +252,7 @@ session = onnxruntime.InferenceSession("network.onnx")
 images = np.load("examples.npz")["images"]  # [N, C, H, W]
 logits = session.run(["logits"], {"images": images})[0]
 """,
+    made_with=("onnx",),
   ),
   "saved_model": Format(
     write_saved_model,
@@ -240,6 +284,7 @@ network.set_tensor(image["index"], images)
 network.invoke()
 logits = network.get_tensor(logit["index"])
 """,
+    after=compare_int8,
   ),
   "stablehlo": Format(
     write_stablehlo,
@@ -254,6 +299,7 @@ with open("network.stablehlo", "rb") as file:
 images = np.load("examples.npz")["images"]  # [N, H, W, C]
 logits = np.asarray(network.call(images))
 """,
+    made_with=("flatbuffers",),
   ),
   "safetensors": Format(
     write_safetensors,
@@ -268,6 +314,7 @@ found = importing.read("weights.safetensors")
 images = np.load("examples.npz")["images"]  # [N, H, W, C]
 logits = found.network.apply(found.variables, images, train=False)[0]
 """,
+    made_with=("safetensors",),
     ours=True,
   ),
 }

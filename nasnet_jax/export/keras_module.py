@@ -34,6 +34,7 @@ def source(
   *,
   about: str,
   whiten: tuple[np.ndarray, np.ndarray] | None = None,
+  cut=None,
 ) -> str:
   """The text of the module.
 
@@ -41,11 +42,12 @@ def source(
     channels: of images.
     about: docstring.
     whiten: (factor, offset) f32[C] if the network takes pixels.
+    cut: `detection.backbone.Halves`, whose first half is written; None: all.
 
   Raises:
     GraphError: for a network that there is no writer for.
   """
-  body = "\n\n\n".join(_body(network, channels, whiten))
+  body = "\n\n\n".join(_body(network, channels, whiten, cut))
   numerics = network.config.numerics
   constants = {
     "BN_EPSILON": numerics.bn_epsilon,
@@ -99,18 +101,18 @@ def to_keras(path: tuple[str, ...], array) -> np.ndarray:
   return array.reshape(tables.four_axes(path, array.shape))
 
 
-def _body(network, channels, whiten) -> list[str]:
+def _body(network, channels, whiten, cut) -> list[str]:
   """Functions that are this network's own."""
   if isinstance(network, stacked.StackedNetwork):
-    uses = outline.cells(network)
+    uses = outline.until(network, cut)
     found = [
       _cell(kind, literal, [use for use in uses if use.kind == kind])
       for kind, literal in outline.cell_kinds(network).items()
       if any(use.kind == kind for use in uses)
     ]
-    return [*found, _stacked(network, channels, whiten, uses)]
+    return [*found, _stacked(network, channels, whiten, uses, cut)]
   if isinstance(network, blocks.BlockNetwork):
-    return [_blocks(network, channels, whiten)]
+    return [_blocks(network, channels, whiten, cut)]
   if isinstance(network, stages.StageNetwork):
     return [_stages(network, channels, whiten)]
   raise GraphError(f"{type(network).__name__} is not written as a module")
@@ -199,7 +201,7 @@ def _block(b: int, block: tuple, num_inputs: int) -> list[str]:
   return lines
 
 
-def _stacked(network, channels, whiten, uses) -> str:
+def _stacked(network, channels, whiten, uses, cut) -> str:
   config, separate = network.config, bool(network.num_separate)
   stride = 2 if config.stem == "imagenet" else 1
   width = stacked.stem_features(config)
@@ -216,13 +218,16 @@ def _stacked(network, channels, whiten, uses) -> str:
       f"{use.name} = {_function(use.kind)}({call}, {use.features},"
       f' {use.stride}, "{use.name}"{more})'
     )
+  if cut is not None:
+    lines.append(f"features = side_by_side({', '.join(cut.maps)})")
+    return _network(config, channels, whiten, lines, "features")
   last = f"*{uses[-1].name}" if separate else uses[-1].name
   lines.append(f"x = layers.ReLU()(side_by_side({last}))")
   return _network(config, channels, whiten, lines)
 
 
-def _network(config, channels, whiten, lines) -> str:
-  """The function `make_network`."""
+def _network(config, channels, whiten, lines, features="") -> str:
+  """The function `make_network`. features: what it returns, if not logits."""
   kind = '"uint8"' if whiten else '"float32"'
   takes = "pixels, uint8" if whiten else "whitened images"
   start = [
@@ -233,22 +238,26 @@ def _network(config, channels, whiten, lines) -> str:
   if whiten:
     factor, offset = ([float(v) for v in array] for array in whiten)
     start[1] = f"x = layers.Rescaling({factor}, {offset})(images)"
+  gives, option = "logits [N, classes]", f"num_classes={config.num_classes}"
   end = [
     "x = layers.GlobalAveragePooling2D()(x)",
     f"x = layers.Dropout({config.dropout})(x)",
     'logits = layers.Dense(num_classes, name="classifier")(x)',
     'return keras.Model(images, logits, name="network")',
   ]
+  if features:
+    gives, option = "features [N, h, w, F]", ""
+    end = [f'return keras.Model(images, {features}, name="network")']
   return "\n".join(
     [
-      f"def make_network(num_classes={config.num_classes}):",
-      f'  """{takes} [N, H, W, C] -> logits [N, classes]."""',
+      f"def make_network({option}):",
+      f'  """{takes} [N, H, W, C] -> {gives}."""',
       *(f"  {line}" for line in [*start, *lines, *end]),
     ]
   )
 
 
-def _blocks(network, channels: int, whiten) -> str:
+def _blocks(network, channels: int, whiten, cut) -> str:
   arch, config = network.architecture, network.config
   act = _ACTIVATIONS[arch.activation]
   width = blocks.stem_features(arch, config.width)
@@ -259,12 +268,14 @@ def _blocks(network, channels: int, whiten) -> str:
   ]
   if arch.stem_pool:
     lines.append('x = window(x, "max", 3, 2)')
-  for use in outline.rows(network):
+  for use in outline.until(network, cut):
     fields = {**use.fields, "activation": act}
     lines.append(
       f'x = {_function(use.kind)}(x, {use.features}, {use.stride}, "{use.name}"'
       f"{outline.arguments(fields)})"
     )
+  if cut is not None:
+    return _network(config, channels, whiten, lines, "x")
   head = blocks.head_features(arch, config.width)
   if head:
     lines += [

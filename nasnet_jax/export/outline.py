@@ -117,6 +117,33 @@ def literal(value) -> str:
   return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
+def kept(network, variables: dict[str, Any], cut) -> dict[str, Any]:
+  """The variables of what is left of a network.
+
+  Args:
+    cut: `detection.backbone.Halves`, whose first half it is; None: all of it.
+  """
+  if cut is None:
+    return variables
+  names = ["stem", "stem_conv", "stem_norm"]
+  for use in until(network, cut):
+    names.append(use.name)
+  return {
+    collection: {name: tree[name] for name in names if name in tree}
+    for collection, tree in variables.items()
+  }
+
+
+def until(network, cut) -> tuple:
+  """The cells or blocks up to a cut; all of them if it is None."""
+  is_row = isinstance(network, blocks.BlockNetwork)
+  uses = rows(network) if is_row else cells(network)
+  if cut is None:
+    return uses
+  names = [use.name for use in uses]
+  return uses[: names.index(cut.stop) + 1]
+
+
 class BlockUse(NamedTuple):
   """One block of a row: `inputs` and `features` channels, and the rest of its
   numbers by name."""

@@ -29,6 +29,7 @@ def source(
   *,
   about: str,
   whitened: bool = True,
+  cut=None,
 ) -> str:
   """The text of the module.
 
@@ -38,11 +39,12 @@ def source(
     about: docstring.
     whitened: whether images come whitened; else as uint8, and the network
       does it.
+    cut: `detection.backbone.Halves`, whose first half is written; None: all.
 
   Raises:
     GraphError: for a network that there is no writer for.
   """
-  body = "\n\n\n".join(_body(network, image_shape, whitened))
+  body = "\n\n\n".join(_body(network, image_shape, whitened, cut))
   numerics = network.config.numerics
   constants = {
     "MEAN": tuple(float(x) for x in mean),
@@ -120,19 +122,19 @@ def shape_of(path, shape) -> tuple[int, ...]:
   return (*shape, 1, 1) if len(shape) == 2 else (shape[0], 1, *shape[1:])
 
 
-def _body(network, image_shape, whitened) -> list[str]:
+def _body(network, image_shape, whitened, cut) -> list[str]:
   """Classes that are this network's own."""
   if isinstance(network, stacked.StackedNetwork):
-    uses = outline.cells(network)
+    uses = outline.until(network, cut)
     kinds = outline.cell_kinds(network).items()
     found = [
       _cell(kind, literal, [use for use in uses if use.kind == kind])
       for kind, literal in kinds
       if any(use.kind == kind for use in uses)
     ]
-    return [*found, _stacked(network, image_shape, whitened, uses)]
+    return [*found, _stacked(network, image_shape, whitened, uses, cut)]
   if isinstance(network, blocks.BlockNetwork):
-    return [_blocks(network, image_shape[2], whitened)]
+    return [_blocks(network, image_shape[2], whitened, cut)]
   if isinstance(network, stages.StageNetwork):
     return [_stages(network, image_shape[2], whitened)]
   raise GraphError(f"{type(network).__name__} is not written as a module")
@@ -251,14 +253,15 @@ def _block_lines(literal, widths, num_inputs):
   return made, forward
 
 
-def _stacked(network, image_shape, whitened, uses) -> str:
+def _stacked(network, image_shape, whitened, uses, cut) -> str:
   config = network.config
   separate = bool(network.num_separate)
   stride = 2 if config.stem == "imagenet" else 1
   width = stacked.stem_features(config)
   made = [f"self.stem = Stem({image_shape[2]}, {width}, stride={stride})"]
   forward = ["stem = self.stem(x)"]
-  aux = stacked.aux_position(config) if config.aux else None
+  has_aux = config.aux and cut is None
+  aux = stacked.aux_position(config) if has_aux else None
   middle = ""
   for index, use in enumerate(uses):
     if separate:
@@ -282,6 +285,9 @@ def _stacked(network, image_shape, whitened, uses) -> str:
         f"self.aux_head = AuxiliaryHead({inputs}, num_classes, {pixels})"
       )
       middle = _whole(use.name, separate)
+  if cut is not None:
+    maps = f"torch.cat([{', '.join(cut.maps)}], 1)"
+    return _features(made, forward, maps, whitened)
   width = outline.head_width(network, uses)
   last = _whole(uses[-1].name, separate)
   forward.append(f"x = F.relu({last}).mean((2, 3))")
@@ -337,10 +343,32 @@ def _network(config, made, forward, width, whitened, middle="") -> str:
   )
 
 
+def _features(made, forward, maps: str, whitened: bool) -> str:
+  """The class `Network` of a first half."""
+  takes = "whitened images" if whitened else "pixels, uint8"
+  if not whitened:
+    forward = ["x = whiten(x)", *forward]
+  return "\n".join(
+    [
+      "class Network(nn.Module):",
+      '  """The network up to the map that a detector proposes regions on."""',
+      "",
+      "  def __init__(self):",
+      "    super().__init__()",
+      *(f"    {line}" for line in made),
+      "",
+      "  def forward(self, x):",
+      f'    """{takes} [N, C, H, W] -> features [N, F, h, w]."""',
+      *(f"    {line}" for line in forward),
+      f"    return {maps}",
+    ]
+  )
+
+
 # --- blocks and stages -------------------------------------------------------
 
 
-def _blocks(network, channels: int, whitened: bool) -> str:
+def _blocks(network, channels: int, whitened: bool, cut) -> str:
   arch, config = network.architecture, network.config
   width = blocks.stem_features(arch, config.width)
   act = _ACTIVATIONS[arch.activation]
@@ -352,7 +380,7 @@ def _blocks(network, channels: int, whitened: bool) -> str:
   forward = [f"x = {act}(self.stem_norm(self.stem_conv(x)))"]
   if arch.stem_pool:
     forward.append("x = max_pool(x, 3, 2)")
-  for use in outline.rows(network):
+  for use in outline.until(network, cut):
     fields = dict(use.fields)
     if use.kind == "Residual":
       shape = f"{use.inputs}, stride={use.stride}"
@@ -365,6 +393,8 @@ def _blocks(network, channels: int, whitened: bool) -> str:
     )
     forward.append(f"x = self.{use.name}(x)")
     width = use.features
+  if cut is not None:
+    return _features(made, forward, "x", whitened)
   head = blocks.head_features(arch, config.width)
   if head:
     made.append(f"self.head_conv = pointwise({width}, {head})")
