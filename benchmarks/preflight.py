@@ -2,6 +2,7 @@
 
   python benchmarks/preflight.py                     # all, hours on two cores
   python benchmarks/preflight.py --only=search_cifar --topologies=v5e:2x2
+  python benchmarks/preflight.py --brief --only=nasnet_a_large
   python benchmarks/preflight.py --table             # of what is there
 
 One compilation at a time. Each leaves a JSON file in docs/results/preflight,
@@ -59,6 +60,8 @@ _LARGE = {
   "network.remat": True,
   "train.bn_group": 0,
 }
+# Unrolled, their compilation takes more than 20 GB of memory.
+_LOOPED = {**_LARGE, "network.scan_cells": True}
 SUBJECTS = {
   # Small enough for every slice: how figures per chip scale.
   "search_digits": Subject("search_digits:tiny", SLICES),
@@ -70,13 +73,32 @@ SUBJECTS = {
   "nasnet_a_large": Subject(
     "transfer_imagenet:nasnet_a_large",
     ("v5e:4x4",),
-    {**_LARGE, "train.batch_size": 256, "train.bn_group": 16},
+    {**_LOOPED, "train.batch_size": 256, "train.bn_group": 16},
     True,
   ),
   "pnasnet_5_large": Subject(
     "transfer_imagenet:pnasnet_5_large",
     ("v5e:4x4",),
-    {**_LARGE, "train.batch_size": 256, "train.bn_group": 16},
+    {**_LOOPED, "train.batch_size": 256, "train.bn_group": 16},
+    True,
+  ),
+  # 128, 64 and 16 images per chip; the paper's batch for the smallest alone.
+  "efficientnet_b0": Subject(
+    "train_efficientnet:efficientnet_b0",
+    ("v5e:4x4",),
+    {"train.dtype": "bfloat16", "train.batch_size": 2048},
+    True,
+  ),
+  "efficientnet_b4": Subject(
+    "train_efficientnet:efficientnet_b4",
+    ("v5e:4x4",),
+    {"train.dtype": "bfloat16", "train.batch_size": 1024},
+    True,
+  ),
+  "efficientnet_b7": Subject(
+    "train_efficientnet:efficientnet_b7",
+    ("v5e:4x4",),
+    {**_LARGE, "train.batch_size": 256},
     True,
   ),
   # GPipe's network (Huang et al. 2019): 18 cells, F=512, 557M parameters.
@@ -84,7 +106,7 @@ SUBJECTS = {
     "transfer_imagenet:amoebanet_b_gpipe",
     ("v5e:4x4",),
     {
-      **_LARGE,
+      **_LOOPED,
       "train.batch_size": 128,
       "train.bn_group": 8,
       "mesh.shard_params": True,
@@ -106,6 +128,7 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--only", nargs="*", default=list(SUBJECTS))
   parser.add_argument("--topologies", nargs="*", default=())
+  parser.add_argument("--brief", action="store_true")
   parser.add_argument("--table", action="store_true")
   options = parser.parse_args()
   if options.table:
@@ -119,12 +142,13 @@ def main():
   for name in options.only:
     subject = SUBJECTS[name]
     for topology in options.topologies or subject.topologies:
-      measure(name, subject, topology)
+      measure(name, subject, topology, options.brief)
 
 
-def measure(name: str, subject: Subject, topology: str):
+def measure(name: str, subject: Subject, topology: str, brief: bool):
   """Compiles one job for one slice, unless that was done."""
-  file = RESULTS / f"{name}_{topology.replace(':', '_')}.json"
+  ending = "_brief" if brief else ""
+  file = RESULTS / f"{name}_{topology.replace(':', '_')}{ending}.json"
   devices = program.get_devices(topology)
   config = load(subject, len(devices))
   plan = program.make_plan(config, devices)
@@ -134,15 +158,15 @@ def measure(name: str, subject: Subject, topology: str):
     print(f"{file.name} is there", flush=True)
     return
   print(f"compiling {name} for {topology}", flush=True)
-  found = figures.figures(
-    plan, program.compile_step(plan.step), chips.of(topology)
-  )
+  compiled = program.compile_step(plan.step, brief=brief)
+  found = figures.figures(plan, compiled, chips.of(topology))
   row = {
     "name": name,
     "config": subject.config,
     "fields": subject.fields,
     "topology": topology,
     "slice_chips": len(devices),
+    "brief": brief,
     "libtpu": libtpu.__version__,
     "key": key,
     **found,
@@ -194,7 +218,7 @@ def scaling(rows) -> str:
   ]
   for name in SUBJECTS:
     same = [r for r in rows if r["name"] == name and r["chip"] == "v5e"]
-    same = [row for row in same if row["fits"]]
+    same = [row for row in same if row["fits"] and not row.get("brief")]
     for row in same if len(same) > 1 else []:
       cells = [name, str(row["chips"])]
       cells += [f"{row[key] / same[0][key]:.4f}" for key in ("flops", "bytes")]
@@ -215,7 +239,8 @@ def table(rows) -> str:
       f"{row['hbm']['needed'] / 2**30:.2f} of {row['hbm']['chip'] / 2**30:g}"
     )
     minutes = (row["lower_seconds"] + row["compile_seconds"]) / 60
-    cells = [row["name"], row["topology"], hbm]
+    name = f"{row['name']}, brief" if row.get("brief") else row["name"]
+    cells = [name, row["topology"], hbm]
     if row["fits"]:
       by_cycles = row["compiler_seconds"]
       cells += [

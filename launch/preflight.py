@@ -6,10 +6,11 @@
 Compiles the very step that the job would run, with the TPU's own compiler, and
 prints one page: memory, collectives, FLOPs, bytes, estimates of the time. No
 TPU is needed, but libtpu is: pip install 'nasnet_jax[tpu]'. --json=FILE writes
-all figures; --fit tries changes until the step fits. Exits with 1 if it does
-not fit.
+all figures; --fit tries changes until the step fits; --brief compiles in a
+fraction of the time, to slower code. Exits with 1 if it does not fit.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -32,6 +33,9 @@ _JSON = flags.DEFINE_string("json", None, "also write all figures here")
 _FIT = flags.DEFINE_bool(
   "fit", False, "try changes, one after another, until the step fits"
 )
+_BRIEF = flags.DEFINE_bool(
+  "brief", False, "let the compiler look for fast code as little as it can"
+)
 
 
 def main(argv: list[str]) -> int:
@@ -43,10 +47,16 @@ def main(argv: list[str]) -> int:
     )
   mesh.prepare_host()
   from nasnet_jax import preflight  # only now may JAX start
+  from nasnet_jax.preflight import program
 
   name = config_flags.get_config_filename(flags.FLAGS["config"])
-  found = preflight.run(_CONFIG.value, _TOPOLOGY.value, fit=_FIT.value)
-  found["config"] = name
+  found = preflight.run(
+    _CONFIG.value,
+    _TOPOLOGY.value,
+    fit=_FIT.value,
+    compile_step=functools.partial(program.compile_step, brief=_BRIEF.value),
+  )
+  found |= {"config": name, "brief": _BRIEF.value}
   if _JSON.value:
     pathlib.Path(_JSON.value).write_text(json.dumps(found, indent=1) + "\n")
   print(preflight.page(found))

@@ -146,7 +146,7 @@ COMMANDS = {
   "preflight": Command(
     "preflight.py",
     "plan a TPU slice without holding it",
-    ("--config=", "--topology=", "--json=", "--fit"),
+    ("--config=", "--topology=", "--json=", "--fit", "--brief"),
     ("preflight --config=search_digits:tiny --topology=v5e:2x2",),
   ),
   "doctor": Command(

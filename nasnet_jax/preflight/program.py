@@ -488,11 +488,19 @@ def lower(step: Step) -> tuple[Any, float]:
   return lowered, time.perf_counter() - start
 
 
-def compile_step(step: Step) -> Compiled:
-  """Compiles for the step's topology; minutes for large programs."""
+def compile_step(step: Step, *, brief: bool = False) -> Compiled:
+  """Compiles for the step's topology; minutes for large programs.
+
+  Args:
+    brief: lets the compiler look for fast code as little as it can, which took
+      a tenth of the time and of the memory for depthwise convolutions. What a
+      chip then does is slower or faster; a step that fits, fits.
+  """
   lowered, lowering = lower(step)
   start = time.perf_counter()
   program = trouble = None
+  # Of -1 to 1; 0 is the compiler's own choice.
+  jax.config.update("jax_exec_time_optimization_effort", -1.0 * brief)
   try:
     with quiet():
       program = lowered.compile()
