@@ -392,3 +392,19 @@ def test_flops_of_the_forward_pass_are_those_of_the_mac_counter():
   )
   per_image = walk.total().flops / config.data.num_valid
   assert per_image == pytest.approx(2 * plan.macs, rel=0.1)
+
+
+def test_a_brief_compilation_lets_the_compiler_try_less():
+  seen = []
+
+  class Lowered:
+    def lower(self):
+      return self
+
+    def compile(self):
+      seen.append(jax.config.jax_exec_time_optimization_effort)
+
+  step = program.Step(Lowered(), (), None, 1, 1, {}, 1.0)
+  program.compile_step(step, brief=True)
+  program.compile_step(step)
+  assert seen == [-1.0, 0.0]
