@@ -17,10 +17,10 @@ from nasnet_jax.spaces.mnasnet import MnasGenotype, MnasSpace
 from nasnet_jax.training import mesh
 
 _spec = importlib.util.spec_from_file_location(
-  "two_steps", pathlib.Path(__file__).with_name("two_steps.py")
+  "twins", pathlib.Path(__file__).with_name("twins.py")
 )
-two_steps = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(two_steps)
+twins = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(twins)
 
 # Channels of 8, 8 and 16, and of 16, 16 and 24; up to two and three layers.
 SPACE = MnasSpace(
@@ -41,7 +41,7 @@ IMAGE = (7, 6, 3)
 
 def _program(space, config):
   network = population.make_block_network(config, space, IMAGE)
-  return two_steps.make_program(space, IMAGE, network)
+  return twins.make_program(space, IMAGE, network)
 
 
 @pytest.fixture(scope="module")
@@ -82,20 +82,35 @@ GENOTYPES = {
 
 @pytest.mark.parametrize("name", GENOTYPES)
 def test_a_row_of_blocks_is_the_static_network(program, name):
-  two_steps.assert_same_network(program, CONFIG, GENOTYPES[name], keep=None)
+  twins.assert_same_network(program, CONFIG, GENOTYPES[name], keep=None)
 
 
 def test_other_rows_of_blocks_compile_nothing(program):
   for decisions in SPACE.sample(np.random.default_rng(2), 3):
     genotype = jax.tree.map(jnp.asarray, SPACE.decode(decisions))
     params, stats = program.init(jax.random.key(0), genotype)
-    program.run(two_steps.start(params, stats), genotype, None)
+    program.run(twins.start(params, stats), genotype, None)
   assert program.init._cache_size() == 1
   assert program.run._cache_size() == 1
 
 
 def test_a_child_of_blocks_starts_as_its_static_network_does(program):
-  two_steps.assert_starts_alike(program, GENOTYPES["small"], "fan_in")
+  twins.assert_starts_alike(program, GENOTYPES["small"], "fan_in")
+
+
+def test_exactly_one_branch_of_a_layer_runs_also_under_vmap_of_vmap():
+  space = dataclasses.replace(SPACE, operations=("dconv", "conv"))
+  network = population.make_block_network(CONFIG, space, IMAGE)
+  genotype = network.genotype_shapes
+  variables = jax.eval_shape(network.init, jax.random.key(0), genotype)
+  one = twins.loss(network, IMAGE)
+  # Both blocks have a first layer and a scan over the rest; in each of these
+  # the operation (four and "left out") and the skip, forward and backward.
+  wanted = {5: 8, 3: 8}
+  assert twins.switches(one, *variables, genotype) == wanted
+  children = twins.stacked_shapes((*variables, genotype), 2, 3)
+  twice = jax.vmap(jax.vmap(one))
+  assert twins.switches(twice, *children) == wanted
 
 
 @pytest.mark.slow
@@ -110,7 +125,7 @@ def test_scaled_and_headless_rows_of_blocks_are_static_ones(variant):
   program = _program(space, config)
   for decisions in space.sample(np.random.default_rng(3), 4):
     genotype = space.decode(decisions)
-    two_steps.assert_same_network(program, config, genotype, keep=None)
+    twins.assert_same_network(program, config, genotype, keep=None)
 
 
 # --- in a population ---------------------------------------------------------

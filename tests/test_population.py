@@ -1,6 +1,5 @@
 """A child of the population is the static network of its cell."""
 
-import collections
 import dataclasses
 import importlib.util
 import pathlib
@@ -20,10 +19,10 @@ from nasnet_jax.spaces import genotype as gt
 from nasnet_jax.training.mesh import make_mesh
 
 _spec = importlib.util.spec_from_file_location(
-  "two_steps", pathlib.Path(__file__).with_name("two_steps.py")
+  "twins", pathlib.Path(__file__).with_name("twins.py")
 )
-two_steps = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(two_steps)
+twins = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(twins)
 
 IMAGE = (8, 8, 3)
 CONFIG = NetworkConfig(
@@ -46,7 +45,7 @@ def _program(space, config, concat_inputs=False, image=IMAGE):
     concat_inputs,
     space.output == "separate",
   )
-  return two_steps.make_program(space, image, network)
+  return twins.make_program(space, image, network)
 
 
 # --- the NASNet space --------------------------------------------------------
@@ -85,19 +84,17 @@ def _covering_cells(space):
 
 @pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_cells_of_all_operations_and_combiners_are_static_ones(nasnet, number):
-  two_steps.assert_same_network(
+  twins.assert_same_network(
     nasnet, CONFIG, _covering_cells(nasnet.space)[number]
   )
 
 
 def test_nasnet_a_is_the_static_one(nasnet):
-  two_steps.assert_same_network(nasnet, CONFIG, zoo.genotype("nasnet_a"))
+  twins.assert_same_network(nasnet, CONFIG, zoo.genotype("nasnet_a"))
 
 
 def test_scheduled_drop_path_drops_the_same_edges(nasnet):
-  two_steps.assert_same_network(
-    nasnet, CONFIG, zoo.genotype("nasnet_a"), keep=0.6
-  )
+  twins.assert_same_network(nasnet, CONFIG, zoo.genotype("nasnet_a"), keep=0.6)
 
 
 @pytest.mark.slow
@@ -105,15 +102,15 @@ def test_scheduled_drop_path_drops_the_same_edges(nasnet):
 def test_more_random_cells_are_static_ones(nasnet, seed):
   rng = np.random.default_rng(100 + seed)
   genotype = nasnet.space.decode(nasnet.space.sample(rng, 1)[0])
-  two_steps.assert_same_network(
+  twins.assert_same_network(
     nasnet, CONFIG, genotype, keep=rng.choice([1.0, 0.7])
   )
 
 
 def test_what_lies_in_the_rest_of_a_bank_is_never_read(nasnet):
   genotype = jax.tree.map(jnp.asarray, zoo.genotype("nasnet_a"))
-  state = two_steps.child(nasnet, genotype)
-  used = two_steps.used(nasnet, genotype, state.params, state.batch_stats)
+  state = twins.child(nasnet, genotype)
+  used = twins.used(nasnet, genotype, state.params, state.batch_stats)
   assert not all(mask.all() for mask in jax.tree.leaves(used))
   filled = jax.tree.map(lambda u, p: jnp.where(u, p, 7), used, state.params)
   keep = jnp.float32(1)
@@ -133,7 +130,7 @@ def test_other_cells_compile_nothing(nasnet):
   for decisions in space.sample(np.random.default_rng(2), 3):
     genotype = jax.tree.map(jnp.asarray, space.decode(decisions))
     params, stats = nasnet.init(jax.random.key(0), genotype)
-    nasnet.run(two_steps.start(params, stats), genotype, keep)
+    nasnet.run(twins.start(params, stats), genotype, keep)
   assert nasnet.init._cache_size() == 1
   assert nasnet.run._cache_size() == 1
 
@@ -153,7 +150,7 @@ def pnas():
 def test_cells_of_fewer_blocks_are_static_ones(pnas, blocks):
   space = dataclasses.replace(pnas.space, num_blocks=blocks)
   genotype = space.decode(space.sample(np.random.default_rng(blocks), 1)[0])
-  two_steps.assert_same_network(pnas, CONFIG, gt.pad_blocks(genotype, 3))
+  twins.assert_same_network(pnas, CONFIG, gt.pad_blocks(genotype, 3))
 
 
 SMALL_OPERATIONS = ("identity", "sep_conv_3x3", "max_pool_3x3")
@@ -180,10 +177,10 @@ def test_an_output_of_one_state_is_passed_on_untouched(deep, ends):
   )
   literal = {"normal": normal, "reduction": normal}
   genotype = deep.space.from_literal(literal)
-  state = two_steps.child(deep, genotype)
+  state = twins.child(deep, genotype)
   names = pop.extract(deep.network, genotype, state)["params"]["cell_2"]
   assert ("fit_previous" in names) == (ends == 2)
-  two_steps.assert_same_network(deep, DEEP, genotype)
+  twins.assert_same_network(deep, DEEP, genotype)
 
 
 # --- how a child starts ------------------------------------------------------
@@ -198,7 +195,7 @@ def test_a_child_starts_as_its_static_network_does(name, request):
   else:
     decisions = program.space.sample(np.random.default_rng(4), 1)[0]
     genotype, init = program.space.decode(decisions), "fan_out"
-  two_steps.assert_starts_alike(program, genotype, init)
+  twins.assert_starts_alike(program, genotype, init)
 
 
 # --- cells that pass on each block by itself ---------------------------------
@@ -213,7 +210,7 @@ def separate():
 
 def test_cells_of_separate_outputs_are_static_ones(separate):
   genotype = _covering_cells(separate.space)[0]
-  two_steps.assert_same_network(separate, CONFIG, genotype, keep=0.7)
+  twins.assert_same_network(separate, CONFIG, genotype, keep=0.7)
 
 
 def test_cells_whose_batch_norm_sees_groups_are_static_ones():
@@ -223,9 +220,7 @@ def test_cells_whose_batch_norm_sees_groups_are_static_ones():
     "nasnet", num_blocks=1, operations=("identity", "sep_conv_3x3")
   )
   genotype = space.decode(space.sample(np.random.default_rng(0), 1)[0])
-  two_steps.assert_same_network(
-    _program(space, config), config, genotype, keep=0.7
-  )
+  twins.assert_same_network(_program(space, config), config, genotype, keep=0.7)
 
 
 @pytest.mark.slow
@@ -233,56 +228,10 @@ def test_a_cell_that_reads_three_resolutions_is_the_static_one():
   config = dataclasses.replace(CONFIG, num_reductions=2)
   program = _program(spaces.get("nasnet_b"), config)
   for genotype in _covering_cells(program.space):
-    two_steps.assert_same_network(program, config, genotype)
+    twins.assert_same_network(program, config, genotype)
 
 
 # --- one branch runs, never all ----------------------------------------------
-
-
-def _equations(jaxpr):
-  """Every equation, those of inner programs too."""
-  for equation in jaxpr.eqns:
-    yield equation
-    for value in equation.params.values():
-      for inner in value if isinstance(value, tuple | list) else [value]:
-        inner = getattr(inner, "jaxpr", inner)
-        if hasattr(inner, "eqns"):
-          yield from _equations(inner)
-
-
-def _switches(function, *args):
-  """Sizes of the switches; fails if one has become a select.
-
-  A `cond` with `branches_platforms` chooses a lowering when it is compiled. A
-  batched `cond` of two branches becomes a select of three operands: whether
-  a child is done is one, and is allowed.
-  """
-  sizes = collections.Counter()
-  for equation in _equations(jax.make_jaxpr(function)(*args).jaxpr):
-    if equation.primitive.name == "select_n":
-      assert len(equation.invars) <= 3, "a select runs every branch"
-    params = equation.params
-    if equation.primitive.name == "cond" and not params.get(
-      "branches_platforms"
-    ):
-      sizes[len(params["branches"])] += 1
-  return sizes
-
-
-def _loss(network):
-  images = jnp.zeros((2, *IMAGE))
-
-  def loss(params, stats, genotype):
-    logits, new = network.apply(params, stats, genotype, images, None, True)
-    return logits.sum(), new
-
-  return jax.grad(loss, has_aux=True)
-
-
-def _stacked_shapes(tree, *sizes):
-  return jax.tree.map(
-    lambda s: jax.ShapeDtypeStruct((*sizes, *s.shape), s.dtype), tree
-  )
 
 
 @pytest.mark.smoke
@@ -294,21 +243,26 @@ def test_exactly_one_branch_runs_also_under_vmap_of_vmap(concat):
   )
   genotype = network.genotype_shapes
   variables = jax.eval_shape(network.init, jax.random.key(0), genotype)
-  one = _loss(network)
-  alone = _switches(one, *variables, genotype)
+  one = twins.loss(network, IMAGE)
+  alone = twins.switches(one, *variables, genotype)
   # One switch forward and one backward per cell. The first cell and the
   # reduction read two kinds of states: 2 * 3 operations and "left out".
   combiners = {2: 6} if concat else {}  # one each way in three cells
   assert alone == {7: 4, 4: 2, **combiners}
   children = jax.vmap(one)
-  args = _stacked_shapes((*variables, genotype), 5)
-  assert _switches(children, *args) == alone
+  args = twins.stacked_shapes((*variables, genotype), 5)
+  assert twins.switches(children, *args) == alone
   # Seeds times children: the weights differ, the genotypes are shared.
   seeds = jax.vmap(children, (0, 0, None))
-  weights = _stacked_shapes(variables, 2, 5)
-  assert _switches(seeds, *weights, _stacked_shapes(genotype, 5)) == alone
+  weights = twins.stacked_shapes(variables, 2, 5)
+  assert (
+    twins.switches(seeds, *weights, twins.stacked_shapes(genotype, 5)) == alone
+  )
   children = jax.vmap(jax.vmap(one))
-  assert _switches(children, *weights, _stacked_shapes(genotype, 2, 5)) == alone
+  assert (
+    twins.switches(children, *weights, twins.stacked_shapes(genotype, 2, 5))
+    == alone
+  )
 
 
 def test_one_branch_runs_in_the_program_that_trains_a_population():
@@ -324,12 +278,14 @@ def test_one_branch_runs_in_the_program_that_trains_a_population():
   shape = jax.ShapeDtypeStruct
   data = pop.Data(shape((16, *IMAGE), jnp.uint8), shape((16,), jnp.int32))
   state = jax.eval_shape(population.empty)
-  genotypes = _stacked_shapes(network.genotype_shapes, population.slots)
-  sizes = _switches(population.train, state, genotypes, data)
+  genotypes = twins.stacked_shapes(network.genotype_shapes, population.slots)
+  sizes = twins.switches(population.train, state, genotypes, data)
   # The combiners' switches have two branches: one each way in three cells.
   assert sizes == {27: 4, 14: 2, 2: 6}
   valid = shape((population.slots,), jnp.bool_)
-  sizes = _switches(population.count_correct, state, valid, genotypes, data)
+  sizes = twins.switches(
+    population.count_correct, state, valid, genotypes, data
+  )
   assert sizes == {27: 2, 14: 1, 2: 3}
 
 
@@ -338,7 +294,7 @@ def test_the_check_notices_a_switch_that_became_a_select():
   branches = [jnp.sin, jnp.cos, jnp.tan]
   naive = jax.vmap(lambda i, x: lax.switch(i, branches, x))
   with pytest.raises(AssertionError, match="every branch"):
-    _switches(naive, jnp.zeros(4, jnp.int32), jnp.zeros(4))
+    twins.switches(naive, jnp.zeros(4, jnp.int32), jnp.zeros(4))
 
 
 def test_bfloat16_is_for_activations_in_training_alone():
@@ -357,7 +313,7 @@ def test_bfloat16_is_for_activations_in_training_alone():
     jaxpr = jax.make_jaxpr(apply)(*variables, genotype).jaxpr
     maps = {
       v.aval.dtype.name
-      for equation in _equations(jaxpr)
+      for equation in twins.equations(jaxpr)
       if equation.primitive.name == "conv_general_dilated"
       for v in equation.outvars
     }

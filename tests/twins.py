@@ -1,8 +1,10 @@
-"""Two steps of training, the same for a child and for its static network.
+"""A child and its static network, side by side.
 
+Two steps of training, the same for both; which switches a program has.
 Not a test: `test_population.py` and `test_block_population.py` load it.
 """
 
+import collections
 import functools
 from typing import Any, NamedTuple
 
@@ -252,3 +254,53 @@ def assert_starts_alike(program, genotype, init):
   ):
     if path[-1].key == "kernel":  # weight decay would move it, were it not 0
       assert (np.asarray(values)[~mask] == 0).all(), jax.tree_util.keystr(path)
+
+
+# --- one branch runs, never all ----------------------------------------------
+
+
+def equations(jaxpr):
+  """Every equation, those of inner programs too."""
+  for equation in jaxpr.eqns:
+    yield equation
+    for value in equation.params.values():
+      for inner in value if isinstance(value, tuple | list) else [value]:
+        inner = getattr(inner, "jaxpr", inner)
+        if hasattr(inner, "eqns"):
+          yield from equations(inner)
+
+
+def switches(function, *args):
+  """Sizes of the switches; fails if one has become a select.
+
+  A `cond` with `branches_platforms` chooses a lowering when it is compiled. A
+  batched `cond` of two branches becomes a select of three operands: whether
+  a child is done is one, and is allowed.
+  """
+  sizes = collections.Counter()
+  for equation in equations(jax.make_jaxpr(function)(*args).jaxpr):
+    if equation.primitive.name == "select_n":
+      assert len(equation.invars) <= 3, "a select runs every branch"
+    params = equation.params
+    if equation.primitive.name == "cond" and not params.get(
+      "branches_platforms"
+    ):
+      sizes[len(params["branches"])] += 1
+  return sizes
+
+
+def loss(network, image):
+  """(params, stats, genotype) -> gradients and statistics."""
+  images = jnp.zeros((2, *image))
+
+  def total(params, stats, genotype):
+    logits, new = network.apply(params, stats, genotype, images, None, True)
+    return logits.sum(), new
+
+  return jax.grad(total, has_aux=True)
+
+
+def stacked_shapes(tree, *sizes):
+  return jax.tree.map(
+    lambda s: jax.ShapeDtypeStruct((*sizes, *s.shape), s.dtype), tree
+  )
