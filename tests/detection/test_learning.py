@@ -73,7 +73,7 @@ def settings(folder):
       "data.sizes.flip": False,
       "train.batch_size": 8,
       "train.eval_batch_size": 8,
-      "train.epochs": 120,
+      "train.epochs": 200,
       "train.warmup_epochs": 10.0,
       "train.learning_rate": 0.02,
       "train.weight_decay": 0.0,
