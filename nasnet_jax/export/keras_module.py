@@ -72,12 +72,19 @@ def source(
   return "\n".join(head) + "\n\n\n" + text + "\n"
 
 
-def weights(variables: dict[str, Any]) -> dict[str, np.ndarray]:
-  """{"layer/weight": array}, in Keras's shapes."""
+def weights(
+  variables: dict[str, Any], layers: set[str]
+) -> dict[str, np.ndarray]:
+  """{"layer/weight": array}, in Keras's shapes.
+
+  Args:
+    layers: that the output depends on, "cell_0/block_0_0/conv"; Keras leaves
+      out the others (the auxiliary head, outputs of a cell that nobody reads).
+  """
   found = {}
   for path, leaf in jax.tree_util.tree_flatten_with_path(variables)[0]:
     path = tuple(key.key for key in path)[1:]
-    if path[0] == "aux_head":
+    if "/".join(path[:-1]) not in layers:
       continue
     found[f"{'.'.join(path[:-1])}/{_leaf(path)}"] = to_keras(path, leaf)
   return found

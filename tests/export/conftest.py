@@ -1,8 +1,10 @@
 """Small networks that have every operation, and another interpreter."""
 
+import functools
 import importlib.util
 import os
 import sys
+import types
 from typing import Any, NamedTuple
 
 import jax
@@ -128,12 +130,24 @@ class Small(NamedTuple):
 _MADE: dict[str, Small] = {}
 
 
+def _random_with_aux(random_variables, network, side):
+  """Variables with those of the auxiliary head, which one side has."""
+  init = functools.partial(network.init, train=True)
+  stand_in = types.SimpleNamespace(init=lambda rng, images: init(rng, images))
+  return random_variables(stand_in, side)
+
+
+@pytest.fixture(scope="session")
+def random_with_aux():
+  return _random_with_aux
+
+
 @pytest.fixture(scope="session")
 def small_network(request, random_variables):
   name = request.param
   if name not in _MADE:
     network = networks()[name]
-    variables = random_variables(network, 24)
+    variables = _random_with_aux(random_variables, network, 24)
     run = jax.jit(lambda x: network.apply(variables, x, train=False)[0])
     rng = np.random.default_rng(0)
     cases = []

@@ -59,12 +59,24 @@ def _keras(network, variables, cut=None):
     pytest.skip("Keras was imported with another backend")
   source = keras_module.source(network, 3, about="A test.", cut=cut)
   model = _module(source).make_network()
-  found = keras_module.weights(variables)
+  found = keras_module.weights(variables, _layers(network, variables, cut))
   own = {f"{x.name}/{w.name}": w for x in model.layers for w in x.weights}
   assert found.keys() == own.keys()
   for name, array in found.items():
     own[name].assign(array)
   return model
+
+
+def _layers(network, variables, cut=None):
+  """Names of the layers that the output depends on."""
+
+  def output(bound, images):
+    if cut is None:
+      return {"output": bound(images, train=False)[0]}
+    return {"output": backbone.first_half(bound, cut, images, False, None)}
+
+  made = graph.trace(network, variables, (48, 48, 3), output)
+  return {node.name for node in made.nodes}
 
 
 def _first(images):
@@ -136,7 +148,7 @@ def test_features_for_a_detector_are_those_of_our_first_half(
   _same(jax.jit(jax_function.make(made))(images)["features"], wanted)
   kept = outline.kept(network, variables, cut)
   assert "classifier" not in kept["params"]
-  _same(np.asarray(_keras(network, kept, cut)(images)), wanted)
+  _same(np.asarray(_keras(network, variables, cut)(images)), wanted)
   torch = pytest.importorskip("torch")
   model = _torch(network, kept, cut=cut).eval()
   with torch.no_grad():
@@ -168,16 +180,6 @@ def _loss_and_gradients(network, variables, images, labels, aux_weight=0.4):
   return float(value), gradients, stats
 
 
-def _random_with_aux(network, side, random_variables):
-  """Variables with those of the auxiliary head."""
-  import functools
-
-  trained = network.clone()
-  init = functools.partial(trained.init, train=True)
-  stand_in = types.SimpleNamespace(init=lambda rng, x: init(rng, x))
-  return random_variables(stand_in, side)
-
-
 def _batch(side):
   rng = np.random.default_rng(1)
   images = rng.normal(size=(6, side, side, 3)).astype(np.float32)
@@ -194,12 +196,13 @@ def _close(found: dict, wanted: dict):
     assert error < 1e-3, (name, error)
 
 
+@pytest.mark.slow
 def test_a_training_step_of_the_torch_module_has_our_gradients(
-  small_networks, random_variables
+  small_networks, random_variables, random_with_aux
 ):
   torch = pytest.importorskip("torch")
   network = small_networks["imagenet"]
-  variables = _random_with_aux(network, 40, random_variables)
+  variables = random_with_aux(random_variables, network, 40)
   images, labels = _batch(40)
   loss, gradients, stats = _loss_and_gradients(
     network, variables, images, labels
@@ -220,10 +223,13 @@ def test_a_training_step_of_the_torch_module_has_our_gradients(
   )
 
 
+@pytest.mark.parametrize(
+  "name", ["stages", pytest.param("cells_0", marks=pytest.mark.slow)]
+)
 def test_a_training_step_of_the_keras_module_has_our_gradients(
-  small_networks, random_variables
+  name, small_networks, random_variables
 ):
-  network = small_networks["cells_0"]
+  network = small_networks[name]
   variables = random_variables(network, 16)
   images, labels = _batch(16)
   loss, gradients, stats = _loss_and_gradients(
@@ -248,13 +254,14 @@ def test_a_training_step_of_the_keras_module_has_our_gradients(
     layers[v.path]: np.asarray(g)
     for v, g in zip(model.trainable_variables, found, strict=True)
   }
-  _close(found, keras_module.weights({"params": gradients}))
+  read = _layers(network, variables)
+  _close(found, keras_module.weights({"params": gradients}, read))
   after = {
     layers[v.path]: np.asarray(new)
     for v, new in zip(model.non_trainable_variables, after, strict=True)
     if v.path in layers
   }
-  for name, array in keras_module.weights({"batch_stats": stats}).items():
+  for name, array in keras_module.weights({"batch_stats": stats}, read).items():
     np.testing.assert_allclose(after[name], array, atol=1e-5)
 
 
