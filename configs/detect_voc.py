@@ -15,7 +15,7 @@ Command:  python launch/main.py --config=configs/detect_voc.py:bccd \\
           takes the cells that a search found, from nothing. `:tiny`, on a row
           of blocks, is for minutes.
 Hardware: `:bccd`: two CPU cores.
-Result:   `:bccd` at half its size again: docs/results/detection_bccd; nothing is
+Result:   `:bccd` at half its size: docs/results/detection_bccd; nothing is
           claimed of the rest.
 """
 
