@@ -11,8 +11,9 @@ archive of class folders (`cifar10_jpeg_60000.tar.xz`), or of a folder with
 another name by `--images`.
 
 Every training is a job of its own under `--runs`, so the command goes on where
-it was stopped. What came out goes to `--out`: results.json, the curves, and
-pictures of detections. `--summary` writes these of what is there.
+it was stopped. What came out goes to `--out`: results.json and the curves.
+Test pictures with what was found on them are the set's, so they stay under
+`--runs`, in pictures/. `--summary` writes all of these of what is there.
 """
 
 import argparse
@@ -29,7 +30,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 FOUND = "docs/results/search_cifar_small/pnas/result.json"
 SEEDS = (0, 1)
 SHOWN = 4  # pictures per setting
-LEAST_SCORE = 0.5  # of boxes that are drawn
+LEAST_SCORE = 0.4  # of boxes that are drawn
 
 
 class Setting(NamedTuple):
@@ -86,7 +87,8 @@ def main():
   parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
   parser.add_argument("--summary", action="store_true")
   options = parser.parse_args()
-  logging.basicConfig(level=logging.INFO, format="%(message)s")
+  logging.basicConfig(format="%(message)s")
+  logging.getLogger("nasnet_jax").setLevel(logging.INFO)
   mesh.prepare_host()
   runs, out = pathlib.Path(options.runs), pathlib.Path(options.out)
   if not options.summary:
@@ -168,7 +170,7 @@ def summarise(runs: pathlib.Path, out: pathlib.Path, options):
   curves = {name: list(found.values()) for name, found in done.items()}
   report.draw_trainings(curves, out / "figures" / "ap50", score="AP50")
   for name, found in done.items():
-    draw(name, min(found.items())[1], out / "figures", options)
+    draw(name, min(found.items())[1], runs / "pictures", options)
   print(table(rows))
 
 

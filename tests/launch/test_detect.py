@@ -1,4 +1,4 @@
-"""Whole detection jobs: killed, stopped, gone on with, on two hosts."""
+"""Whole detection jobs: killed, stopped, gone on with."""
 
 import json
 import signal
@@ -85,38 +85,3 @@ def test_a_run_that_is_told_to_stop_goes_on_from_there(
   done = launch("main.py", *flags, f"--workdir={folder}")
   assert done.returncode == 0, done.stderr
   _same_bits(folder, whole)
-
-
-def test_two_hosts_train_the_same_detector(
-  flags, start_processes, launch_environment, tmp_path
-):
-  """Each decodes one picture of every batch, in parts of the weights too."""
-  for name, hosts in (("one", 1), ("two", 2)):
-    port, processes = start_processes.free_port(), []
-    for index in range(hosts):
-      more = [
-        "--config.mesh.data=2",
-        "--config.mesh.shard_params=True",
-        "--config.train.epochs=1",
-        f"--workdir={tmp_path / name}",
-      ]
-      if hosts > 1:
-        more += [
-          f"--config.hosts.coordinator=127.0.0.1:{port}",
-          f"--config.hosts.count={hosts}",
-          f"--config.hosts.index={index}",
-        ]
-      processes.append(
-        start_processes(["launch/main.py", *flags, *more], launch_environment)
-      )
-    for process in processes:
-      code, output = process.end(600)
-      assert code == 0, output
-  one, two = (_curve(tmp_path / name)[0] for name in ("one", "two"))
-  assert two["step"] == one["step"] == 4
-  assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
-  results = [
-    json.loads((tmp_path / name / "result.json").read_text())["test"]["images"]
-    for name in ("one", "two")
-  ]
-  assert results == [3, 3]
