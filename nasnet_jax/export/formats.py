@@ -134,10 +134,8 @@ def _build(source: Source, folder: pathlib.Path, kind: str, **images):
   script = (outline.TEMPLATES / "build_keras.py").read_text()
   with tempfile.TemporaryDirectory() as scratch:
     weights = pathlib.Path(scratch) / "weights.npz"
-    np.savez(
-      weights,
-      **keras_module.weights(source.kept),
-    )
+    layers = {node.name for node in _trace(source).nodes}
+    np.savez(weights, **keras_module.weights(source.kept, layers))
     files = [weights, kind]
     if images:
       files.append(pathlib.Path(scratch) / "images.npz")
