@@ -23,6 +23,7 @@ from nasnet_jax.models.layers import (
   Numerics,
   PointwiseConv,
   drop_features,
+  keep,
   scaled_init,
 )
 from nasnet_jax.models.ops import Window
@@ -444,7 +445,7 @@ class BlockNetwork(nn.Module):
       block.index,
       name=block.name,
     )
-    return module(x, train, drop)
+    return keep(module(x, train, drop), self.config.remat)
 
 
 class Ends(BlockNetwork):
