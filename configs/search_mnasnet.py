@@ -111,6 +111,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   if variant == "tiny":
     blocks.operations = ("conv", "mbconv3")
     blocks.kernels = (3,)
+    blocks.squeezes = (0.25,)
     blocks.features = (8, 16)
     blocks.layers = (1, 1)
     blocks.strides = (1, 2)

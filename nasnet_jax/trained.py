@@ -247,9 +247,14 @@ def test_images(result: dict[str, Any], data_dir=None) -> fit.Data:
 
 
 def evaluate(found: Trained, images: fit.Data) -> fit.Score:
-  """Answers on a test set, by the program that wrote the result."""
-  size = found.result["eval_batch_size"]
-  count = fit.make_evaluate(found.network, found.augmentation, size)
+  """Answers on a test set, by the program that wrote the result; by class, too,
+  if the result has their mean."""
+  count = fit.make_evaluate(
+    found.network,
+    found.augmentation,
+    found.result["eval_batch_size"],
+    by_class="test_mean_per_class" in found.result,
+  )
   return count(found.variables, images)
 
 

@@ -251,18 +251,13 @@ def _as_states(x: Array):
 
 
 def _first_state(way, states):
-  return way(_read(states[0]))
+  return way(mixed.read_state(states, 0))
 
 
 def _pullback(way, states):
   """The gradient of what enters; the last state is that of what leaves."""
-  *_, g = states
-  return jax.vjp(way, _read(states[0]))[1](_read(g))[0]
-
-
-def _read(state) -> Array:
-  stack, place = state
-  return lax.dynamic_index_in_dim(stack, place, 0, keepdims=False)
+  x, g = (mixed.read_state(states, group) for group in range(2))
+  return jax.vjp(way, x)[1](g)[0]
 
 
 # --- the network -------------------------------------------------------------

@@ -198,7 +198,7 @@ class _Functions:
   def forward(self, branch, states, params, stats):
     y, new = branch.module.apply(
       _variables(branch, params, stats),
-      _state(states, branch.group),
+      read_state(states, branch.group),
       True,
       mutable=["batch_stats", "moments"],
     )
@@ -221,7 +221,7 @@ class _Functions:
 
   def backward(self, branch, states, params, moments, mask):
     *states, gradients = states  # the last stack is the outputs' gradients
-    g = _state([gradients], 0)
+    g = read_state([gradients], 0)
     if mask is not None:
       g = g * mask[:, None, None, None].astype(g.dtype)
     # With the batch's moments at hand the running statistics play no part.
@@ -234,7 +234,7 @@ class _Functions:
       return branch.module.apply(found, x, True)
 
     view = read_view(branch.params, params)
-    dx, dview = jax.vjp(op, _state(states, branch.group), view)[1](g)
+    dx, dview = jax.vjp(op, read_state(states, branch.group), view)[1](g)
     dxs = tuple(
       dx
       if group == branch.group
@@ -245,7 +245,7 @@ class _Functions:
 
   def evaluate(self, branch, states, params, stats):
     found = _variables(branch, params, stats)
-    return branch.module.apply(found, _state(states, branch.group), False)
+    return branch.module.apply(found, read_state(states, branch.group), False)
 
   def nothing(self, states, *_):
     batch = states[0][0].shape[1]
@@ -264,7 +264,8 @@ class _Functions:
     return tuple(dxs), jax.tree.map(jnp.zeros_like, params)
 
 
-def _state(states, group: int):
+def read_state(states, group: int) -> Array:
+  """The state that a place of one of the stacks points to."""
   stack, place = states[group]
   return lax.dynamic_index_in_dim(stack, place, 0, keepdims=False)
 
