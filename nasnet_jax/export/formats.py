@@ -304,13 +304,15 @@ logits = np.asarray(network.call(images))
     ("safetensors",),
     False,
     """
+import jax
 import numpy as np
 
 from nasnet_jax.export import importing
 
 found = importing.read("weights.safetensors")
+run = jax.jit(found.network.apply)
 images = np.load("examples.npz")["images"]  # [N, H, W, C]
-logits = found.network.apply(found.variables, images, train=False)[0]
+logits = run(found.variables, images)[0]
 """,
     made_with=("safetensors",),
     ours=True,
