@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -119,8 +120,19 @@ def keras(make, batch: int, side: int):
   return inference, train, sum(v.size for v in variables)
 
 
-def time_calls(inference, train, parameters: int, repeats: int, kinds=KINDS):
-  """Prints the seconds of the first call of each kind, and of the next ones."""
+def time_calls(
+  inference,
+  train,
+  parameters: int,
+  repeats: int,
+  kinds=KINDS,
+  memory: bool = False,
+):
+  """Prints the seconds of the first call of each kind, and of the next ones.
+
+  Args:
+    memory: whether to print the process's peak memory in the next ones, too.
+  """
   result = {"parameters": parameters}
   for name, call in zip(KINDS, (inference, train), strict=True):
     if name not in kinds:
@@ -128,13 +140,25 @@ def time_calls(inference, train, parameters: int, repeats: int, kinds=KINDS):
     start = time.perf_counter()
     call()
     result[f"{name} first"] = time.perf_counter() - start
+    if memory:  # Linux: the peak begins anew
+      pathlib.Path("/proc/self/clear_refs").write_text("5")
     seconds = []
     for _ in range(repeats):
       start = time.perf_counter()
       call()
       seconds.append(time.perf_counter() - start)
     result[name] = seconds
+    if memory:
+      result[f"{name} peak MB"] = peak_megabytes()
   print(json.dumps(result))
+
+
+def peak_megabytes() -> float:
+  """The largest resident size of this process since its start, or since its
+  peak was told to begin anew (Linux)."""
+  status = pathlib.Path("/proc/self/status").read_text()
+  found = re.search(r"VmHWM:\s+(\d+) kB", status)
+  return int(found.group(1)) / 1024
 
 
 def run(command: list[str], cores: int | None = None) -> dict:

@@ -129,8 +129,8 @@ def _make_small(config, genotype: str, sizes, points):
   config.data.options.note = "CIFAR-10, JPEG-recompressed, at 16x16"
   config.data.augmentation.pad = 2
   config.data.augmentation.flip = True
-  config.data.max_per_class = 1000
-  config.data.num_valid = 1000
+  config.data.max_per_class = 500
+  config.data.num_valid = 500
 
 
 def _make_tiny(config):

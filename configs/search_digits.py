@@ -149,13 +149,16 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   # target)^w, "mnasnet_soft" or "mnasnet_hard" (Tan et al. 2019, section 3.1).
   config.search.reward = ml_collections.ConfigDict()
   config.search.reward.kind = "accuracy"
-  config.search.reward.cost = (
-    "params"  # or "macs", "bytes" (nasnet_jax/traffic)
-  )
+  # Or "macs", "bytes" (nasnet_jax/traffic), "latency" (nasnet_jax/latency).
+  config.search.reward.cost = "params"
   config.search.reward.target = 0.0  # T, in the cost's own unit
   # None: the paper's, -0.07 and -0.07 (soft), 0 and -1 (hard).
   config.search.reward.alpha = placeholder(float)
   config.search.reward.beta = placeholder(float)
+  config.search.cost = ml_collections.ConfigDict()
+  # Of the images that costs are counted for; 0: those of the children.
+  config.search.cost.image_side = 0
+  config.search.cost.latency_batch = 1  # images per measured call
   # Successive halving (Li et al. 2020): of the children at a rung the best
   # 1/eta go on. 0: off; 3 or 4 are usual.
   config.search.halving = ml_collections.ConfigDict()

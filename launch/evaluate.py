@@ -32,6 +32,12 @@ def main(argv: list[str]) -> int:
     f"test accuracy {score.accuracy:.6f}: {score.correct} of {score.examples};"
     f" result.json says {said}"
   )
+  mean = found.result.get("test_mean_per_class")
+  if mean is not None:
+    print(
+      f"mean accuracy per class {score.mean_per_class:.6f}; result.json says"
+      f" {mean:.6f}"
+    )
   return 0 if score.correct == said else 1
 
 

@@ -107,6 +107,33 @@ COMMANDS = {
     ("--workdir=", "--data_dir="),
     ("evaluate --workdir=runs/search_digits",),
   ),
+  "export": Command(
+    "export.py",
+    "write a trained network for another framework",
+    (
+      *_CHECKPOINT,
+      "--format=",
+      "--preprocess",
+      "--sides=",
+      "--tolerance=",
+      "--python=",
+      "--verify",
+      "--calibration=",
+      "--images=",
+      "--features",
+      "--data_dir=",
+    ),
+    (
+      "export --checkpoint=runs/search_digits --format=onnx",
+      "export --checkpoint=runs/winner --format=torch,keras --preprocess",
+    ),
+  ),
+  "import": Command(
+    "import_weights.py",
+    "go on here with weights that left by export",
+    ("--weights=", "--workdir="),
+    ("import --weights=exports/winner/torch --workdir=runs/again",),
+  ),
   "report": Command(
     "report.py",
     "write a run's report anew, or one page of several runs",
@@ -119,7 +146,7 @@ COMMANDS = {
   "preflight": Command(
     "preflight.py",
     "plan a TPU slice without holding it",
-    ("--config=", "--topology=", "--json=", "--fit"),
+    ("--config=", "--topology=", "--json=", "--fit", "--brief"),
     ("preflight --config=search_digits:tiny --topology=v5e:2x2",),
   ),
   "doctor": Command(

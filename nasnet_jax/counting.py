@@ -4,7 +4,6 @@ MACs are those of convolutions and dense layers only, per image; batch norm,
 pooling, additions and activations count 0.
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -177,10 +176,9 @@ def make_block_counter(
       side = tuple(-(-length // 2) for length in side)
     width = stem
     for block in blocks.plan(arch, config.width, config.depth):
-      # What does not matter here would only make equal blocks differ.
-      alike = dataclasses.replace(block.group, repeats=1, stride=1)
-      module = blocks.BLOCKS[alike.kind](
-        config.numerics, alike, block.features, block.stride, arch.activation, 0
+      layer = block.group.layer
+      module = blocks.BLOCKS[layer.kind](
+        config.numerics, layer, block.features, block.stride, arch.activation, 0
       )
       total += _count_block(module, (*side, width))
       side = tuple(-(-length // block.stride) for length in side)

@@ -106,7 +106,8 @@ def run(config, run_dir, *, command: str = "") -> Row:
     )
     if hosts.is_first() and not (folder / "figures").exists():
       (folder / "figures").mkdir()
-      report.draw_trainings({"training": folder}, folder / "figures/training")
+      figure = folder / "figures" / "training"
+      report.draw_trainings({"training": folder}, figure, score="AP50")
     _log.info("%s", summary(result))
   return result
 

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from nasnet_jax import counting, population, traffic
+from nasnet_jax import counting, latency, population, traffic
 from nasnet_jax.data import batches
 from nasnet_jax.data.augment import Augmentation
 from nasnet_jax.models import families
 from nasnet_jax.spaces.cells import CellSpace
+from nasnet_jax.spaces.mnasnet import MnasSpace
 from nasnet_jax.spaces.stages import StageSpace
 from nasnet_jax.training import hosts, programs
 
@@ -38,6 +39,7 @@ class Outcome(NamedTuple):
     seconds: this child's share of the wall time.
     params, macs: trainable parameters; multiply-accumulates per image.
     bytes: `traffic.count_bytes`; 0: not counted.
+    latency: `latency.measure`, in seconds; 0: not measured.
     horizon: updates of its whole budget, more than `steps` for a child that
       was stopped; 0: nobody is ever stopped here.
     rungs: accuracy at each rung it reached, see `Stops`.
@@ -50,6 +52,7 @@ class Outcome(NamedTuple):
   params: int
   macs: int
   bytes: int = 0
+  latency: float = 0.0
   horizon: int = 0
   rungs: tuple[float, ...] = ()
 
@@ -69,6 +72,26 @@ class Stops(NamedTuple):
 
 
 NO_STOPS = Stops()
+
+
+class Costs(NamedTuple):
+  """What is known of a child beside its accuracy.
+
+  Attributes:
+    also: a cost that is not for nothing: "bytes" compiles every operation
+      once, "latency" every architecture. Parameters and MACs are always there.
+    image_side: of the images that costs are counted for, in pixels; 0: those
+      that children train on. A network for large images can so be searched
+      on small ones.
+    latency_batch: images per measured call.
+  """
+
+  also: str = ""
+  image_side: int = 0
+  latency_batch: int = 1
+
+
+ONLY_COUNTED = Costs()
 
 
 class Evaluator(Protocol):
@@ -144,20 +167,21 @@ def drain(
 def open_network(
   space, network, image_shape
 ) -> tuple[population.Network, Callable]:
-  """(the network with its architecture left open, () -> counter).
+  """(the network with its architecture left open, (H, W, C) -> counter).
 
   Raises:
     ValueError: for a space whose children are no population.
   """
   if isinstance(space, StageSpace):
     build = population.make_stage_network(network, space.nodes, image_shape)
-    return build, functools.partial(
-      counting.make_stage_counter, network, space, image_shape
-    )
+    return build, functools.partial(counting.make_stage_counter, network, space)
+  if isinstance(space, MnasSpace):
+    build = population.make_block_network(network, space, image_shape)
+    return build, functools.partial(counting.make_block_counter, network, space)
   if not isinstance(space, CellSpace):
     raise ValueError(
       f"no population trains children of space {space.name}: take a space of"
-      " cells or of stages"
+      " cells, of stages or MnasNet's"
     )
   build = population.make_network(
     network,
@@ -173,8 +197,7 @@ def open_network(
     network,
     space.operations,
     space.num_blocks,
-    image_shape,
-    space.output == "separate",
+    separate=space.output == "separate",
   )
 
 
@@ -195,16 +218,18 @@ class PopulationEvaluator:
     train: tuple[np.ndarray, np.ndarray],
     valid: tuple[np.ndarray, np.ndarray],
     mesh: jax.sharding.Mesh,
-    count_bytes: bool = False,
+    costs: Costs = ONLY_COUNTED,
   ):
-    """space: of cells or of stages; network: sizes, its family's config;
-    train, valid: (images uint8[n, H, W, C], labels int[n]); count_bytes:
-    whether outcomes have `bytes`, which compiles every operation once."""
+    """space: of cells, of stages or MnasNet's; network: sizes, its family's
+    config; train, valid: (images uint8[n, H, W, C], labels int[n]); costs:
+    what outcomes have of them."""
     self.space, self.recipe, self.mesh = space, recipe, mesh
     shape = train[0].shape[1:]
     build, self._make_counter = open_network(space, network, shape)
-    self._network, self._image_shape = network, shape
-    self._count_bytes = count_bytes
+    self._network, self._costs = network, costs
+    side = costs.image_side
+    self._cost_shape = (side, side, shape[-1]) if side else shape
+    self._latencies: dict[str, float] = {}  # by `base.key`
     self._num_valid = len(valid[1])
     self.steps_per_epoch = batches.steps_per_epoch(
       len(train[1]), recipe.batch_size
@@ -229,7 +254,7 @@ class PopulationEvaluator:
 
   @functools.cached_property
   def _count(self):  # made when a child is done: it takes seconds
-    return self._make_counter()
+    return self._make_counter(self._cost_shape)
 
   def steps(self, budget: float) -> int:
     """Updates that a budget stands for, at least 1."""
@@ -309,13 +334,32 @@ class PopulationEvaluator:
       self.compile()
     return _PopulationStream(self, stops)
 
-  def cost(self, genotype) -> tuple[int, int, int]:
-    """(params, MACs, bytes) of one child; bytes 0 where not counted."""
+  def cost(self, genotype) -> dict[str, float]:
+    """What `Outcome` has of one child's costs."""
     params, macs = self._count(genotype)
-    if not self._count_bytes:
-      return params, macs, 0
+    found = {"params": params, "macs": macs}
     network = families.network(self.space, genotype, self._network)
-    return params, macs, traffic.count_bytes(network, self._image_shape)
+    if self._costs.also == "bytes":
+      found["bytes"] = traffic.count_bytes(network, self._cost_shape)
+    if self._costs.also == "latency":
+      found["latency"] = self._latency(genotype, network)
+    return found
+
+  def _latency(self, genotype, network) -> float:
+    """Measured once for all equal networks, and by the first host for all."""
+    key = self.space.key(self.space.encode(genotype))
+    if key not in self._latencies:
+      seconds = np.float32(0)
+      if hosts.is_first():
+        seconds = latency.measure(
+          network, self._cost_shape, self._costs.latency_batch
+        )
+      self._latencies[key] = float(hosts.gather(np.float32(seconds))[0])
+    return self._latencies[key]
+
+  def remember(self, decisions, seconds: float):
+    """A latency that was measured before, of int[D]; the first one counts."""
+    self._latencies.setdefault(self.space.key(decisions), seconds)
 
 
 @dataclasses.dataclass(eq=False)
@@ -331,7 +375,7 @@ class _Child:
   failed: bool = False
   seconds: float = 0.0
   rungs: list[float] = dataclasses.field(default_factory=list)  # accuracies
-  cost: tuple[int, int, int] | None = None
+  cost: dict[str, float] | None = None
 
 
 class _PopulationStream:
@@ -444,9 +488,9 @@ class _PopulationStream:
       FAILED if failed else OK,
       min(child.done * self.owner.recipe.steps_per_call, child.horizon),
       child.seconds,
-      *self._cost(child),
-      child.horizon if self.stops.rungs else 0,
-      tuple(child.rungs),
+      **self._cost(child),
+      horizon=child.horizon if self.stops.rungs else 0,
+      rungs=tuple(child.rungs),
     )
     rung = len(child.rungs) - 1
     if last or failed or not self.stops.keep(child.number, rung, outcome):
@@ -454,7 +498,7 @@ class _PopulationStream:
     del child.ends[0]
     return None
 
-  def _cost(self, child: _Child) -> tuple[int, int, int]:
+  def _cost(self, child: _Child) -> dict[str, float]:
     if child.cost is None:
       child.cost = self.owner.cost(child.genotype)
     return child.cost

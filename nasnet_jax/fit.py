@@ -420,11 +420,17 @@ def make_step(
   if devices == 1:
     return step
   if shard_params:
-    return _in_parts(step, mesh, data_spec)
+    return _in_parts(step, mesh, data_spec, _computes_again(network))
   return _over_data(step, mesh, (_SAME, data_spec))
 
 
-def _in_parts(step, mesh, data_spec):
+def _computes_again(network) -> bool:
+  """Whether a network, or the body of a detector, has `remat`."""
+  config = getattr(network, "body", network).config
+  return getattr(config, "remat", False)
+
+
+def _in_parts(step, mesh, data_spec, remat: bool):
   """`_over_data` for a state that is divided over `data`."""
   devices = mesh.shape["data"]
 
@@ -432,7 +438,7 @@ def _in_parts(step, mesh, data_spec):
     dims = sharded.dimensions(state.params, devices)
     specs = sharded.specs(state, devices, "data")
     return jax.shard_map(
-      functools.partial(step, dims=dims),
+      functools.partial(step, dims=dims, remat=remat),
       mesh=mesh,
       in_specs=(specs, data_spec),
       out_specs=(specs, _SAME),

@@ -148,7 +148,7 @@ def _load_arguments(fields) -> dict[str, Any]:
 
 def get_augmentation(fields, images: Splits) -> augment.Augmentation:
   """The source's own, with what config.data says differently."""
-  aug = augment.DEFAULTS.get(fields.source)
+  aug = augment.DEFAULTS.get(fields.source, augment.Augmentation())
   if "stream" in fields:
     aug = augment.PHOTOGRAPHS
   changes = {k: v for k, v in fields.augmentation.items() if v is not None}

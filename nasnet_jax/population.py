@@ -4,7 +4,7 @@
 `make_population` maps `training.step.train_step` over children, spreads them
 over the mesh axis `arch` and each batch over `data`. Nothing depends on which
 cells they are, so a search compiles once. `extract` turns a child into the
-variables of `models.stacked.StackedNetwork`.
+variables of its family's static network.
 """
 
 import dataclasses
@@ -20,7 +20,15 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from nasnet_jax.data import augment as aug
 from nasnet_jax.data import batches
-from nasnet_jax.models import any_cell, kernels, mixed, stacked, stages
+from nasnet_jax.models import (
+  any_blocks,
+  any_cell,
+  blocks,
+  kernels,
+  mixed,
+  stacked,
+  stages,
+)
 from nasnet_jax.models import drop_path as dp
 from nasnet_jax.models.any_cell import Genes, Output
 from nasnet_jax.spaces.genotype import ADD, CONCAT, Genotype
@@ -88,7 +96,10 @@ class Network(NamedTuple):
     cells: `stacked.plan`.
     shapes, mixes: `CellShape` and mixed operation of each cell.
     genotype_shapes: shapes and types of one child's genotype.
-    any_stages: `stages.AnyStages` of a network of stages, which has no cells.
+    extract: (params, batch_stats, genotype) -> variables of the static network,
+      of a network that has no cells; None: see `extract` below.
+    switches: genotype -> {branches of a switch: int32[n], those taken}, of a
+      network that has switches and no cells.
   """
 
   init: Callable
@@ -97,7 +108,8 @@ class Network(NamedTuple):
   shapes: tuple
   mixes: tuple
   genotype_shapes: Any
-  any_stages: stages.AnyStages | None = None
+  extract: Callable | None = None
+  switches: Callable | None = None
 
 
 def genes_of(genotype: Genotype, kind: int) -> Genes:
@@ -231,7 +243,34 @@ def make_stage_network(
 
   shape = (len(nodes), max(nodes), max(nodes))
   edges = jax.ShapeDtypeStruct(shape, jnp.bool_)
-  return Network(init, apply, (), (), (), StageGenotype(edges), parts)
+
+  def extract(params, stats, genotype):
+    return parts.extract(params, stats, genotype.edges)
+
+  return Network(init, apply, (), (), (), StageGenotype(edges), extract)
+
+
+def make_block_network(
+  config: blocks.BlockConfig, space, image_shape: tuple[int, int, int]
+) -> Network:
+  """The child network with the design of its blocks left open.
+
+  Args:
+    config: sizes.
+    space: a `spaces.mnasnet.MnasSpace`.
+    image_shape: (H, W, C).
+  """
+  parts = any_blocks.AnyBlocks(config, space, image_shape)
+
+  def apply(params, stats, genotype, images, drop, train):
+    if drop is not None:
+      raise ValueError(any_blocks.NO_PATHS)
+    return parts.apply(params, stats, genotype, images, train)
+
+  shapes = parts.genotype_shapes
+  return Network(
+    parts.init, apply, (), (), (), shapes, parts.extract, parts.switches
+  )
 
 
 def _classify(head, output: Output) -> Array:
@@ -515,11 +554,11 @@ def extract(
     state: the same, without a leading axis.
 
   Returns:
-    {"params", "batch_stats"} for `stacked.StackedNetwork.apply`.
+    {"params", "batch_stats"} for `apply` of the family's static network.
   """
   params, stats = jax.device_get((state.params, state.batch_stats))
-  if network.any_stages:
-    return network.any_stages.extract(params, stats, genotype.edges)
+  if network.extract:
+    return network.extract(params, stats, genotype)
   genotype = Genotype(*(np.asarray(leaf) for leaf in genotype))
   out_params = {"stem": params["stem"]}
   out_stats = {"stem": stats["stem"]}

@@ -2,7 +2,8 @@
 
 Tan et al. 2019 (MnasNet), section 3.1: maximise ACC x (cost / T)^w, where w is
 alpha up to the target T and beta beyond it. The paper's cost is latency on a
-phone; here it is one of the counters of `evaluators.Outcome`.
+phone; here it is one of the numbers of `evaluators.Outcome`, latency on this
+device among them.
 """
 
 import difflib
@@ -17,7 +18,7 @@ KINDS = {
   "mnasnet_soft": (-0.07, -0.07),
   "mnasnet_hard": (0.0, -1.0),
 }
-COSTS = ("params", "macs", "bytes")
+COSTS = ("params", "macs", "bytes", "latency")
 
 
 class Reward(NamedTuple):

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from nasnet_jax.models import cell, layers, ops, stacked, stages
+from nasnet_jax.models import blocks, cell, layers, ops, stacked, stages
 
 # What is compiled as a whole; modules inside of them are not looked at.
 _UNITS = (
@@ -29,6 +29,11 @@ _UNITS = (
   stacked.Stem,
   stacked.Classifier,
   stages.Node,
+  blocks.Block,
+  # Of stems and heads; inside of the others they are not looked at.
+  layers.Conv,
+  layers.PointwiseConv,
+  layers.BatchNorm,
 )
 
 
@@ -52,7 +57,7 @@ def count_bytes(module: nn.Module, shape: tuple[int, ...]) -> int:
     x, *rest = args
     compiling = True
     try:
-      alone = unit.clone(parent=None, name=None)
+      alone = _alone(unit)
       accessed, output = _compile(alone, x.shape, x.dtype, *rest, **kwargs)
     finally:
       compiling = False
@@ -64,6 +69,13 @@ def count_bytes(module: nn.Module, shape: tuple[int, ...]) -> int:
   with nn.intercept_methods(intercept):
     jax.eval_shape(init, jax.random.key(0), image)
   return total
+
+
+def _alone(unit: nn.Module) -> nn.Module:
+  """The unit without what only tells where it stands."""
+  if isinstance(unit, blocks.Block):
+    unit = unit.clone(parent=None, index=0, group=unit.group.layer)
+  return unit.clone(parent=None, name=None)
 
 
 @functools.cache

@@ -62,7 +62,7 @@ def load(run_dir) -> Trained:
   aug = augment.Augmentation(
     **{**aug, "mean": tuple(aug["mean"]), "std": tuple(aug["std"])}
   )
-  template = _template(network, result["data"]["image_shape"])
+  template = template_of(network, result["data"]["image_shape"])
   variables = checkpoint.read(folder / WEIGHTS, template)
   return Trained(network, variables, aug, result, folder)
 
@@ -112,7 +112,7 @@ def save(
   if (folder / RESULT).exists():
     raise ValueError(f"{folder} has a run already: take another folder")
   image_shape = (side, side, 3)
-  checkpoint.compare("weights", variables, _template(network, image_shape))
+  checkpoint.compare("weights", variables, template_of(network, image_shape))
   checkpoint.write(folder / WEIGHTS, variables)
   result = {
     "version": __version__,
@@ -206,7 +206,7 @@ def describe_network(config) -> dict[str, Any]:
   return fields
 
 
-def _template(network, image_shape) -> dict[str, Any]:
+def template_of(network, image_shape) -> dict[str, Any]:
   """Zeros in the shapes of the network's variables."""
   state = jax.eval_shape(
     lambda: fit.init_state(network, fit.Recipe(), tuple(image_shape), 1, 0)
@@ -247,9 +247,14 @@ def test_images(result: dict[str, Any], data_dir=None) -> fit.Data:
 
 
 def evaluate(found: Trained, images: fit.Data) -> fit.Score:
-  """Answers on a test set, by the program that wrote the result."""
-  size = found.result["eval_batch_size"]
-  count = fit.make_evaluate(found.network, found.augmentation, size)
+  """Answers on a test set, by the program that wrote the result; by class, too,
+  if the result has their mean."""
+  count = fit.make_evaluate(
+    found.network,
+    found.augmentation,
+    found.result["eval_batch_size"],
+    by_class="test_mean_per_class" in found.result,
+  )
   return count(found.variables, images)
 
 

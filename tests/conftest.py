@@ -1,5 +1,7 @@
 """Eight fake CPU devices, a compile cache, and where the real data lies."""
 
+import io
+import json
 import os
 import pathlib
 import socket
@@ -123,6 +125,100 @@ def write_tfds():
     return data_dir
 
   return write
+
+
+def encoded(height, width, seed=0, **options) -> bytes:
+  """A PNG of noise."""
+  import numpy as np
+  from PIL import Image
+
+  rng = np.random.default_rng(seed)
+  pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+  buffer = io.BytesIO()
+  Image.fromarray(pixels).save(buffer, "png", **options)
+  return buffer.getvalue()
+
+
+def painted(height, width, boxes) -> bytes:
+  """A black PNG whose boxes (y1, x1, y2, x2) are white."""
+  import numpy as np
+  from PIL import Image
+
+  pixels = np.zeros((height, width, 3), np.uint8)
+  for y1, x1, y2, x2 in boxes:
+    pixels[y1:y2, x1:x2] = 255
+  buffer = io.BytesIO()
+  Image.fromarray(pixels).save(buffer, "png")
+  return buffer.getvalue()
+
+
+def write_coco(folder, splits, categories=((1, "cell"), (7, "dust"))):
+  """COCO's layout. splits: {name: [(content, (h, w), [annotation fields])]};
+  an annotation has bbox (x, y, width, height), and may have more."""
+  folder = pathlib.Path(folder)
+  (folder / "annotations").mkdir(parents=True)
+  for split, images in splits.items():
+    (folder / split).mkdir()
+    data = {"images": [], "annotations": []}
+    data["categories"] = [{"id": i, "name": n} for i, n in categories]
+    for number, (content, side, annotations) in enumerate(images):
+      name = f"{number:04}.png"
+      (folder / split / name).write_bytes(content)
+      image_id = 100 + number
+      data["images"].append(
+        {
+          "id": image_id,
+          "file_name": name,
+          "height": side[0],
+          "width": side[1],
+        }
+      )
+      for fields in annotations:
+        _, _, w, h = fields["bbox"]
+        defaults = {
+          "id": len(data["annotations"]) + 1,
+          "image_id": image_id,
+          "category_id": categories[0][0],
+          "iscrowd": 0,
+          "area": w * h,
+        }
+        data["annotations"].append(defaults | fields)
+    path = folder / "annotations" / f"instances_{split}.json"
+    path.write_text(json.dumps(data))
+  return folder
+
+
+def white_boxes(folder, count=10, tests=7):
+  """Pictures of a white box each in COCO's layout; the first has none."""
+  import numpy as np
+
+  rng = np.random.default_rng(0)
+  images = []
+  for number in range(count):
+    side = (96, 128) if number % 3 else (128, 96)
+    y, x = rng.integers(4, 40, 2)
+    h, w = rng.integers(20, 50, 2)
+    boxes = [(y, x, y + h, x + w)] if number else []
+    content = painted(*side, boxes)
+    fields = [
+      {"bbox": (int(x), int(y), int(w), int(h)), "category_id": 7}
+      for _ in boxes
+    ]
+    images.append((content, side, fields))
+  return write_coco(folder, {"train2017": images, "val2017": images[:tests]})
+
+
+@pytest.fixture(scope="session")
+def coco_files():
+  """Functions that write made-up pictures with boxes as COCO has them."""
+
+  class CocoFiles:
+    coco = staticmethod(write_coco)
+    encoded = staticmethod(encoded)
+    painted = staticmethod(painted)
+    white_boxes = staticmethod(white_boxes)
+
+  return CocoFiles
 
 
 class Process:

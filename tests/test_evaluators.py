@@ -493,5 +493,5 @@ def test_children_that_pass_on_each_block_are_trained_side_by_side():
 
 
 def test_a_space_whose_children_no_population_trains_is_one_line():
-  with pytest.raises(ValueError, match="children of space mnasnet"):
-    open_network(spaces.get("mnasnet"), None, (8, 8, 3))
+  with pytest.raises(ValueError, match="children of space nasbench201"):
+    open_network(spaces.get("nasbench201"), None, (8, 8, 3))

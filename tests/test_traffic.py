@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from nasnet_jax import spaces, traffic
-from nasnet_jax.models import stacked
+from nasnet_jax.models import blocks, stacked
+from nasnet_jax.spaces.blocks import Architecture, Group
 
 SPACE = spaces.get(
   "nasnet", num_blocks=1, operations=("identity", "conv_1x1", "avg_pool_3x3")
@@ -21,6 +22,16 @@ SHAPE = (8, 8, 3)
 def _network(decisions):
   cells = stacked.as_cells(SPACE, SPACE.decode(decisions))
   return stacked.StackedNetwork(CONFIG, cells)
+
+
+def _blocks(*groups):
+  """A network of 8 channels all through; groups: (kind, repeats)."""
+  groups = tuple(
+    Group(kind, repeats, 8, expansion=2, squeeze=0.25)
+    for kind, repeats in groups
+  )
+  arch = Architecture(stem=8, groups=groups, head=12, stem_stride=1)
+  return blocks.BlockNetwork(blocks.BlockConfig(num_classes=3), arch)
 
 
 def _compiled(network):
@@ -64,6 +75,19 @@ def test_the_sum_of_parts_is_near_the_whole():
   network = _network(SPACE.sample(np.random.default_rng(0), 1)[0])
   ratio = traffic.count_bytes(network, SHAPE) / _compiled(network)
   assert 0.8 < ratio < 2
+
+
+def test_the_sum_of_blocks_is_near_the_whole():
+  network = _blocks(("mbconv", 2), ("conv", 1))
+  ratio = traffic.count_bytes(network, SHAPE) / _compiled(network)
+  assert 0.8 < ratio < 2
+
+
+def test_equal_blocks_of_different_groups_are_compiled_once(compiled_units):
+  traffic.count_bytes(_blocks(("mbconv", 2), ("mbconv", 1)), SHAPE)
+  assert compiled_units.count("MBConv") == 1
+  traffic.count_bytes(_blocks(("mbconv", 1)), SHAPE)
+  assert compiled_units.count("MBConv") == 1
 
 
 def test_each_operation_is_compiled_once(compiled_units):

@@ -191,12 +191,16 @@ def keep_out_padding(
   Args:
     extents: int32[N, 2] as `extent` gives them.
   """
-  shapes = sides(cut, padded)
-  limits = sides(cut, (extents[:, 0], extents[:, 1]))
+  # Of rows and of columns apart: a 1x7 convolution with a stride halves the
+  # columns, and the 7x1 behind it the rows.
+  shapes = list(zip(*sides(cut, padded)))
+  limits = list(zip(*sides(cut, (extents[:, 0], extents[:, 1]))))
 
   def mask(x: Array) -> Array:
     """bool[N, h, w, 1]: what is no padding."""
-    h, w = limits[shapes.index(x.shape[1:3])]
+    h, w = (
+      limits[axis][shapes[axis].index(x.shape[1 + axis])] for axis in (0, 1)
+    )
     rows = jnp.arange(x.shape[1]) < h[:, None]
     columns = jnp.arange(x.shape[2]) < w[:, None]
     return (rows[:, :, None] & columns[:, None, :])[..., None]

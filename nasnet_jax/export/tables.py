@@ -96,6 +96,13 @@ def four_axes(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
   return (1, 1, *shape) if len(shape) == 2 else (*shape, 1)[:4]
 
 
+def is_dense(path: tuple[str, ...]) -> bool:
+  """Whether an array is of a dense layer; a kernel [C, F] that is not is of a
+  1x1 convolution."""
+  flat = path[-3:-1] == ("aux_head", "conv_1")  # over the whole map
+  return path[-2] == "classifier" or "squeeze_excite" in path or flat
+
+
 def from_torch(name: str, array: np.ndarray) -> np.ndarray:
   """[out, in, k, k] -> [k, k, in, out]; depthwise [C, 1, k, k] ->
   [k, k, C, 1]; [out, in] -> [in, out]."""

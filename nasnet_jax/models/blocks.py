@@ -6,6 +6,7 @@ map, classifier. All padding is TensorFlow's SAME.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -22,8 +23,10 @@ from nasnet_jax.models.layers import (
   Numerics,
   PointwiseConv,
   drop_features,
+  keep,
   scaled_init,
 )
+from nasnet_jax.models.ops import Window
 from nasnet_jax.models.stacked import Classifier
 from nasnet_jax.spaces.blocks import Architecture, Group
 
@@ -133,6 +136,11 @@ def head_features(architecture: Architecture, width: float) -> int:
   return scaling.round_features(architecture.head, 1.0 if fixed else width)
 
 
+def squeezed_features(entering: int, squeeze: float) -> int:
+  """Hidden channels of squeeze-excite."""
+  return max(1, int(entering * squeeze))
+
+
 def check_side(config: BlockConfig, side: tuple[int, int]):
   """Images of any side are large enough: a map of one pixel stays one."""
 
@@ -202,7 +210,7 @@ class Block(nn.Module):
     hidden ones are a share of."""
     if not self.group.squeeze:
       return x
-    hidden = max(1, int(entering * self.group.squeeze))
+    hidden = squeezed_features(entering, self.group.squeeze)
     name = "squeeze_excite"
     return SqueezeExcite(self.numerics, hidden, self.activation, name=name)(x)
 
@@ -212,7 +220,8 @@ class Block(nn.Module):
     if not group.skip or inputs.shape[-1] != self.features:
       return x
     if group.skip_pool:
-      inputs = kernels.avg_pool(inputs, 3, self.stride)
+      window = Window("avg", 3, self.stride, False, name="skip_pool")
+      inputs = window(inputs)
     elif self.stride > 1:
       return x
     return self._add(inputs, x, train, drop)
@@ -383,20 +392,14 @@ class BlockNetwork(nn.Module):
       x = endpoints[block.name] = self._block(block, x, train, drop)
     if stop not in (None, _LAST):
       return None, None, endpoints
-    head = head_features(self.architecture, config.width)
-    if head:
-      x = PointwiseConv(num, head, name="head_conv")(x)
-      x = self._act(BatchNorm(num, name="head_norm")(x, train))
-      endpoints["head"] = x
-    endpoints[_LAST] = x
+    endpoints |= self._head(x, train)
     if stop is not None:
       return None, None, endpoints
-    pooled = endpoints["pooled"] = x.astype(jnp.float32).mean((1, 2))
+    pooled = endpoints["pooled"] = pool(endpoints[_LAST])
     if config.dropout and train:
       rng = self.make_rng("dropout")
       pooled = drop_features(rng, pooled, config.dropout, positions)
-    classifier = Classifier(num, config.num_classes, name="classifier")
-    return classifier(pooled), None, endpoints
+    return self._classifier(pooled), None, endpoints
 
   def _act(self, x: Array) -> Array:
     return ACTIVATIONS[self.architecture.activation](x)
@@ -407,7 +410,26 @@ class BlockNetwork(nn.Module):
     kernel, strides = (arch.stem_kernel,) * 2, (arch.stem_stride,) * 2
     x = Conv(num, features, kernel, strides, name="stem_conv")(x)
     x = self._act(BatchNorm(num, name="stem_norm")(x, train))
-    return kernels.max_pool(x, 3, 2) if arch.stem_pool else x
+    if not arch.stem_pool:
+      return x
+    return Window("max", 3, 2, False, name="stem_pool")(x)
+
+  def _head(self, x: Array, train: bool) -> dict[str, Array]:
+    """The endpoints between the last block and the mean."""
+    num = self.config.numerics
+    head = head_features(self.architecture, self.config.width)
+    if not head:
+      return {_LAST: x}
+    x = PointwiseConv(num, head, name="head_conv")(x)
+    x = self._act(BatchNorm(num, name="head_norm")(x, train))
+    return {"head": x, _LAST: x}
+
+  def _classifier(self, pooled: Array) -> Array:
+    config = self.config
+    classifier = Classifier(
+      config.numerics, config.num_classes, name="classifier"
+    )
+    return classifier(pooled)
 
   def _block(self, block: BlockPlan, x: Array, train: bool, drop) -> Array:
     make = BLOCKS[block.group.kind]
@@ -423,7 +445,25 @@ class BlockNetwork(nn.Module):
       block.index,
       name=block.name,
     )
-    return module(x, train, drop)
+    return keep(module(x, train, drop), self.config.remat)
+
+
+class Ends(BlockNetwork):
+  """Stem, head and classifier, around blocks that are made elsewhere."""
+
+  @nn.compact
+  def __call__(
+    self, images: Array, train: bool, between: Callable[[Array], Array]
+  ) -> Array:
+    """Logits f32[N, classes]. between: the blocks, from the stem's output."""
+    x = self._stem(images.astype(self.config.numerics.dtype), train)
+    x = self._head(between(x), train)[_LAST]
+    return self._classifier(pool(x))
+
+
+def pool(x: Array) -> Array:
+  """f32[N, C], the mean over the map of [N, H, W, C]."""
+  return x.astype(jnp.float32).mean((1, 2))
 
 
 def _part(blocks, start: str | None, stop: str | None) -> tuple[int, int]:

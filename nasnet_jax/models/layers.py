@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from nasnet_jax.models import kernels
 
@@ -234,6 +235,14 @@ class ExampleNorm(nn.Module):
     variance = (centred * centred).mean(self.axes, keepdims=True)
     y = centred * jax.lax.rsqrt(variance + EXAMPLE_NORM_EPSILON)
     return (y * scale + bias).astype(x.dtype)
+
+
+def keep(x: Any, remat: bool) -> Any:
+  """x by the name that `training.sharded.KEPT` knows, if the network computes
+  again; its values are the same."""
+  if not remat:
+    return x
+  return jax.tree.map(lambda leaf: checkpoint_name(leaf, "kept"), x)
 
 
 def drop_features(

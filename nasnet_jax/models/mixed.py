@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -197,7 +198,7 @@ class _Functions:
   def forward(self, branch, states, params, stats):
     y, new = branch.module.apply(
       _variables(branch, params, stats),
-      _state(states, branch.group),
+      read_state(states, branch.group),
       True,
       mutable=["batch_stats", "moments"],
     )
@@ -220,7 +221,7 @@ class _Functions:
 
   def backward(self, branch, states, params, moments, mask):
     *states, gradients = states  # the last stack is the outputs' gradients
-    g = _state([gradients], 0)
+    g = read_state([gradients], 0)
     if mask is not None:
       g = g * mask[:, None, None, None].astype(g.dtype)
     # With the batch's moments at hand the running statistics play no part.
@@ -233,7 +234,7 @@ class _Functions:
       return branch.module.apply(found, x, True)
 
     view = read_view(branch.params, params)
-    dx, dview = jax.vjp(op, _state(states, branch.group), view)[1](g)
+    dx, dview = jax.vjp(op, read_state(states, branch.group), view)[1](g)
     dxs = tuple(
       dx
       if group == branch.group
@@ -244,7 +245,7 @@ class _Functions:
 
   def evaluate(self, branch, states, params, stats):
     found = _variables(branch, params, stats)
-    return branch.module.apply(found, _state(states, branch.group), False)
+    return branch.module.apply(found, read_state(states, branch.group), False)
 
   def nothing(self, states, *_):
     batch = states[0][0].shape[1]
@@ -263,7 +264,8 @@ class _Functions:
     return tuple(dxs), jax.tree.map(jnp.zeros_like, params)
 
 
-def _state(states, group: int):
+def read_state(states, group: int) -> Array:
+  """The state that a place of one of the stacks points to."""
   stack, place = states[group]
   return lax.dynamic_index_in_dim(stack, place, 0, keepdims=False)
 
@@ -291,14 +293,33 @@ def make(
       state, stride of operations on it).
     features: F of the output.
   """
+  modules = tuple(
+    OPERATIONS[op](numerics, features, stride)
+    for _, stride in groups
+    for op in operations
+  )
+  return of_modules(modules, groups, features, numerics)
+
+
+@functools.lru_cache(maxsize=256)
+def of_modules(
+  modules: tuple[nn.Module, ...],
+  groups: tuple[tuple[tuple[int, int, int], int], ...],
+  features: int,
+  numerics: Numerics,
+) -> Mixed:
+  """The same of any modules that are called with (x, train).
+
+  Args:
+    modules: of each group as many, in the order of branch numbers.
+    groups, features: see `make`.
+  """
+  num_operations = len(modules) // len(groups)
   branches = []
-  for number, (shape, stride) in enumerate(groups):
-    for op in operations:
-      module = OPERATIONS[op](numerics, features, stride)
-      params, stats = _variable_shapes(module, shape[-1])
-      branches.append(
-        Branch(module, number, layout_of(params), layout_of(stats))
-      )
+  for i, module in enumerate(modules):
+    number = i // num_operations
+    params, stats = _variable_shapes(module, groups[number][0][-1])
+    branches.append(Branch(module, number, layout_of(params), layout_of(stats)))
   params_sizes = _bank_sizes([b.params for b in branches])
   stats_sizes = _bank_sizes([b.stats for b in branches])
   do = _Functions(groups, features, numerics, params_sizes, stats_sizes)
@@ -309,7 +330,7 @@ def make(
 
   return Mixed(
     tuple(branches),
-    len(operations),
+    num_operations,
     len(branches),
     params_sizes,
     stats_sizes,

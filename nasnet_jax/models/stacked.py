@@ -24,6 +24,7 @@ from nasnet_jax.models.layers import (
   Numerics,
   PointwiseConv,
   drop_features,
+  keep,
   kernel_std,
 )
 
@@ -536,6 +537,7 @@ class StackedNetwork(nn.Module):
       output, changed = module.apply(
         variables, current, previous, train, drop, mutable=["batch_stats"]
       )
+      output = keep(output, config.remat)
       return (output, current), (output, changed.get("batch_stats"))
 
     if config.remat:
@@ -570,7 +572,7 @@ class StackedNetwork(nn.Module):
       plan.index,
       name=plan.name,
     )
-    return module(*args)
+    return keep(module(*args), self.config.remat)
 
 
 def _whole(output) -> Array:

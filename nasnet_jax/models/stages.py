@@ -19,6 +19,7 @@ from nasnet_jax.models.layers import (
   Numerics,
   drop_features,
 )
+from nasnet_jax.models.ops import Window
 from nasnet_jax.models.stacked import Classifier
 
 Array = jax.Array
@@ -142,7 +143,7 @@ class StageNetwork(nn.Module):
     x = images.astype(num.dtype)
     for s, stage in enumerate(self.stages):
       if s:
-        x = pool(x)
+        x = Window("max", 2, 2, False, name=f"pool_{s}")(x)
       x = endpoints[f"stage_{s}"] = self._stage(s, stage, x, train)
     pooled = endpoints["pooled"] = x.astype(jnp.float32).mean((1, 2))
     if config.dropout and train:

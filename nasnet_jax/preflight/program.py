@@ -264,7 +264,9 @@ def open_search(config, devices) -> _Search:
     images.train.num_images,
     images.valid.num_images,
   )
-  return _Search(space, images, recipe, pop, make_counter(), on)
+  return _Search(
+    space, images, recipe, pop, make_counter(images.image_shape), on
+  )
 
 
 _SAMPLED = 512  # children, for what depends on their cells
@@ -326,6 +328,12 @@ def _sample(space, count: int):
 def _branch_shares(network, genotypes) -> dict[int, np.ndarray]:
   """{number of branches: f32[children, branches]}, the share of edges at which
   each child takes each branch of the switches of that size."""
+  if network.switches:
+    taken = jax.vmap(network.switches)(genotypes)
+    return {
+      size: (np.asarray(number)[..., None] == np.arange(size)).mean(1)
+      for size, number in taken.items()
+    }
   found: dict[int, list] = {}
   for cell, shape, mix in zip(network.cells, network.shapes, network.mixes):
     genes = population.genes_of(

@@ -129,9 +129,7 @@ def operations_figure(history: runs.History, space) -> Figure | None:
   rows, decisions = runs.valid_decisions(history, space)
   if len(rows) < 2:
     return None
-  genotypes = space.decode(decisions)
-  ops = np.where(genotypes.active[..., None], genotypes.ops, -1)
-  ops = ops.reshape(len(rows), -1)
+  ops = _operations(space.decode(decisions)).reshape(len(rows), -1)
   windows = min(48, math.ceil(len(rows) / 10))
   middle, shares = statistics.operation_shares(
     ops, len(space.operations), windows
@@ -165,6 +163,14 @@ def operations_figure(history: runs.History, space) -> Figure | None:
   return figure
 
 
+def _operations(genotypes) -> np.ndarray:
+  """int[n, ...], the operations of cells, -1 in blocks left out, or of rows of
+  blocks."""
+  if hasattr(genotypes, "operation"):
+    return genotypes.operation
+  return np.where(genotypes.active[..., None], genotypes.ops, -1)
+
+
 def _by_family(operations) -> tuple[list[int], list[str]]:
   """Operations with those of a family together, and a colour for each."""
   order, colors = [], []
@@ -183,6 +189,7 @@ COSTS = {
   "params": "parameters",
   "macs": "multiply-adds per image",
   "bytes": "bytes moved per image",
+  "latency": "latency in seconds",
 }
 
 
@@ -407,12 +414,16 @@ def retrain_figure(curves: list[runs.Curve]) -> Figure | None:
 _TRAININGS = ("accent", "second", "good", "previous", "line", "bad")
 
 
-def training_figure(curves: list[tuple[str, runs.Curve]]) -> Figure:
+def training_figure(
+  curves: list[tuple[str, runs.Curve]], score: str = ""
+) -> Figure:
   """Loss and accuracy of trainings side by side, against epochs.
 
   Args:
     curves: (label, curve); equal labels share a colour, such as seeds of one
       setting.
+    score: what the numbers on the validation images are, where they are no
+      accuracies: those of the training images are then left out.
   """
   labels = list(dict.fromkeys(label for label, _ in curves))
   colors = {
@@ -422,9 +433,10 @@ def training_figure(curves: list[tuple[str, runs.Curve]]) -> Figure:
   with style.style():
     figure, (loss, accuracy) = _axes(2, 4.2)
     for label, curve in curves:
+      answers = curve.accuracy * (math.nan if score else 100)
       for axes, values, what, dashes in (
         (loss, curve.loss, "training", "-"),
-        (accuracy, curve.accuracy * 100, "training", "-"),
+        (accuracy, answers, "training", "-"),
         (accuracy, curve.valid_accuracy * 100, "validation", "--"),
       ):
         known = np.isfinite(values)
@@ -438,7 +450,7 @@ def training_figure(curves: list[tuple[str, runs.Curve]]) -> Figure:
             label=f"{label}, {what}" if len(labels) > 1 else what,
           )
     loss.set_ylabel("training loss")
-    accuracy.set_ylabel("accuracy, %")
+    accuracy.set_ylabel(f"{score or 'accuracy'}, %")
     accuracy.set_xlabel("epoch")
     kinds = dict(zip(*accuracy.get_legend_handles_labels()[::-1]))
     figure.legend(
@@ -453,12 +465,13 @@ def training_figure(curves: list[tuple[str, runs.Curve]]) -> Figure:
   return figure
 
 
-def draw_trainings(folders: dict[str, Any], path) -> None:
+def draw_trainings(folders: dict[str, Any], path, score: str = "") -> None:
   """Writes the curves of training runs as .svg and .png.
 
   Args:
     folders: label -> folder of a run, or several of them.
     path: of the picture, with either ending or none.
+    score: see `training_figure`.
   """
   found = []
   for label, many in folders.items():
@@ -466,7 +479,7 @@ def draw_trainings(folders: dict[str, Any], path) -> None:
     for folder in many:
       read = runs.read_retrain(pathlib.Path(folder) / "retrain.jsonl")
       found += [(label, curve) for curve in read]
-  style.save(training_figure(found), path)
+  style.save(training_figure(found, score), path)
 
 
 _DASHES = ("-", "--", ":", "-.")

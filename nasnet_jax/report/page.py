@@ -153,13 +153,14 @@ def _legend_css(colors: dict[str, str]) -> str:
 
 
 def count(value: float) -> str:
-  """1234567 -> "1,234,567", 2.1e9 -> "2.10 billion"; "?" if not known."""
+  """1234567 -> "1,234,567", 2.1e9 -> "2.10 billion", 0.00123 -> "0.00123";
+  "?" if not known."""
   if math.isnan(value):
     return "?"
   for scale, name in ((1e9, "billion"), (1e7, "million")):
     if value >= scale:
       return f"{value / (1e9 if scale == 1e9 else 1e6):.2f} {name}"
-  return f"{value:,.0f}"
+  return f"{value:.3g}" if 0 < value < 1 else f"{value:,.0f}"
 
 
 def duration(seconds: float) -> str:

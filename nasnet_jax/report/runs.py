@@ -26,7 +26,7 @@ class History(NamedTuple):
     reward: float[n], NaN for a failed child.
     accuracy: float[n], on the validation images; NaN for a failed child.
     stopped: bool[n], children that were stopped before their end.
-    params, macs, bytes: float[n], NaN where the line has none.
+    params, macs, bytes, latency: float[n], NaN where the line has none.
     seconds: float[n], 0 where the line has none.
     skipped: lines that could not be read, a truncated last one not counted.
   """
@@ -40,6 +40,7 @@ class History(NamedTuple):
   params: np.ndarray
   macs: np.ndarray
   bytes: np.ndarray
+  latency: np.ndarray  # seconds
   seconds: np.ndarray
   skipped: int = 0
 
@@ -144,6 +145,7 @@ def read_history(path) -> History:
     params=column("params"),
     macs=column("macs"),
     bytes=column("bytes"),
+    latency=column("latency"),
     seconds=column("seconds", 0.0),
     skipped=skipped,
   )

@@ -107,6 +107,7 @@ def run(
   """
   at = resume(folder, controller, settings)
   known = _answered(folder, at.pending)
+  remember(evaluator, at, known)
   judge = Halving(
     settings.halving,
     settings.reward,
@@ -195,6 +196,23 @@ def _restore(
     return 0, first, None
   step, tree = restored
   return (step, *tree) if pending[step] else (step, tree, None)
+
+
+def remember(evaluator, at: Standing, known: dict[int, Outcome]):
+  """Tells the evaluator what was measured before: that is not there again.
+
+  Args:
+    known: answers to pending children, by id.
+  """
+  if not hasattr(evaluator, "remember"):
+    return
+  for row in at.rows:
+    if row.get("latency"):
+      evaluator.remember(np.asarray(row["decisions"]), row["latency"])
+  for child, decisions in zip(at.pending.id, at.pending.decisions, strict=True):
+    outcome = known.get(int(child))
+    if outcome and outcome.latency:
+      evaluator.remember(np.asarray(decisions), outcome.latency)
 
 
 def _pending_after(events) -> list[int]:
@@ -307,6 +325,8 @@ def _rows(
     }
     if outcome.bytes:
       row["bytes"] = int(outcome.bytes)
+    if outcome.latency:
+      row["latency"] = float(outcome.latency)
     if outcome.horizon:
       row["horizon"] = int(outcome.horizon)
       row["rungs"] = list(outcome.rungs)

@@ -78,8 +78,23 @@ def get_evaluator(config, space, images: inputs.Splits, aug) -> Evaluator:
     tuple(images.train),
     tuple(images.valid),
     mesh.make_mesh(config.mesh.arch, config.mesh.data),
-    count_bytes=get_reward(config).cost == "bytes",
+    costs=get_costs(config),
   )
+
+
+def get_costs(config):
+  """evaluators.Costs; ValueError, one line, for numbers that are none."""
+  from nasnet_jax.evaluators import Costs
+
+  fields = config.search.get("cost", {})
+  costs = Costs(get_reward(config).cost, **dict(fields))
+  if costs.image_side < 0 or costs.latency_batch < 1:
+    raise ValueError(
+      f"search.cost.image_side is {costs.image_side} and latency_batch"
+      f" {costs.latency_batch}: give 0 (the children's own) or more pixels, and"
+      " 1 or more images"
+    )
+  return costs
 
 
 def get_reward(config) -> rewards.Reward:

@@ -58,6 +58,12 @@ class Group:
     if not 0 <= self.squeeze <= 1:
       raise ValueError(f"squeeze is {self.squeeze}: give a share from 0 to 1")
 
+  @property
+  def layer(self) -> "Group":
+    """What matters to a block whose features and stride are known: equal for
+    equal blocks of different groups."""
+    return dataclasses.replace(self, repeats=1, features=1, stride=1)
+
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:

@@ -46,7 +46,8 @@ class MnasGenotype(NamedTuple):
 
   Attributes:
     operation, kernel, squeeze, skip, features, layers: int32[..., B], indices
-      into OPERATIONS, KERNELS, SQUEEZES, SKIPS, the space's ratios, LAYERS.
+      into the space's operations, kernels, squeezes, skips and ratios, and
+      into LAYERS.
   """
 
   operation: Any
@@ -64,6 +65,8 @@ class MnasSpace:
   Attributes:
     name: key in `SPACES`.
     ratios: what a block's channels may be multiplied with.
+    operations, kernels, squeezes, skips: what a block can choose from. Table 2
+      of the paper has a search without squeeze-excite, for one.
     features, layers, strides: of each block, before the choices; the stride is
       that of its first layer.
     stem, stem_stride, head, activation: see `blocks.Architecture`.
@@ -71,6 +74,10 @@ class MnasSpace:
 
   name: str
   ratios: tuple[float, ...] = (0.75, 1.0, 1.25)  # section 4.1
+  operations: tuple[str, ...] = OPERATIONS
+  kernels: tuple[int, ...] = KERNELS
+  squeezes: tuple[float, ...] = SQUEEZES
+  skips: tuple[str, ...] = SKIPS
   # Sandler et al. 2018, table 2.
   features: tuple[int, ...] = (16, 24, 32, 64, 96, 160, 320)
   layers: tuple[int, ...] = (1, 2, 3, 4, 3, 3, 1)
@@ -81,9 +88,15 @@ class MnasSpace:
   activation: str = "relu"  # tensorflow/tpu, mnasnet_models.py
 
   def __post_init__(self):
-    for field in ("ratios", "features", "layers", "strides"):
+    for field, value in dataclasses.asdict(self).items():
       # JSON and configs have lists; programs are kept by what stands here.
-      object.__setattr__(self, field, tuple(getattr(self, field)))
+      if isinstance(value, list):
+        object.__setattr__(self, field, tuple(value))
+    for field, known in (("operations", OPERATIONS), ("skips", SKIPS)):
+      _check_names(field, getattr(self, field), known)
+    for field in ("kernels", "squeezes"):
+      if not getattr(self, field):
+        raise ValueError(f"space.blocks.{field} is empty: give one or more")
     sizes = {len(self.features), len(self.layers), len(self.strides)}
     if sizes != {self.num_blocks} or not self.num_blocks:
       raise ValueError(
@@ -117,8 +130,8 @@ class MnasSpace:
   @property
   def sizes(self) -> MnasGenotype:
     """The number of choices of each decision of a block."""
-    tables = (OPERATIONS, KERNELS, SQUEEZES, SKIPS, self.ratios, LAYERS)
-    return MnasGenotype(*map(len, tables))
+    tables = (self.operations, self.kernels, self.squeezes, self.skips)
+    return MnasGenotype(*map(len, (*tables, self.ratios, LAYERS)))
 
   @property
   def num_choices(self) -> tuple[int, ...]:
@@ -183,12 +196,14 @@ class MnasSpace:
     pooled = (counts > 1) | (entering == channels)
     same = (counts > 1) | (pooled & (np.asarray(self.strides) == 1))
     possible = np.stack([np.ones_like(same), same, pooled], -1)
-    chosen = np.take_along_axis(possible, genotype.skip[..., None], -1)[..., 0]
+    codes = np.array([SKIPS.index(skip) for skip in self.skips])
+    effects = codes * possible[..., codes]  # 0: none
+    chosen = np.take_along_axis(effects, genotype.skip[..., None], -1)
     return self.encode(
       genotype._replace(
         features=_first(features)[every, genotype.features],
         layers=_first(layers)[every, genotype.layers],
-        skip=genotype.skip * chosen,
+        skip=(effects == chosen).argmax(-1),
       )
     )
 
@@ -212,16 +227,17 @@ class MnasSpace:
     groups = []
     for b, row in enumerate(rows):
       choice = MnasGenotype(*row)
-      operation, skip = OPERATIONS[choice.operation], SKIPS[choice.skip]
+      operation = self.operations[choice.operation]
+      skip = self.skips[choice.skip]
       groups.append(
         Group(
           "mbconv" if operation in _EXPANSIONS else "conv",
           repeats=int(layers[b, choice.layers]),
           features=int(features[b, choice.features]),
-          kernel=KERNELS[choice.kernel],
+          kernel=self.kernels[choice.kernel],
           stride=self.strides[b],
           expansion=_EXPANSIONS.get(operation, 1),
-          squeeze=SQUEEZES[choice.squeeze],
+          squeeze=self.squeezes[choice.squeeze],
           skip=skip != "none",
           skip_pool=skip == "pool",
         )
@@ -248,10 +264,10 @@ class MnasSpace:
       operation = "conv" if group.kind == "conv" else operation
       skip = "pool" if group.skip_pool else "identity"
       chosen = {
-        "operation": (operation, OPERATIONS),
-        "kernel": (group.kernel, KERNELS),
-        "squeeze": (group.squeeze, SQUEEZES),
-        "skip": (skip if group.skip else "none", SKIPS),
+        "operation": (operation, self.operations),
+        "kernel": (group.kernel, self.kernels),
+        "squeeze": (group.squeeze, self.squeezes),
+        "skip": (skip if group.skip else "none", self.skips),
         "features": (group.features, features[b].tolist()),
         "layers": (group.repeats, layers[b].tolist()),
       }
@@ -282,6 +298,16 @@ class MnasSpace:
   def from_json(self, data: dict[str, Any]) -> MnasGenotype:
     """The genotype of a dict as `to_json` writes it; ValueError in a line."""
     return self._genotype_of(BLOCKS.from_json(data))
+
+
+def _check_names(field: str, names, known):
+  """Raises ValueError, in a line, unless they are some of the known ones."""
+  unknown = [name for name in names if name not in known]
+  if unknown or not names or len(set(names)) < len(names):
+    raise ValueError(
+      f"space.blocks.{field} is {_listed(names) or 'empty'}: give one or more,"
+      f" each once, of: {_listed(known)}"
+    )
 
 
 def _first(table: np.ndarray) -> np.ndarray:

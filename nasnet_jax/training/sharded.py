@@ -31,6 +31,9 @@ _AGAIN = {
   "transpose",
 }
 WHOLE = -1  # in place of a dimension
+# What networks that compute again keep all the same, by
+# `jax.ad_checkpoint.checkpoint_name`: the inputs of what they compute again.
+KEPT = "kept"
 
 
 def dimension(shape: tuple[int, ...], devices: int) -> int:
@@ -89,13 +92,17 @@ def on_host() -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
-def gathering(loss_fn: Callable, dims: Any, axis: str) -> Callable:
+def gathering(
+  loss_fn: Callable, dims: Any, axis: str, remat: bool = False
+) -> Callable:
   """`loss_fn` of parts of weights, inside `shard_map`.
 
   Its gradient by the parts of divided arrays is summed over devices.
 
   Args:
     dims: `dimensions` of the whole weights.
+    remat: whether the network computes again in its backward pass, from what it
+      names `KEPT`. The policy here decides for what is inside of it, too.
   """
 
   def gather(x, where):
@@ -108,9 +115,14 @@ def gathering(loss_fn: Callable, dims: Any, axis: str) -> Callable:
 
   # The backward pass gathers again: kept weights would take the memory that
   # dividing them saves.
-  return jax.checkpoint(
-    of_parts, policy=lambda primitive, *_, **__: primitive.name not in _AGAIN
-  )
+  if remat:
+    policy = jax.checkpoint_policies.save_only_these_names(KEPT)
+  else:
+
+    def policy(primitive, *_, **__):
+      return primitive.name not in _AGAIN
+
+  return jax.checkpoint(of_parts, policy=policy)
 
 
 def mean_gradients(grads: Any, dims: Any, axis: str) -> Any:

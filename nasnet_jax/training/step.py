@@ -28,6 +28,7 @@ def train_step(
   micro_batches: int = 1,
   ema_decay: float = 0.0,
   dims: Any = None,
+  remat: bool = False,
 ) -> tuple[TrainState, dict]:
   """One update.
 
@@ -47,13 +48,14 @@ def train_step(
     ema_decay: of the moving average in `state.ema`; 0: it is left alone.
     dims: along which the arrays of params are divided over `axis_name`, see
       `training.sharded`; None: every device holds all of them.
+    remat: see `sharded.gathering`; only with dims.
 
   Returns:
     The new state and the metrics, with `loss` among them.
   """
   options = {}
   if dims is not None:
-    loss_fn = sharded.gathering(loss_fn, dims, axis_name)
+    loss_fn = sharded.gathering(loss_fn, dims, axis_name, remat)
     options["norm"] = sharded.global_norm(dims, axis_name)
   grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
   rng, progress = step_rng(state), state.progress

@@ -1,74 +1,16 @@
-"""Made-up pictures with boxes, as COCO, VOC and tfds have them."""
+"""Pictures with boxes: made up, as tfds has them, and the real sets."""
 
-import io
-import json
 import pathlib
 import tarfile
 
 import numpy as np
 import pytest
-from PIL import Image
 
 
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path, monkeypatch):
   """An empty cache, so that no test reads what another wrote."""
   monkeypatch.setenv("NASNET_JAX_CACHE", str(tmp_path / "cache"))
-
-
-def encoded(height, width, seed=0, **options) -> bytes:
-  """A PNG of noise."""
-  rng = np.random.default_rng(seed)
-  pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
-  buffer = io.BytesIO()
-  Image.fromarray(pixels).save(buffer, "png", **options)
-  return buffer.getvalue()
-
-
-def painted(height, width, boxes) -> bytes:
-  """A black PNG whose boxes (y1, x1, y2, x2) are white."""
-  pixels = np.zeros((height, width, 3), np.uint8)
-  for y1, x1, y2, x2 in boxes:
-    pixels[y1:y2, x1:x2] = 255
-  buffer = io.BytesIO()
-  Image.fromarray(pixels).save(buffer, "png")
-  return buffer.getvalue()
-
-
-def write_coco(folder, splits, categories=((1, "cell"), (7, "dust"))):
-  """COCO's layout. splits: {name: [(content, (h, w), [annotation fields])]};
-  an annotation has bbox (x, y, width, height), and may have more."""
-  folder = pathlib.Path(folder)
-  (folder / "annotations").mkdir(parents=True)
-  for split, images in splits.items():
-    (folder / split).mkdir()
-    data = {"images": [], "annotations": []}
-    data["categories"] = [{"id": i, "name": n} for i, n in categories]
-    for number, (content, side, annotations) in enumerate(images):
-      name = f"{number:04}.png"
-      (folder / split / name).write_bytes(content)
-      image_id = 100 + number
-      data["images"].append(
-        {
-          "id": image_id,
-          "file_name": name,
-          "height": side[0],
-          "width": side[1],
-        }
-      )
-      for fields in annotations:
-        _, _, w, h = fields["bbox"]
-        defaults = {
-          "id": len(data["annotations"]) + 1,
-          "image_id": image_id,
-          "category_id": categories[0][0],
-          "iscrowd": 0,
-          "area": w * h,
-        }
-        data["annotations"].append(defaults | fields)
-    path = folder / "annotations" / f"instances_{split}.json"
-    path.write_text(json.dumps(data))
-  return folder
 
 
 def write_tfds_boxes(data_dir, name, splits, class_names):
@@ -132,14 +74,11 @@ def write_tfds_boxes(data_dir, name, splits, class_names):
 
 
 @pytest.fixture(scope="session")
-def write():
-  """The functions of this file."""
+def write(coco_files):
+  """The functions that write pictures with boxes."""
 
-  class Write:
-    coco = staticmethod(write_coco)
+  class Write(coco_files):
     tfds = staticmethod(write_tfds_boxes)
-    encoded = staticmethod(encoded)
-    painted = staticmethod(painted)
 
   return Write
 

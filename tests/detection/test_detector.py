@@ -218,9 +218,12 @@ def test_padding_changes_no_detection(crop, random_variables):
     )
 
 
-def test_padding_does_not_leak_through_cells(random_variables):
-  """NASNet-A's pools and factorised reductions, too."""
-  body = _cells_body(num_reductions=1)  # the stem's two and one more
+@pytest.mark.parametrize("cells", ["nasnet_a", "amoebanet_a"])
+def test_padding_does_not_leak_through_cells(cells, random_variables):
+  """Pools and factorised reductions, and convolutions that have a stride over
+  the columns first and then over the rows."""
+  # The stem's two reductions and one more; bottlenecks need some width.
+  body = _cells_body(cells, num_reductions=1, features=16)
   network, variables = _small(body, random_variables)
   assert network.cut.stride == 8
   features_of = jax.jit(
@@ -283,9 +286,29 @@ def test_chunks_change_nothing_but_memory(row):
     np.testing.assert_allclose(one / scale, other / scale, atol=2e-4)
 
 
-def _step(network, variables, truth, side=(96, 128), rng=0):
+@pytest.mark.slow
+def test_computing_cells_again_changes_nothing(random_variables):
+  """`remat`, as the large configuration has it, with chunks and padding."""
+  truth = _truth([[(5, 8, 40, 30, 2)]])
+  cell = ((0, 1, "sep_conv_3x3", "max_pool_3x3", "add"),), (2,)
+  results = []
+  for remat in (False, True):
+    body = _cells_body(num_reductions=1, remat=remat)._replace(literals=(cell,))
+    config = dataclasses.replace(SMALL, chunk=5)
+    network, variables = _small(body, random_variables, config)
+    results.append(_step(network, variables, truth, (48, 64), inside=(41, 60)))
+    text = str(
+      jax.make_jaxpr(network.apply)(variables, jnp.zeros((1, 48, 64, 3)))
+    )
+    assert ("checkpoint" in text or "remat" in text) == remat
+  for one, other in zip(*map(jax.tree.leaves, results)):
+    scale = 1e-6 + np.abs(one).max()
+    np.testing.assert_allclose(one / scale, other / scale, atol=2e-4)
+
+
+def _step(network, variables, truth, side=(96, 128), rng=0, inside=None):
   images = _images(len(truth.valid), side)
-  sides = jnp.array([side] * len(images))
+  sides = jnp.array([inside or side] * len(images))
   batch = images, stream.Labels(truth, sides), jnp.arange(len(images))
   loss_fn = det.make_loss(network, RECIPE, AUG)
 

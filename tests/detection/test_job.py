@@ -14,7 +14,7 @@ from nasnet_jax import detect, fit, train, trained
 from nasnet_jax.data.augment import Augmentation
 from nasnet_jax.detection import detector as det
 from nasnet_jax.detection import evaluation, stream
-from nasnet_jax.training import checkpoint, mesh, workdir
+from nasnet_jax.training import checkpoint, mesh, sharded, workdir
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -30,21 +30,7 @@ def _config(name, variant="tiny"):
 @pytest.fixture(scope="module")
 def made_up(tmp_path_factory, write):
   """Ten pictures of white boxes in COCO's layout; one has none."""
-  rng = np.random.default_rng(0)
-  images = []
-  for number in range(10):
-    side = (96, 128) if number % 3 else (128, 96)
-    y, x = rng.integers(4, 40, 2)
-    h, w = rng.integers(20, 50, 2)
-    boxes = [(y, x, y + h, x + w)] if number else []
-    content = write.painted(*side, boxes)
-    fields = [
-      {"bbox": (int(x), int(y), int(w), int(h)), "category_id": 7}
-      for _ in boxes
-    ]
-    images.append((content, side, fields))
-  folder = tmp_path_factory.mktemp("data") / "boxes"
-  return write.coco(folder, {"train2017": images, "val2017": images[:7]})
+  return write.white_boxes(tmp_path_factory.mktemp("data") / "boxes")
 
 
 def _tiny(made_up, **changes):
@@ -159,7 +145,9 @@ def test_no_image_counts_twice_on_any_mesh(parts, devices):
 
 
 @pytest.mark.slow
-def test_two_devices_make_the_step_of_one(parts):
+@pytest.mark.parametrize("shard_params", [False, True])
+def test_two_devices_make_the_step_of_one(parts, shard_params):
+  """With weights whole on both, and with half of each on one."""
   made, _ = parts
   (batch,) = made.data.train.training_batches(4, 0, 0, 1)
   recipe = fit.Recipe(
@@ -173,11 +161,19 @@ def test_two_devices_make_the_step_of_one(parts):
       made.augmentation,
       on,
       streamed=True,
+      shard_params=shard_params,
       make_loss=det.make_loss,
     )
     state = fit.init_state(
       made.network, recipe, made.data.train.image_shape, 5, 0
     )
+    if on is not None:
+      where = sharded.state_shardings(state, on, "data", shard_params)
+      divided = [
+        not leaf.is_fully_replicated for leaf in jax.tree.leaves(where)
+      ]
+      assert any(divided) == shard_params
+      state = mesh.put(state, where)
     state, told = jax.jit(step)(state, fit.Images(batch.images, batch.labels))
     states.append((state.params, told["loss"]))
   for one, other in zip(*map(jax.tree.leaves, states)):

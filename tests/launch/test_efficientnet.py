@@ -58,6 +58,9 @@ def test_a_tiny_efficientnet_is_trained_and_kept(run):
 def test_it_is_tested_again_in_another_process(run, launch):
   done = launch("evaluate.py", f"--workdir={run}")
   assert done.returncode == 0, done.stdout + done.stderr
+  mean = json.loads((run / "result.json").read_text())["test_mean_per_class"]
+  words = f"mean accuracy per class {mean:.6f}; result.json says {mean:.6f}"
+  assert words in done.stdout
 
 
 @pytest.mark.slow

@@ -148,6 +148,7 @@ def test_a_result_that_was_cut_is_named(digits, tmp_path):
   [
     ("search_cifar", []),
     ("search_pnas", []),
+    ("search_mnasnet", []),
     pytest.param(
       "search_digits",
       [
@@ -157,7 +158,7 @@ def test_a_result_that_was_cut_is_named(digits, tmp_path):
       marks=pytest.mark.slow,
     ),
   ],
-  ids=["cifar", "pnas", "one operation"],
+  ids=["cifar", "pnas", "mnasnet", "one operation"],
 )
 def test_every_tiny_search_runs(launch, tmp_path, config, overrides):
   done = launch(

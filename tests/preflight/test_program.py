@@ -15,7 +15,6 @@ import types
 import jax
 import jax.numpy as jnp
 import pytest
-from PIL import Image
 
 from nasnet_jax import counting, detect, fit, population
 from nasnet_jax.detection import detector
@@ -157,39 +156,28 @@ def _arguments_of_the_job(config, folder, monkeypatch):
 
 
 def test_a_detector_is_planned_on_what_its_job_really_reads(
-  tmp_path, monkeypatch
+  tmp_path, monkeypatch, coco_files
 ):
   """COCO's sizes from nowhere, against a set that is there."""
   known = _tiny_detector()
   known.train.batch_size = 2
   plan = program.make_plan(known, jax.devices()[:1])
   assert plan.job == "detect" and plan.total_updates == 2 * (118_287 // 2)
-  made = _write_coco(tmp_path / "coco", num_classes=80)
+  picture = (
+    coco_files.painted(90, 120, []),
+    (90, 120),
+    [{"bbox": [1, 2, 9, 9]}],
+  )
+  made = coco_files.coco(
+    tmp_path / "coco",
+    {"train2017": [picture] * 2, "val2017": [picture]},
+    [(i, f"class {i}") for i in range(1, 81)],
+  )
   config = known.copy_and_resolve_references()
   config.data.data_dir = str(made)
   called = _arguments_of_the_job(config, tmp_path / "run", monkeypatch)
   planned = jax.tree.map(lambda x: x.shape, plan.step.arguments)
   assert planned == called[:3]
-
-
-def _write_coco(folder, num_classes):
-  """COCO's layout: two pictures of one box each."""
-  (folder / "annotations").mkdir(parents=True)
-  for split in ("train2017", "val2017"):
-    (folder / split).mkdir()
-    data = {"categories": [], "images": [], "annotations": []}
-    for i in range(1, num_classes + 1):
-      data["categories"].append({"id": i, "name": f"class {i}"})
-    for i in (1, 2):
-      name = f"{i}.png"
-      Image.new("RGB", (40, 30)).save(folder / split / name)
-      image = {"id": i, "file_name": name, "height": 30, "width": 40}
-      data["images"].append(image)
-      box = {"image_id": i, "id": i, "bbox": [1, 2, 20, 10], "category_id": i}
-      data["annotations"].append(box)
-    file = folder / "annotations" / f"instances_{split}.json"
-    file.write_text(json.dumps(data))
-  return folder
 
 
 def test_only_coco_itself_is_known_without_its_files():
@@ -404,3 +392,19 @@ def test_flops_of_the_forward_pass_are_those_of_the_mac_counter():
   )
   per_image = walk.total().flops / config.data.num_valid
   assert per_image == pytest.approx(2 * plan.macs, rel=0.1)
+
+
+def test_a_brief_compilation_lets_the_compiler_try_less():
+  seen = []
+
+  class Lowered:
+    def lower(self):
+      return self
+
+    def compile(self):
+      seen.append(jax.config.jax_exec_time_optimization_effort)
+
+  step = program.Step(Lowered(), (), None, 1, 1, {}, 1.0)
+  program.compile_step(step, brief=True)
+  program.compile_step(step)
+  assert seen == [-1.0, 0.0]

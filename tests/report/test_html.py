@@ -194,6 +194,27 @@ def test_blocks_of_a_winner_are_drawn_and_told(make_run):
   assert (folder / "figures" / "blocks.png").exists()
 
 
+def test_a_search_of_blocks_shows_its_operations_and_latencies(make_run):
+  folder = make_run()
+  result = json.loads((folder / "result.json").read_text())
+  space = spaces.get("mnasnet")
+  won = space.decode(np.zeros(len(space.num_choices), int))
+  result["winner"]["genotype"] = space.to_json(won)
+  result["space"], result["space_options"] = "mnasnet", space.options
+  (folder / "result.json").write_text(json.dumps(result))
+  path = folder / "history.jsonl"
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  decisions = space.sample(np.random.default_rng(0), len(rows)).tolist()
+  for i, row in enumerate(rows):
+    row |= {"decisions": decisions[i], "latency": 0.00123 + i / 1e4}
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  text = _page(folder).text
+  assert "Accuracy against latency in seconds" in text
+  assert "0.00123" in text  # of the first child, the fastest
+  assert "mbconv6" in (folder / "figures" / "operations.svg").read_text()
+  assert (folder / "figures" / "accuracy_latency.png").stat().st_size > 0
+
+
 def test_a_missing_folder_is_one_clear_line(tmp_path):
   with pytest.raises(FileNotFoundError, match="no run folder at"):
     report.write_report(tmp_path / "nowhere")

@@ -120,7 +120,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(
 def test_histories_from_before_other_rewards_are_still_read(tmp_path):
   lines = [
     {"id": 0, "status": "ok", "reward": 0.5, "params": 9},
-    {"id": 1, "status": "ok", "reward": 0.2, "accuracy": 0.6, "bytes": 7},
+    {"id": 1, "status": "ok", "reward": 0.2, "accuracy": 0.6, "bytes": 7}
+    | {"latency": 2e-3},
     {"id": 2, "status": "failed", "reward": None, "accuracy": 0.9},
     {"id": 3, "status": "ok", "reward": 0.2, "accuracy": 0.4, "steps": 4},
     {"id": 4, "status": "ok", "reward": 0.2, "steps": 4, "horizon": 9},
@@ -134,6 +135,7 @@ def test_histories_from_before_other_rewards_are_still_read(tmp_path):
   assert np.isnan(history.accuracy[[2, 6]]).all()
   assert history.stopped.tolist() == [False] * 4 + [True, False, False]
   assert history.bytes[1] == 7 and np.isnan(history.bytes[0])
+  assert history.latency[1] == 2e-3 and np.isnan(history.latency[0])
 
 
 def test_the_target_is_that_of_the_rewards_own_cost(make_run):

@@ -241,6 +241,52 @@ def test_the_controller_is_told_the_reward_and_history_keeps_both(
   assert [r for r in told if not math.isnan(r)] == [row["reward"] for row in ok]
 
 
+class _Measures:
+  """The harness's evaluator, whose children have a latency each."""
+
+  def __init__(self, evaluator):
+    self.evaluator, self.remembered = evaluator, []
+
+  def evaluate(self, decisions, seeds, budgets, progress=None):
+    outcomes = self.evaluator.evaluate(decisions, seeds, budgets, progress)
+    return [
+      outcome._replace(latency=1e-3 + int(seed) / 1e15)
+      for outcome, seed in zip(outcomes, seeds, strict=True)
+    ]
+
+  def remember(self, decisions, seconds):
+    self.remembered.append((decisions.tolist(), seconds))
+
+
+def test_what_was_measured_is_told_to_the_next_process(fake, tmp_path):
+  reward = rewards.make("mnasnet_hard", "latency", 5e-4)
+  settings = SETTINGS._replace(reward=reward)
+  first = _Measures(fake)
+  _run(tmp_path, first, settings._replace(children=8))
+  assert first.remembered == []
+  rows = _history(tmp_path)
+  assert [row["latency"] for row in rows] == [
+    1e-3 + row["seed"] / 1e15 for row in rows
+  ]
+  ok = [row for row in rows if row["status"] == "ok"]
+  for row in ok:
+    halved = row["accuracy"] * 5e-4 / row["latency"]
+    assert row["reward"] == pytest.approx(halved, rel=1e-6)
+  second = _Measures(fake)
+  _run(tmp_path, second, settings)
+  assert second.remembered == [(r["decisions"], r["latency"]) for r in rows]
+
+
+def test_a_latency_of_a_round_under_way_is_told_too(fake, tmp_path):
+  at = rounds.resume(tmp_path, _controller(), SETTINGS)
+  at = rounds.ask(tmp_path, _controller(), SETTINGS, at, 3)
+  evaluator = _Measures(fake)
+  outcome = Outcome(0.5, 0, 3, 0.5, 10, 20, latency=0.25)
+  rounds.remember(evaluator, at, {1: outcome, 2: outcome._replace(latency=0)})
+  decisions = np.asarray(at.pending.decisions[1]).tolist()
+  assert evaluator.remembered == [(decisions, 0.25)]
+
+
 def test_the_key_of_an_ask_follows_from_the_seed_and_its_number(fake, tmp_path):
   # A change would make every old history irreproducible.
   _run(tmp_path, fake)

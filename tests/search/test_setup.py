@@ -1,10 +1,12 @@
 """From configs to parts; labels that mean nothing teach nothing."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
-from nasnet_jax import controllers, data, inputs, search
+from nasnet_jax import block_zoo, controllers, data, inputs, search
 from nasnet_jax.search import setup
 
 
@@ -19,6 +21,9 @@ from nasnet_jax.search import setup
     ("search_genetic", ""),
     ("search_genetic", "small"),
     ("search_genetic", "tiny"),
+    ("search_mnasnet", ""),
+    ("search_mnasnet", "small"),
+    ("search_mnasnet", "tiny"),
     ("search_pnas", ""),
     ("search_pnas", "small"),
     ("search_pnas", "tiny"),
@@ -31,7 +36,7 @@ def test_every_config_makes_a_space_its_controllers_and_settings(
   for controller in controllers.CONTROLLERS:
     config.search.controller = controller
     if controller == "progressive":
-      if name == "search_genetic":  # it has no blocks
+      if name in ("search_genetic", "search_mnasnet"):  # no cells
         continue
       config.space.min_blocks = 1
     space = setup.get_space(config)
@@ -42,7 +47,8 @@ def test_every_config_makes_a_space_its_controllers_and_settings(
   assert final.rank.epochs == config.final.rank_epochs
   assert final.final.epochs == config.final.epochs
   network = setup.child_network(config, 10, space)
-  assert network.features == config.network.features
+  for field, value in config.network.items():
+    assert getattr(network, field) == value
 
 
 def test_rewards_halving_and_rounds_come_from_the_config(harness):
@@ -94,6 +100,17 @@ def test_the_pnas_config_is_the_papers(harness):
   assert config.search.children == 1160
   assert (config.network.num_cells, config.network.features) == (2, 24)
   assert (config.child.epochs, config.child.learning_rate) == (20, 0.01)
+
+
+def test_the_mnasnet_config_is_efficientnets(harness):
+  config = harness.load_config("search_mnasnet", "")
+  space = setup.get_space(config)
+  b0 = dataclasses.replace(block_zoo.EFFICIENTNET, fixed=("head",))
+  assert space.architecture(space.decode(space.encode(b0))) == b0
+  reward = setup.get_reward(config)
+  assert reward == ("mnasnet_soft", "macs", 4e8, -0.07, -0.07)
+  assert setup.get_costs(config) == ("macs", 224, 1)
+  assert (config.child.epochs, config.search.children) == (5, 8000)
 
 
 @pytest.mark.parametrize("variant", ["", "small", "tiny"])

@@ -119,17 +119,53 @@ def test_networks_are_equal_exactly_where_their_canonical_forms_are():
   assert SMALL.key(rows[0]) == SMALL.key(canonical[0])
 
 
-@pytest.mark.parametrize(
-  "name",
-  ["random_search", "evolution", "genetic", "local_search", "predictor_search"],
+# Decisions without a choice are decisions still.
+NARROW = dataclasses.replace(
+  SMALL, operations=("mbconv6",), kernels=(3,), skips=("pool", "identity")
 )
-def test_strategies_propose_rows_of_blocks(name):
-  controller = make(name, SMALL)
+
+
+def test_of_restricted_choices_equal_networks_are_equal_too():
+  assert NARROW.num_choices == (1, 1, 2, 2, 3, 3) * 2
+  rows = NARROW.sample(np.random.default_rng(0), 2000)
+  rows[:, [2, 8]] = 0
+  by_form, by_wiring = {}, {}
+  for row, form in zip(rows, NARROW.canonical(rows)):
+    wiring = _wiring(NARROW, row, blocks.BlockConfig())
+    assert by_form.setdefault(tuple(form), wiring) == wiring
+    assert by_wiring.setdefault(wiring, tuple(form)) == tuple(form)
+  assert len(by_form) < len(np.unique(rows, axis=0))
+  assert spaces.get("mnasnet", **NARROW.options) == NARROW
+  with pytest.raises(ValueError, match="block 0 has kernel 5, and space"):
+    NARROW.encode(SMALL.architecture(SMALL.decode([3, 1, 0, 1, 0, 0] * 2)))
+
+
+@pytest.mark.parametrize("space", [SMALL, NARROW], ids=["all", "narrow"])
+@pytest.mark.parametrize(
+  ("name", "options"),
+  [
+    ("random_search", {}),
+    ("evolution", {"redraw": False, "population": 2, "sample": 2}),
+    ("genetic", {}),
+    ("local_search", {}),
+    ("ppo", {"hidden": 8}),
+    ("predictor_search", {}),
+    ("reinforce", {"hidden": 8}),
+  ],
+)
+def test_strategies_propose_rows_of_blocks(name, options, space):
+  controller = make(name, space, **options)
   state = controller.init(jax.random.key(0))
-  proposals, _ = controller.ask(state, jax.random.key(1), 4)
+  proposals, state = controller.ask(state, jax.random.key(1), 4)
   assert len(proposals)
-  decoded = SMALL.decode(proposals.decisions)
+  decoded = space.decode(proposals.decisions)
   assert decoded.layers.shape == (len(proposals), 2)
+  rewards = np.linspace(0, 1, len(proposals), dtype=np.float32)
+  state = controller.tell(
+    state, proposals, rewards, np.zeros(len(rewards), int)
+  )
+  proposals, _ = controller.ask(state, jax.random.key(2), 4)
+  space.decode(proposals.decisions)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +174,9 @@ def test_strategies_propose_rows_of_blocks(name):
     ({"layers": (1,)}, "7 features, 1 layers and 7 strides: give each block"),
     ({"feature": (8,)}, "no 'feature', only.*did you mean 'features'"),
     ({"activation": "gelu"}, "activation 'gelu' is not one of"),
+    ({"operations": ("conv", "sep")}, "operations is conv, sep: give one or"),
+    ({"skips": ()}, "skips is empty: give one or more, each once, of: none"),
+    ({"kernels": ()}, "kernels is empty: give one or more"),
   ],
 )
 def test_what_makes_no_row_of_blocks_gets_one_clear_line(blocks_, words):

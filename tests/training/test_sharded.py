@@ -41,9 +41,9 @@ def images():
   return fit.on_device(fit.Images(pixels, rng.integers(0, 3, 40)))
 
 
-def _network():
+def _network(num_cells=1, **fields):
   cells = SPACE.decode(np.array([0, 1, 1, 1, 0, 1, 1, 0]))
-  config = stacked.NetworkConfig(1, 8, 3, num_reductions=0)
+  config = stacked.NetworkConfig(num_cells, 8, 3, num_reductions=0, **fields)
   return stacked.StackedNetwork(config, stacked.as_cells(SPACE, cells))
 
 
@@ -186,3 +186,30 @@ def test_the_step_gathers_weights_twice_and_never_their_gradients(
   # Some weights are not read again: their input needs no gradient.
   gathers = text.count('"stablehlo.all_gather"')
   assert parts < gathers <= 2 * parts
+
+
+@pytest.mark.parametrize("scan_cells", [False, True])
+def test_a_network_that_computes_again_does_so_of_divided_weights_too(
+  images, scan_cells
+):
+  """The products of a step, with and without `remat`."""
+  devices = mesh.make_mesh(1, 2)
+
+  def products(remat, shard_params):
+    network = _network(remat=remat, scan_cells=scan_cells, num_cells=4)
+    step = fit.make_step(
+      network,
+      RECIPE,
+      AUGMENTATION,
+      devices,
+      shard_params=shard_params,
+    )
+    state = jax.eval_shape(
+      lambda: fit.init_state(network, RECIPE, (6, 6, 1), 1, 0)
+    )
+    text = jax.jit(step).lower(state, images).as_text()
+    return text.count("stablehlo.dot_general")
+
+  whole = products(True, False) - products(False, False)
+  assert whole > 0
+  assert products(True, True) - products(False, True) >= whole

@@ -1,0 +1,111 @@
+"""Writes a trained network as files of another framework:
+
+  python launch/export.py --checkpoint=runs/search_digits --format=onnx
+
+Of any finished run. Formats: see --format; several are separated by commas.
+Each gets a folder under --out with the network, a model card (README.md) that
+says how to load it, config.json and examples. It is loaded there by its own
+runtime, and its logits are compared with ours: if one differs by more than
+--tolerance, nothing is written. docs/export.md says what each format holds.
+"""
+
+import pathlib
+
+from absl import flags
+
+from nasnet_jax import cli
+from nasnet_jax.training import mesh
+
+_CHECKPOINT = flags.DEFINE_string(
+  "checkpoint", None, "folder of a finished run"
+)
+_FORMAT = flags.DEFINE_list(
+  "format",
+  None,
+  "torch, keras, onnx, saved_model, tflite, stablehlo, safetensors",
+)
+_OUT = flags.DEFINE_string(
+  "out", "", "folder for the formats' folders; exports/<name of the run>"
+)
+_PREPROCESS = flags.DEFINE_bool(
+  "preprocess", False, "the exported network takes pixels and whitens them"
+)
+_SIDES = flags.DEFINE_list(
+  "sides",
+  [],
+  "sides to compare at, as 32 or 32x48, beside that of the training",
+)
+_TOLERANCE = flags.DEFINE_float(
+  "tolerance", 1e-4, "largest difference of a logit"
+)
+_PYTHON = flags.DEFINE_string(
+  "python", "", "an interpreter with the format's packages, if not this one"
+)
+_VERIFY = flags.DEFINE_bool(
+  "verify", True, "load the files again and compare; --noverify: do not"
+)
+_CALIBRATION = flags.DEFINE_string(
+  "calibration", "", "folder of images; tflite gets an int8 file too"
+)
+_IMAGES = flags.DEFINE_list(
+  "images", [], "image files or folders to compare on; else test images"
+)
+_FEATURES = flags.DEFINE_bool(
+  "features", False, "end with a detector's map, not with logits"
+)
+_DATA_DIR = flags.DEFINE_string(
+  "data_dir", None, "where the run's data lies now, if it was moved"
+)
+
+
+def main(argv: list[str]):
+  del argv
+  if not _CHECKPOINT.value or not _FORMAT.value:
+    raise cli.UsageError("give --checkpoint=runs/... and --format=onnx")
+  mesh.prepare_host()
+  from nasnet_jax.export import artifact, formats  # only now may JAX start
+
+  unknown = [n for n in _FORMAT.value if n not in formats.FORMATS]
+  if unknown:
+    raise cli.UsageError(
+      f"--format={unknown[0]} is not one of: {', '.join(formats.FORMATS)}"
+    )
+  if _CALIBRATION.value and "tflite" not in _FORMAT.value:
+    raise cli.UsageError("--calibration is for int8: give --format=tflite")
+  options = artifact.Options(
+    preprocess=_PREPROCESS.value,
+    sides=tuple(_side(text) for text in _SIDES.value),
+    tolerance=_TOLERANCE.value,
+    python=_PYTHON.value,
+    verify=_VERIFY.value,
+    calibration=_CALIBRATION.value,
+    data_dir=_DATA_DIR.value,
+    images=tuple(_IMAGES.value),
+    features=_FEATURES.value,
+  )
+  run = pathlib.Path(_CHECKPOINT.value)
+  out = pathlib.Path(_OUT.value or pathlib.Path("exports") / run.name)
+  source = artifact.open_run(run, options)
+  for name in _FORMAT.value:
+    kind = formats.FORMATS[name]
+    done = artifact.export(source, name, kind, out / name)
+    print(f"{done.folder}: {done.size:,} bytes, {_compared(done)}")
+    for note in done.notes[1:]:
+      print(f"  {note}")
+
+
+def _side(text: str) -> tuple[int, int]:
+  numbers = text.split("x")
+  if not all(n.isdigit() and int(n) for n in numbers) or len(numbers) > 2:
+    raise cli.UsageError(f"--sides={text} is no side: give 32 or 32x48")
+  return int(numbers[0]), int(numbers[-1])
+
+
+def _compared(done) -> str:
+  if done.difference is None:
+    return "not compared with our logits"
+  return f"largest difference {done.difference:.2g} ({done.notes[0]})"
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,1 @@
+"""Text that generated modules are made of; nothing here is imported."""

@@ -1,0 +1,271 @@
+"""Exports whole: they load by themselves, agree with us, or are not there."""
+
+import json
+import sys
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from nasnet_jax import trained
+from nasnet_jax.export import (
+  artifact,
+  card,
+  check,
+  formats,
+  importing,
+  tables,
+)
+from nasnet_jax.training.checkpoint import CheckpointError
+
+NAME = "nasnet_a_cifar"
+CLASSES = ["cat", "dog", "eel"]
+
+
+@pytest.fixture(scope="module")
+def run(random_variables, tmp_path_factory):
+  """The folder of a run."""
+  folder = tmp_path_factory.mktemp("runs") / "small"
+  network = tables.published(NAME, num_cells=1, features=4, num_classes=3)
+  network = network.clone()
+  variables = random_variables(network, 16)
+  trained.save(folder, NAME, network, variables, class_names=CLASSES)
+  result = json.loads((folder / "result.json").read_text())
+  result["data"]["image_shape"] = [16, 16, 3]
+  (folder / "result.json").write_text(json.dumps(result))
+  (folder / "config.json").write_text('{"train": {"epochs": 7}}')
+  return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+  """A folder of image files."""
+  folder = tmp_path_factory.mktemp("pictures")
+  rng = np.random.default_rng(0)
+  for i in range(9):
+    pixels = rng.integers(0, 256, (20, 24, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / f"{i}.png")
+  return folder
+
+
+def _export(run, name, out, **options):
+  source = artifact.open_run(run, artifact.Options(**options))
+  return artifact.export(source, name, formats.FORMATS[name], out)
+
+
+NEEDS = {
+  "torch": ("torch", "safetensors"),
+  "keras": ("keras",),
+  "onnx": ("onnx", "onnxruntime"),
+  "saved_model": ("keras", "tensorflow"),
+  "tflite": ("keras", "tensorflow", "ai_edge_litert"),
+  "stablehlo": ("flatbuffers",),
+  "safetensors": ("safetensors",),
+}
+# Compiled, or started, for half a minute and more.
+_SLOW = ("keras", "saved_model", "tflite", "stablehlo", "safetensors")
+
+
+def test_every_format_is_tried_here():
+  assert NEEDS.keys() == formats.FORMATS.keys()
+
+
+@pytest.mark.parametrize(
+  ("name", "preprocess"),
+  [
+    pytest.param(name, pre, marks=pytest.mark.slow if slow else ())
+    for name in NEEDS
+    for pre in (False, True)
+    for slow in [name in _SLOW or (pre and name != "onnx")]
+    if not (pre and name == "safetensors")  # it holds no program
+  ],
+)
+def test_a_format_is_loaded_by_its_own_runtime_and_agrees(
+  name, preprocess, run, pictures, python_with, tmp_path
+):
+  pytest.importorskip("safetensors")  # which writers use here
+  if name == "onnx":
+    pytest.importorskip("onnx")
+  done = _export(
+    run,
+    name,
+    tmp_path / "out",
+    python=python_with(*NEEDS[name]),
+    images=(str(pictures),),
+    preprocess=preprocess,
+  )
+  assert done.difference < 1e-4
+  assert "8 images of yours" in done.notes[0]
+  text = (done.folder / "README.md").read_text()
+  assert f"{done.difference:.2g}" in text
+  assert "cat, dog, eel" in text
+  stored = json.loads((done.folder / "config.json").read_text())
+  assert stored["classes"] == CLASSES
+  assert stored["training"] == {"train": {"epochs": 7}}
+  assert stored["genotype"]["space"] == "nasnet"
+  with np.load(done.folder / "examples.npz") as examples:
+    kind = np.uint8 if preprocess else np.float32
+    assert examples["images"].dtype == kind
+    assert examples["logits"].shape == (8, 3)
+  assert json.loads(_inside(done.folder, name)) == stored
+  assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def _inside(folder, name) -> str:
+  """What the artifact's own file says of the network."""
+  if name in ("torch", "safetensors"):
+    from safetensors import safe_open
+
+    with safe_open(folder / "weights.safetensors", "numpy") as file:
+      return file.metadata()["nasnet_jax"]
+  if name == "onnx":
+    import onnx
+
+    model = onnx.load(folder / "network.onnx")
+    return {p.key: p.value for p in model.metadata_props}["nasnet_jax"]
+  if name in ("keras", "tflite"):
+    with zipfile.ZipFile(folder / f"network.{name}") as file:
+      return file.read("nasnet_jax.json").decode()
+  if name == "saved_model":
+    extra = folder / "saved_model" / "assets.extra"
+    return (extra / "config.json").read_text()
+  return (folder / "config.json").read_text()  # beside, with StableHLO
+
+
+def test_an_export_that_differs_leaves_nothing(run, tmp_path, monkeypatch):
+  pytest.importorskip("onnx")
+  pytest.importorskip("onnxruntime")
+  right = artifact.Source.ours
+  monkeypatch.setattr(
+    artifact.Source,
+    "ours",
+    lambda self: lambda pixels: right(self)(pixels) + 2e-4,
+  )
+  with pytest.raises(check.ExportError, match=r"differ from ours by 0\.0002"):
+    _export(run, "onnx", tmp_path / "out")
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_runtime_that_fails_leaves_nothing(run, tmp_path, monkeypatch):
+  pytest.importorskip("onnx")
+  pytest.importorskip("onnxruntime")
+  kind = formats.FORMATS["onnx"]
+  broken = kind._replace(snippet="import numpy\nimages = 1\nlogits = 1 / 0\n")
+  monkeypatch.setitem(formats.FORMATS, "onnx", broken)
+  with pytest.raises(check.ExportError, match="ZeroDivisionError: division"):
+    _export(run, "onnx", tmp_path / "out")
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_logits_that_are_no_numbers_are_a_difference():
+  ours = {"batch 1": np.zeros((1, 3), np.float32)}
+  theirs = check.Answers({"batch 1": np.full((1, 3), np.nan)}, 0.1)
+  with pytest.raises(check.ExportError, match=r"differ .* \(batch 1\)"):
+    check.compare(ours, theirs, 1e-4)
+  other = check.Answers({"batch 1": np.zeros((3, 1))}, 0.1)
+  with pytest.raises(check.ExportError, match="shape"):
+    check.compare(ours, other, 1e-4)
+
+
+def test_the_largest_difference_of_all_cases_is_told():
+  ours = {n: np.zeros((1, 2), np.float32) for n in ("one", "two", "three")}
+  found = {"one": [[0, 1e-6]], "two": [[-3e-5, 0]], "three": [[0, 0]]}
+  theirs = check.Answers({n: np.array(a) for n, a in found.items()}, 0.1)
+  assert check.compare(ours, theirs, 1e-4).difference == pytest.approx(3e-5)
+
+
+def test_a_folder_that_is_there_is_left_alone(run, tmp_path):
+  (tmp_path / "out").mkdir()
+  with pytest.raises(check.ExportError, match="is there already"):
+    _export(run, "safetensors", tmp_path / "out")
+  assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_missing_package_is_named_before_anything_is_written(tmp_path):
+  with pytest.raises(check.ExportError, match="pip install no-such-package"):
+    check.require(sys.executable, ("numpy", "no-such-package"))
+  with pytest.raises(check.ExportError, match="is no Python interpreter"):
+    check.require(str(tmp_path / "python"), ("numpy",))
+  check.require(sys.executable, ("numpy",))
+
+
+def test_cases_are_several_batches_and_another_side(run):
+  source = artifact.open_run(run, artifact.Options())
+  pixels = np.arange(8 * 16 * 16 * 3).astype(np.uint8).reshape(8, 16, 16, 3)
+  found = {n: x.shape for n, x in artifact.cases(source, pixels).items()}
+  assert found == {
+    "batch 1": (1, 16, 16, 3),
+    "batch 3": (3, 16, 16, 3),
+    "batch 8": (8, 16, 16, 3),
+    "19x22": (2, 19, 22, 3),
+  }
+
+
+def test_whitening_is_that_of_evaluation(run):
+  source = artifact.open_run(run, artifact.Options())
+  pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+  pixels = np.repeat(pixels, 3, -1)
+  found = artifact.as_input(source, pixels)
+  augmentation = trained.load(run).augmentation
+  wanted = trained.augment.normalise(pixels, augmentation)
+  np.testing.assert_allclose(found, wanted, atol=1e-6)
+  first = artifact.as_input(source, pixels, channels_first=True)
+  np.testing.assert_array_equal(first, found.transpose(0, 3, 1, 2))
+
+
+def test_a_card_without_lines_to_run_is_an_error():
+  with pytest.raises(ValueError, match="no lines that set `images`"):
+    card.snippet_of("# A card\n\n```python\nimport numpy\n```\n")
+
+
+# --- and back ---
+
+
+@pytest.mark.parametrize("name", ["torch", "safetensors"])
+def test_exported_weights_come_back_as_a_run(run, name, tmp_path):
+  pytest.importorskip("safetensors")
+  _export(run, name, tmp_path / "out", verify=False)
+  importing.to_run(tmp_path / "out", tmp_path / "run")
+  before, after = trained.load(run), trained.load(tmp_path / "run")
+  assert after.network == before.network
+  assert after.result["data"]["classes"] == CLASSES
+  assert after.augmentation == before.augmentation
+  jax.tree.map(np.testing.assert_array_equal, after.variables, before.variables)
+  with pytest.raises(ValueError, match="has a run already"):
+    importing.to_run(tmp_path / "out", tmp_path / "run")
+
+
+def test_weights_trained_on_in_torch_come_back(run, tmp_path):
+  torch = pytest.importorskip("torch")
+  pytest.importorskip("safetensors")
+  _export(run, "torch", tmp_path / "out", verify=False)
+  scope = {"__file__": str(tmp_path / "out" / "network.py")}
+  exec((tmp_path / "out" / "network.py").read_text(), scope)
+  model = scope["load"]()
+  with torch.no_grad():
+    model.classifier.bias += 1
+  torch.save(model.state_dict(), tmp_path / "out" / "further.pt")
+  found = importing.read(tmp_path / "out" / "further.pt")
+  before = trained.load(run).variables["params"]["classifier"]["bias"]
+  after = found.variables["params"]["classifier"]["bias"]
+  np.testing.assert_allclose(after, before + 1, rtol=1e-6)
+
+
+def test_weights_that_do_not_fit_are_listed(run, tmp_path):
+  pytest.importorskip("safetensors")
+  from safetensors.numpy import load_file, save_file
+
+  _export(run, "torch", tmp_path / "out", verify=False)
+  path = tmp_path / "out" / "weights.safetensors"
+  arrays = load_file(path)
+  arrays["stem.conv.wieght"] = arrays.pop("stem.conv.weight")
+  save_file(arrays, path)  # without metadata: config.json says what it is
+  with pytest.raises(CheckpointError, match=r"missing: stem\.conv\.weight"):
+    importing.read(path)
+  (tmp_path / "out" / "config.json").unlink()
+  with pytest.raises(CheckpointError, match=r"put the config\.json"):
+    importing.read(path)
+  with pytest.raises(CheckpointError, match="is not there"):
+    importing.read(tmp_path / "none")
