@@ -107,8 +107,8 @@ SUBJECTS = {
     ("v5e:4x4",),
     {
       **_LOOPED,
-      "train.batch_size": 64,
-      "train.bn_group": 4,
+      "train.batch_size": 128,
+      "train.bn_group": 8,
       "mesh.shard_params": True,
     },
     True,
