@@ -457,7 +457,7 @@ def training_figure(
       kinds.values(),
       kinds.keys(),
       loc="outside upper left",
-      ncols=2,
+      ncols=2 if max(map(len, kinds)) < 28 else 1,  # or it leaves the picture
       borderpad=0,
       handlelength=1.6,
     )
