@@ -5,6 +5,7 @@ Xie & Yuille 2017, section 3.1. `StageNetwork` has its graphs as literals;
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -172,10 +173,15 @@ class StageNetwork(nn.Module):
     for j in range(nodes):
       reads = [i for i, to in edges if to == j]
       if reads or any(i == j for i, _ in edges):
-        total = sum(outputs[i] for i in reads) if reads else x
+        total = _total([outputs[i] for i in reads]) if reads else x
         outputs[j] = node(f"node_{j}", total)
     unread = [y for j, y in outputs.items() if all(i != j for i, _ in edges)]
-    return node("output", sum(unread))
+    return node("output", _total(unread))
+
+
+def _total(states: list[Array]) -> Array:
+  """Their sum; Python's `sum` would add a 0 to it."""
+  return functools.reduce(jnp.add, states)
 
 
 def pool(x: Array) -> Array:
