@@ -502,7 +502,8 @@ class StackedNetwork(nn.Module):
       return ()
     if self.is_initializing() or first.previous is None:
       return ()
-    # A loop carries one shape. So a stack's first two cells stay out of it.
+    # A loop carries one shape. So a stack's first cells stay out of it: one, or
+    # two where the output of the stem or reduction has another shape.
     width = len(self.cells[first.kind % len(self.cells)][1]) * first.features
     shapes = {outputs[i].shape for i in first.reads()}
     if len(shapes) > 1 or shapes.pop()[-1] != width:

@@ -166,9 +166,9 @@ def test_blocks_are_scaled_from_the_baseline_of_the_paper():
 
 # Multiply-adds of the points over those of the baseline, after rounding.
 SMALL = {
-  "small_mbconv": [1.62, 1.87, 2.12, 2.33],
+  "small_mbconv": [1.56, 2.50, 2.04, 2.12, 1.93],
   "small_resnet": [2.04, 2.13, 2.01, 2.01],
-  "small_cell": [1.97, 1.96, 1.97, 1.76],
+  "small_cell": [1.97, 2.06, 1.97, 2.18],
 }
 
 

@@ -107,10 +107,11 @@ def _equations(network, variables) -> str:
   )
 
 
-def test_a_loop_stands_for_all_but_the_first_two_cells_of_a_stack(variables):
+def test_a_loop_stands_for_all_but_the_first_cell_of_a_stack(variables):
+  """Of 5 cells; stem and reduction have the shape of the others here."""
   text = _equations(_network(scan_cells=True), variables)
   lengths = [int(t.split()[0]) for t in text.split("length=")[1:]]
-  assert lengths == [3, 3]
+  assert lengths == [4, 4]
   assert "length=" not in _equations(_network(), variables)
 
 
