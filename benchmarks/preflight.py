@@ -13,7 +13,6 @@ nothing is compiled, so a stopped run goes on.
 import argparse
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import os
 import pathlib
@@ -26,6 +25,7 @@ os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
 import jax
 import libtpu
 
+from nasnet_jax import shipped
 from nasnet_jax.preflight import chips, figures, program
 from nasnet_jax.training import mesh
 
@@ -179,12 +179,7 @@ def measure(name: str, subject: Subject, topology: str, brief: bool):
 
 def load(subject: Subject, num_devices: int):
   """The subject's config for a slice of so many chips."""
-  file, _, variant = subject.config.partition(":")
-  path = ROOT / "configs" / f"{file}.py"
-  spec = importlib.util.spec_from_file_location(file, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config(variant)
+  config = shipped.config(subject.config)
   config.update_from_flattened_dict(subject.fields)
   if subject.devices_on_data:
     config.mesh.data = num_devices
