@@ -184,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
     line = command(name, arguments)
   except shipped.NotShippedError as error:
     print(f"error: {error}", file=sys.stderr)
-    return 1
+    return 2
   sys.stdout.flush()
   os.execv(sys.executable, [sys.executable, *line])
 

@@ -5,6 +5,7 @@ from nasnet_jax import search, shipped
 search.run(shipped.config("search_digits:tiny"), "runs/digits")
 """
 
+import difflib
 import importlib.metadata
 import importlib.util
 import os
@@ -44,11 +45,18 @@ def path(config: str) -> str:
 
   Args:
     config: such as "search_cifar:small", or a file of one's own.
+
+  Raises:
+    NotShippedError: for a bare name that is neither, naming the nearest.
   """
   file, colon, variant = config.partition(":")
   name = file.removeprefix("configs/").removesuffix(".py")
   if not os.path.exists(file) and name in names():
     file = str(home() / "configs" / f"{name}.py")
+  elif not os.path.exists(file) and file == os.path.basename(file):
+    near = difflib.get_close_matches(name, names(), n=1)
+    hint = f"did you mean {near[0]}?" if near else f"only {', '.join(names())}"
+    raise NotShippedError(f"no config is called {file!r}: {hint}")
   return f"{file}{colon}{variant}"
 
 
@@ -65,9 +73,7 @@ def config(name: str) -> Any:
   """
   file, _, variant = path(name).partition(":")
   if not os.path.exists(file):
-    raise NotShippedError(
-      f"no config is called {name!r}, only: {', '.join(names())}"
-    )
+    raise NotShippedError(f"{file} is not there: give a config's file or name")
   spec = importlib.util.spec_from_file_location(pathlib.Path(file).stem, file)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)

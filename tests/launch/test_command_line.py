@@ -94,8 +94,8 @@ def test_a_shipped_config_goes_by_its_name_from_anywhere(
 
 def test_a_config_file_of_ones_own_stays_what_it_is(monkeypatch, tmp_path):
   monkeypatch.chdir(tmp_path)
-  (tmp_path / "search_cifar").write_text("")  # a file of that very name
-  for name in ("mine.py", "search_cifar"):
+  for name in ("mine.py", "search_cifar"):  # the second like a shipped one
+    (tmp_path / name).write_text("")
     _, *flags = command_line.command("train", [f"--config={name}"])
     assert flags[0] == f"--config={name}"
 
@@ -122,6 +122,14 @@ def test_a_wrong_command_is_one_line_with_the_nearest_right_one():
   assert done.returncode == 2
   assert done.stderr.splitlines() == [
     "error: nasnet-jax has no command 'serach': did you mean search?"
+  ]
+
+
+def test_a_misspelt_config_is_one_line_with_the_nearest_name():
+  done = _run("search", "--config=search_digit:tiny")
+  assert done.returncode == 2
+  assert done.stderr.splitlines() == [
+    "error: no config is called 'search_digit': did you mean search_digits?"
   ]
 
 
