@@ -49,6 +49,26 @@ def data_dir() -> pathlib.Path:
   return path
 
 
+@pytest.fixture
+def compilations():
+  """The seconds of every program that was compiled since the test began.
+
+  What a jitted function's own cache holds is not asked: JAX may drop an entry
+  and compile nothing.
+  """
+  import jax
+
+  found = []
+
+  def listen(name, seconds, **_):
+    if name == "/jax/core/compile/backend_compile_duration":
+      found.append(seconds)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  yield found
+  jax.monitoring.unregister_event_duration_listener(listen)
+
+
 def random_variables(network, side, seed=0, channels=3):
   """All weights, scales, biases and statistics of a network at random."""
   import jax

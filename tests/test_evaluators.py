@@ -262,20 +262,6 @@ def _comparable(outcomes):
   return [outcome._replace(seconds=0.0) for outcome in outcomes]
 
 
-@pytest.fixture
-def compilations():
-  """The list of programs compiled during the test, by their seconds."""
-  found = []
-
-  def listen(name, seconds, **_):
-    if name == "/jax/core/compile/backend_compile_duration":
-      found.append(seconds)
-
-  jax.monitoring.register_event_duration_secs_listener(listen)
-  yield found
-  jax.monitoring.unregister_event_duration_listener(listen)
-
-
 def test_outcomes_do_not_depend_on_neighbours_and_budgets(
   one_device, eight_devices, compilations
 ):

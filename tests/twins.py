@@ -129,6 +129,13 @@ def child(program, genotype, seed=0) -> TrainState:
   return start(params, stats)
 
 
+def run(program, decisions, keep) -> Trace:
+  """Two steps of the child that these decisions describe."""
+  genotype = jax.tree.map(jnp.asarray, program.space.decode(decisions))
+  params, stats = program.init(jax.random.key(0), genotype)
+  return program.run(start(params, stats), genotype, keep)
+
+
 def used(program, genotype, params, stats):
   """bool trees like params: what `extract` takes over.
 
