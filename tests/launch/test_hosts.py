@@ -196,6 +196,37 @@ def test_photographs_are_read_by_rows_on_two_hosts(job, tmp_path):
   assert correct[0] == correct[1]
 
 
+def test_a_detector_is_the_same_on_two_hosts(job, coco_files, tmp_path):
+  coco_files.white_boxes(tmp_path / "boxes", count=8, tests=3)
+  flags = [
+    "--config=configs/detect_voc.py:tiny",
+    "--config.data.source=coco",
+    f"--config.data.data_dir={tmp_path / 'boxes'}",
+    "--config.data.options.valid_split=val2017",
+    "--config.data.sizes.buckets=((128, 128),)",
+    "--config.mesh.data=2",
+    "--config.train.batch_size=4",
+    "--config.train.epochs=4",
+    "--config.train.eval_batch_size=2",
+    "--config.train.warmup_epochs=0",
+  ]
+  _ends_well(job(tmp_path / "one", flags))
+  _ends_well(job(tmp_path / "two", flags, hosts=2))
+  found, wanted = (
+    _rows(tmp_path / run / "retrain.jsonl") for run in ("two", "one")
+  )
+  assert [row["step"] for row in found] == [row["step"] for row in wanted]
+  assert len(wanted) == 4
+  for row, other in zip(found, wanted):
+    assert row["loss"] == pytest.approx(other["loss"], rel=1e-4)
+  tests = [
+    json.loads((tmp_path / run / "result.json").read_text())["test"]
+    for run in ("two", "one")
+  ]
+  assert tests[0]["images"] == tests[1]["images"] == 3
+  assert tests[0]["voc_ap50"] == pytest.approx(tests[1]["voc_ap50"], abs=0.02)
+
+
 # --- training ----------------------------------------------------------------
 
 
