@@ -65,6 +65,7 @@ class Parts(NamedTuple):
   space: Any
   genotype: Any
   network: det.Detector
+  num_params: int
   recipe: fit.Recipe
   data: Data
   augmentation: augment.Augmentation
@@ -178,10 +179,15 @@ def prepare(config, data: Data | None = None, devices=None) -> Parts:
   fit.make_step(
     network, recipe, aug, on, streamed=True, make_loss=det.make_loss
   )
-  parts = Parts(
+  # Fails here, too, where `start` has other weights than the network.
+  shapes = jax.eval_shape(
+    lambda: fit.init_state(network, recipe, data.train.image_shape, 1, 0, start)
+  )
+  return Parts(
     space,
     genotype,
     network,
+    sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes.params)),
     recipe,
     data,
     aug,
@@ -189,8 +195,6 @@ def prepare(config, data: Data | None = None, devices=None) -> Parts:
     start,
     config.mesh.get("shard_params", False),
   )
-  _shapes(parts)
-  return parts
 
 
 def open_data(
@@ -289,25 +293,10 @@ def from_classifier(found: trained.Trained):
   return start
 
 
-def _shapes(parts: Parts):
-  """The state before the first update, as shapes."""
-  shape = parts.data.train.image_shape
-  return jax.eval_shape(
-    lambda: fit.init_state(
-      parts.network, parts.recipe, shape, 1, 0, parts.start
-    )
-  )
-
-
-def _num_params(parts: Parts) -> int:
-  leaves = jax.tree.leaves(_shapes(parts).params)
-  return sum(math.prod(leaf.shape) for leaf in leaves)
-
-
 def _describe(parts: Parts):
   data, cut = parts.data, parts.network.cut
   words = (
-    f"{_num_params(parts):,} parameters, a map of {' and '.join(cut.maps)} at"
+    f"{parts.num_params:,} parameters, a map of {' and '.join(cut.maps)} at"
     f" stride {cut.stride}; {data.splits.name}: "
   )
   counts = [
@@ -383,7 +372,7 @@ def _result(folder, config, parts: Parts, score, tested: Row, command) -> Row:
     "space_options": parts.space.options,
     "seed": config.train.seed,
     "winner": {"genotype": parts.space.to_json(parts.genotype)},
-    "params": _num_params(parts),
+    "params": parts.num_params,
     "network": trained.describe_network(parts.network.body.config),
     "detector": fields,
     "bn_frozen": numerics["bn_frozen"],
