@@ -148,7 +148,7 @@ def test_a_result_that_was_cut_is_named(digits, tmp_path):
   [
     ("search_cifar", []),
     ("search_pnas", []),
-    ("search_mnasnet", []),
+    pytest.param("search_mnasnet", [], marks=pytest.mark.slow),
     pytest.param(
       "search_digits",
       [
