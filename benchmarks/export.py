@@ -112,7 +112,7 @@ class Worker:
     self._process = subprocess.Popen(
       [python, *(scratch / f for f in files), check.SPLIT, str(theirs)],
       cwd=folder,
-      env={**check.environment(), "KERAS_BACKEND": "jax"},
+      env={**check.clean_environment(), "KERAS_BACKEND": "jax"},
       stdin=subprocess.PIPE,
       stdout=subprocess.DEVNULL,
       stderr=subprocess.DEVNULL,
