@@ -9,10 +9,11 @@ whose packages are in no interpreter are left out, with a line.
 
 Then every format waits in a process of its own, loaded by the lines of its
 card, and they take turns: each round is one call of each, ours (jitted, in this
-process) among them. All are held on one core (--core) and so have one thread.
-Kept of a format are the median of its seconds, and the median over rounds of
-its seconds by ours of the same round, which other work on the machine disturbs
-less. Keras and PyTorch run as their cards have them, eagerly.
+process) among them. All are held on one core (--core) and so have one thread,
+and what is measured is the processor's time of a call: that of an idle core,
+also where others work on it. Kept of a format are the median of its seconds,
+and the median over rounds of its seconds by ours of the same round. Keras and
+PyTorch run as their cards have them, eagerly.
 """
 
 import datetime
@@ -60,9 +61,9 @@ run = text.split(sys.argv[2], 1)[1].partition("\\n")[2]
 run, images = compile(run, "README.md", "exec"), scope["images"]
 for line in sys.stdin:
   scope["images"] = images[:int(line)]
-  start = time.perf_counter()
+  start = time.process_time()
   exec(run, scope)
-  print(time.perf_counter() - start, file=out, flush=True)
+  print(time.process_time() - start, file=out, flush=True)
 """
 
 
@@ -152,9 +153,9 @@ class Ours:
     }
 
   def seconds(self, count: int) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     self._network(self._pixels[:count])
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def take_turns(sides: dict, count: int) -> dict[str, list[float]]:

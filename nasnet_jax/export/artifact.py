@@ -121,11 +121,12 @@ class Source(NamedTuple):
 
   def ours(self) -> Callable[[np.ndarray], np.ndarray]:
     """pixels uint8[N, H, W, C] -> what our network answers, jitted."""
+    variables = jax.device_put(self.variables)  # once, and not at each call
 
     @jax.jit
     def run(pixels):
       whitened = pixels.astype(np.float32) * self.factor + self.offset
-      bound = self.network.bind(self.variables)
+      bound = self.network.bind(variables)
       return self.answer(bound, whitened)[self.output]
 
     return lambda pixels: np.asarray(run(pixels))
