@@ -16,6 +16,7 @@ and the median over rounds of its seconds by ours of the same round. Keras and
 PyTorch run as their cards have them, eagerly.
 """
 
+import contextlib
 import datetime
 import json
 import os
@@ -103,6 +104,7 @@ class Worker:
   def __init__(self, name: str, folder: pathlib.Path, snippet: str, scratch):
     from nasnet_jax.export import check
 
+    self._folder = folder
     files = {"worker.py": _WORKER, "snippet.py": snippet}
     scratch = pathlib.Path(scratch) / name
     scratch.mkdir()
@@ -124,14 +126,17 @@ class Worker:
     self._answers = os.fdopen(answers)
 
   def seconds(self, count: int) -> float:
-    print(count, file=self._process.stdin, flush=True)
-    line = self._answers.readline()
+    line = ""
+    with contextlib.suppress(BrokenPipeError):
+      print(count, file=self._process.stdin, flush=True)
+      line = self._answers.readline()
     if not line:
-      raise RuntimeError(f"{self._process.args} has ended")
+      raise RuntimeError(f"the lines of the card in {self._folder} fail")
     return float(line)
 
   def end(self):
-    self._process.stdin.close()
+    with contextlib.suppress(BrokenPipeError):
+      self._process.stdin.close()
     self._process.wait()
 
 
