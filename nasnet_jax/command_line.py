@@ -322,25 +322,58 @@ complete -F _nasnet_jax nasnet-jax
 """
 
 
+# zsh gives a function --config=x as one word, and has no compopt.
+_ZSH = """\
+# eval "$(nasnet-jax completion zsh)"
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
+_nasnet_jax() {
+  local -a flags
+  if (( CURRENT == 2 )); then
+    compadd -- %(commands)s completion
+    return
+  fi
+  if [[ $PREFIX == --*=* || $words[CURRENT-1] == --config ]]; then
+    [[ $PREFIX == --config=* || $words[CURRENT-1] == --config ]] \\
+      && flags=(%(configs)s)
+    compset -P '*='
+    compadd -a flags
+    _files
+    return
+  fi
+  case $words[2] in
+%(cases)s
+    completion) compadd -- bash zsh; return ;;
+  esac
+  if [[ $PREFIX == -* ]]; then
+    compadd -S '' -- ${(M)flags:#*=}
+    compadd -- ${flags:#*=} --traceback --help
+  else
+    _files
+  fi
+}
+compdef _nasnet_jax nasnet-jax
+"""
+
+
 def _completion(arguments: list[str]) -> int:
-  if arguments not in (["bash"], ["zsh"]):
+  shells = {"bash": (_BASH, 'flags="{}"'), "zsh": (_ZSH, "flags=({})")}
+  if len(arguments) != 1 or arguments[0] not in shells:
     print(
       'error: give a shell: eval "$(nasnet-jax completion bash)", or zsh',
       file=sys.stderr,
     )
     return 2
+  script, flags = shells[arguments[0]]
   cases = [
-    f'    {name}) flags="{" ".join(found.flags)}" ;;'
+    f"    {name}) {flags.format(' '.join(found.flags))} ;;"
     for name, found in COMMANDS.items()
   ]
-  script = _BASH % {
+  values = {
     "commands": " ".join(COMMANDS),
     "configs": " ".join(shipped.names()),
     "cases": "\n".join(cases),
   }
-  if arguments == ["zsh"]:
-    script = f"autoload -U +X bashcompinit && bashcompinit\n{script}"
-  print(script, end="")
+  print(script % values, end="")
   return 0
 
 

@@ -549,13 +549,8 @@ def draw(answer: Answer, class_names, folder) -> pathlib.Path:
     top = y1 - height if y1 >= height else y1  # above, or inside at the border
     pen.rectangle(pen.textbbox((x1, top), words, font=font), fill=colour)
     pen.text((x1, top), words, fill="white", font=font)
-  folder = pathlib.Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
-  path = folder / f"{answer.path.stem}.png"
-  number = 1
-  while path.exists():  # images of other folders have the same names
-    number += 1
-    path = folder / f"{answer.path.stem}_{number}.png"
+  # Images of other folders have the same names.
+  path = workdir.new_file(folder, answer.path.stem, ".png")
   picture.save(path)
   text = json.dumps(answer.to_json(class_names), indent=2) + "\n"
   path.with_suffix(".json").write_text(text)

@@ -11,6 +11,7 @@ import numpy as np
 from nasnet_jax import trained
 from nasnet_jax.data import pixels, stream
 from nasnet_jax.data.image_data import DataError
+from nasnet_jax.training import workdir
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 LIST = ".txt"
@@ -133,12 +134,7 @@ def draw(answer: Answer, folder) -> pathlib.Path:
     )
     words = f"{100 * probability:5.1f} %  {name}"
     pen.text((font_size // 2, y), words, fill="#1f2933", font=font)
-  folder = pathlib.Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
-  path = folder / f"{answer.path.stem}.png"
-  number = 1
-  while path.exists():  # images of other folders have the same names
-    number += 1
-    path = folder / f"{answer.path.stem}_{number}.png"
+  # Images of other folders have the same names.
+  path = workdir.new_file(folder, answer.path.stem, ".png")
   canvas.save(path)
   return path

@@ -57,7 +57,7 @@ ALLOWED = {
   "running": {"training"},
   "inputs": {"fit", "models", "data", "training"},
   "trained": _NETWORKS | {"fit", "inputs", "data", "training"},
-  "predict": {"trained", "data"},
+  "predict": {"trained", "data", "training"},
   "search": _SEARCH | {"evaluators", "report", "rewards"} | _JOBS,
   "train": _SEARCH | {"report"} | _JOBS,
   "preflight": _SEARCH

@@ -121,11 +121,12 @@ class Source(NamedTuple):
 
   def ours(self) -> Callable[[np.ndarray], np.ndarray]:
     """pixels uint8[N, H, W, C] -> what our network answers, jitted."""
+    variables = jax.device_put(self.variables)  # once, and not at each call
 
     @jax.jit
     def run(pixels):
       whitened = pixels.astype(np.float32) * self.factor + self.offset
-      bound = self.network.bind(self.variables)
+      bound = self.network.bind(variables)
       return self.answer(bound, whitened)[self.output]
 
     return lambda pixels: np.asarray(run(pixels))
@@ -291,10 +292,12 @@ def export(source: Source, name: str, kind: Format, out) -> Exported:
 
 
 def read_images(source: Source, paths) -> np.ndarray:
-  """uint8[N, H, W, C] of image files and folders, as evaluation reads them."""
-  return np.stack(
+  """uint8[N, H, W, C] of image files and folders, as evaluation reads them; a
+  detector's, whose sides differ, at the largest side that it was trained at."""
+  found = np.stack(
     [predict.read(source.result, p) for p in predict.find_images(paths)]
   )
+  return _resized(found, source.image_shape[:2])
 
 
 def labelled(
@@ -324,7 +327,8 @@ def labelled(
 
 
 def _write_examples(source: Source, kind: Format, folder, pixels):
-  answers = {source.output: source.ours()(pixels)}
+  ours = _as_output(source.ours()(pixels), kind.channels_first)
+  answers = {source.output: ours}
   images = as_input(source, pixels, kind.channels_first)
   np.savez(folder / EXAMPLES, images=images, **answers)
 
@@ -338,6 +342,13 @@ def as_input(
   if channels_first:
     pixels = pixels.transpose(0, 3, 1, 2)
   return np.ascontiguousarray(pixels)
+
+
+def _as_output(answer: np.ndarray, channels_first: bool) -> np.ndarray:
+  """Our answer as the exported network gives it: maps have channels, too."""
+  if channels_first and answer.ndim == 4:
+    return np.ascontiguousarray(answer.transpose(0, 3, 1, 2))
+  return answer
 
 
 def cases(source: Source, pixels: np.ndarray) -> dict[str, np.ndarray]:
@@ -367,7 +378,9 @@ def _compare(source, kind: Format, folder, pixels) -> check.Answers:
   """
   every = cases(source, pixels)
   run = source.ours()
-  ours = {name: run(x) for name, x in every.items()}
+  ours = {
+    name: _as_output(run(x), kind.channels_first) for name, x in every.items()
+  }
   inputs = {
     name: as_input(source, x, kind.channels_first) for name, x in every.items()
   }

@@ -115,7 +115,7 @@ def run_script(
       done = subprocess.run(
         [python, str(script), *map(str, arguments)],
         cwd=folder,
-        env={**_environment(), **environment},
+        env={**clean_environment(), **environment},
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
@@ -130,7 +130,7 @@ def run_script(
   return done.stdout
 
 
-def _environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
   """Of the other process: without our package, on the CPU, and without files
   that Python or TensorFlow would leave behind."""
   kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}

@@ -55,21 +55,9 @@ def source(
     "POOL_PADDING": numerics.pool_padding,
     "EXAMPLE_NORM_EPSILON": EXAMPLE_NORM_EPSILON,
   }
-  text = "\n\n\n".join([*outline.pick("keras_layers.py", body), body])
-  lines = [
-    f"{name} = {outline.literal(value)}"
-    for name, value in constants.items()
-    if name in text
-  ]
-  head = [
-    f'"""{about}"""',
-    "",
-    "import keras",
-    "from keras import layers",
-    "",
-    *lines,
-  ]
-  return "\n".join(head) + "\n\n\n" + text + "\n"
+  imports = ("import keras", "from keras import layers")
+  parts = [*outline.pick("keras_layers.py", body), body]
+  return outline.module(about, imports, constants, parts)
 
 
 def weights(

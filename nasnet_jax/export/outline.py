@@ -299,3 +299,22 @@ def pick(template: str, source: str) -> list[str]:
 def _names(source: str) -> set[str]:
   tree = ast.parse(textwrap.dedent(source))
   return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+
+
+def module(about: str, imports, constants: dict[str, Any], parts) -> str:
+  """The text of a module.
+
+  Args:
+    about: its docstring.
+    imports: lines.
+    constants: by name; those that no part reads are left out.
+    parts: functions and classes.
+  """
+  text = "\n\n\n".join(parts)
+  lines = [
+    f"{name} = {literal(value)}"
+    for name, value in constants.items()
+    if name in text
+  ]
+  head = [f'"""{about}"""', "", *imports, "", *lines]
+  return "\n".join(head) + f"\n\n\n{text}\n"

@@ -55,24 +55,15 @@ def source(
     "EXAMPLE_NORM_EPSILON": EXAMPLE_NORM_EPSILON,
   }
   helpers = outline.pick("torch_layers.py", body + "\n\nwhiten(load)\n")
-  text = "\n\n\n".join([*helpers[:-2], body, *helpers[-2:]])
-  lines = [
-    f"{name} = {outline.literal(value)}"
-    for name, value in constants.items()
-    if name in text
-  ]
-  head = [
-    f'"""{about}"""',
-    "",
+  imports = (
     "import pathlib",
     "",
     "import torch",
     "import torch.nn.functional as F",
     "from torch import nn",
-    "",
-    *lines,
-  ]
-  return "\n".join(head) + "\n\n\n" + text + "\n"
+  )
+  parts = [*helpers[:-2], body, *helpers[-2:]]
+  return outline.module(about, imports, constants, parts)
 
 
 def weights(variables: dict[str, Any]) -> dict[str, np.ndarray]:

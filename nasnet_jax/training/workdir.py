@@ -184,6 +184,18 @@ def write_text(path, text: str):
   os.replace(partial, path)
 
 
+def new_file(folder, stem: str, ending: str) -> pathlib.Path:
+  """A path that nothing is at yet: stem, or stem_2, stem_3, ...; the folder is
+  made if it is not there."""
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  path, number = folder / f"{stem}{ending}", 1
+  while path.exists():
+    number += 1
+    path = folder / f"{stem}_{number}{ending}"
+  return path
+
+
 def append_lines(path, rows: Iterable[dict[str, Any]]):
   """Appends one JSON line per row in one write, and waits for the disk."""
   if not hosts.is_first():

@@ -19,14 +19,15 @@ OPERATIONS = tuple(ops.OPERATIONS)
 
 
 def cell(operations, inputs=2, separate=False):
-  """A cell of three blocks with these six operations."""
+  """A cell of three blocks with these six operations; of the four combiners a
+  separate one has the last three, others the first three."""
   blocks = tuple(
     (
       b % inputs,
       (b + 1) % (inputs + b),
       operations[2 * b],
       operations[2 * b + 1],
-      COMBINERS[b % 4],
+      COMBINERS[b + separate],
     )
     for b in range(3)
   )

@@ -113,6 +113,33 @@ def test_a_format_is_loaded_by_its_own_runtime_and_agrees(
   assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["onnx", "torch", "stablehlo"])
+def test_features_are_a_map_with_the_channels_where_the_format_has_them(
+  name, run, python_with, tmp_path
+):
+  pytest.importorskip("safetensors")
+  if name == "onnx":
+    pytest.importorskip("onnx")
+  options = {"features": True, "preprocess": True}
+  python = python_with(*NEEDS[name])
+  done = _export(run, name, tmp_path / "out", python=python, **options)
+  assert done.difference < 1e-4
+  with np.load(done.folder / "examples.npz") as examples:
+    shape = examples["features"].shape
+  ours = artifact.open_run(run, artifact.Options(**options)).ours()
+  n, h, w, f = ours(np.zeros((8, 16, 16, 3), np.uint8)).shape
+  assert shape == ((n, h, w, f) if name == "stablehlo" else (n, f, h, w))
+  assert (h, w) == (8, 8) != (n, f)
+
+
+def test_pictures_of_any_side_are_compared_at_the_trained_one(run, pictures):
+  source = artifact.open_run(run, artifact.Options())
+  assert artifact.read_images(source, [pictures]).shape == (9, 16, 16, 3)
+  wide = source._replace(image_shape=(16, 22, 3))  # as detectors have them
+  assert artifact.read_images(wide, [pictures]).shape == (9, 16, 22, 3)
+
+
 def _inside(folder, name) -> str:
   """What the artifact's own file says of the network."""
   if name in ("torch", "safetensors"):

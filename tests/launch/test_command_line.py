@@ -1,7 +1,11 @@
 """`nasnet-jax`: names for what `launch/` does."""
 
 import ast
+import contextlib
+import os
 import pathlib
+import pty
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -184,6 +188,57 @@ def test_bash_completes_commands_flags_configs_and_files():
     "launch"
   ]
   assert _complete("nasnet-jax", "report", "READ") == ["README.md"]
+
+
+_ZSH_SETUP = """
+PS1= RPS1=
+autoload -Uz compinit; compinit -u -d "$ZDOTDIR/dump"
+eval "$({python} -m nasnet_jax.command_line completion zsh)"
+tell() {{ print -r -- "$BUFFER" >> "$ZDOTDIR/lines"; BUFFER= }}
+zle -N tell; bindkey '^G' tell; bindkey '^I' complete-word
+"""
+
+
+def _complete_in_zsh(folder, *lines) -> list[str]:
+  """What becomes of each line when Tab is pressed at its end."""
+  (folder / ".zshrc").write_text(_ZSH_SETUP.format(python=sys.executable))
+  env = {**os.environ, "ZDOTDIR": str(folder), "PYTHONPATH": str(ROOT)}
+  ours, theirs = pty.openpty()
+  typed = "".join(f"{line}\t\a" for line in lines) + "exit\n"
+  os.write(ours, typed.encode())
+  shell = subprocess.Popen(
+    ["zsh", "-i"],
+    env={**env, "TERM": "dumb"},
+    stdin=theirs,
+    stdout=theirs,
+    stderr=theirs,
+    cwd=ROOT,
+    start_new_session=True,
+  )
+  os.close(theirs)
+  with contextlib.suppress(OSError):  # the shell has gone
+    while os.read(ours, 4096):
+      pass
+  os.close(ours)
+  assert shell.wait(60) == 0
+  return (folder / "lines").read_text().splitlines()
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="needs zsh")
+def test_zsh_completes_commands_flags_configs_and_files(tmp_path):
+  expected = {
+    "se": "search ",
+    "preflight --top": "preflight --topology=",
+    "preflight --br": "preflight --brief ",
+    "search --config=search_d": "search --config=search_digits ",
+    "search --config search_d": "search --config search_digits ",
+    "scale --config=configs/scale_": "scale --config=configs/scale_grid.py ",
+    "search --workdir=laun": "search --workdir=launch/",
+    "report READ": "report README.md ",
+    "completion z": "completion zsh ",
+  }
+  found = _complete_in_zsh(tmp_path, *(f"nasnet-jax {x}" for x in expected))
+  assert found == [f"nasnet-jax {line}" for line in expected.values()]
 
 
 def test_a_shell_without_completion_is_told_in_a_line():

@@ -113,6 +113,26 @@ def test_costs_of_a_run_are_shown_and_a_damaged_file_is_not_missed(make_run):
 _BROWSER = shutil.which("chromium")
 
 
+# Width, and which colours the reader's system prefers.
+_SHOWN = [(w, c) for w in (1200, 400) for c in ("light", "dark")]
+
+
+def _ground(driver, page, width, colours) -> str:
+  """The page's colour; it must not be wider than the window."""
+  size = {"width": width, "height": 900, "deviceScaleFactor": 1}
+  features = [{"name": "prefers-color-scheme", "value": colours}]
+  driver.execute_cdp_cmd(
+    "Emulation.setDeviceMetricsOverride", {**size, "mobile": False}
+  )
+  driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+  driver.get(page.resolve().as_uri())
+  root = "document.documentElement"
+  assert driver.execute_script(f"return {root}.scrollWidth") <= width
+  return driver.execute_script(
+    "return getComputedStyle(document.body).backgroundColor"
+  )
+
+
 @pytest.mark.slow  # a browser starts
 @pytest.mark.skipif(not _BROWSER, reason="needs chromium and its driver")
 def test_a_browser_shows_and_hides_a_tip_without_errors(make_run):
@@ -138,6 +158,8 @@ def test_a_browser_shows_and_hides_a_tip_without_errors(make_run):
     assert not tip.is_displayed()
     driver.execute_script("arguments[0].focus()", box)
     assert tip.is_displayed()
+    grounds = [_ground(driver, page, *shown) for shown in _SHOWN]
+    assert grounds[0] == grounds[2] != grounds[1] == grounds[3]
     assert driver.get_log("browser") == []
   finally:
     driver.quit()

@@ -153,3 +153,13 @@ def test_a_lock_that_is_held_is_told_at_once_or_in_the_end(
   finally:
     holder.kill()
     holder.wait()
+
+
+def test_a_new_file_takes_no_name_that_there_is(tmp_path):
+  folder = tmp_path / "made" / "here"
+  names = []
+  for _ in range(3):
+    path = workdir.new_file(folder, "cat", ".png")
+    path.touch()
+    names.append(path.name)
+  assert names == ["cat.png", "cat_2.png", "cat_3.png"]
