@@ -62,6 +62,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.child.steps_per_call = 1  # 1 on CPU; an epoch, 1406, on TPU
   config.child.eval_batch_size = 500
   config.child.dtype = "float32"  # "bfloat16" on TPU: activations only
+  config.child.fold = 1  # examples side by side; 4 on TPU (docs/pods.md)
 
   config.data = ml_collections.ConfigDict()
   config.data.source = "cifar10"

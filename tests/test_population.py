@@ -34,7 +34,7 @@ CONFIG = NetworkConfig(
 )
 
 
-def _program(space, config, concat_inputs=False, image=IMAGE):
+def _program(space, config, concat_inputs=False, image=IMAGE, fold=1):
   network = pop.make_network(
     config,
     space.operations,
@@ -44,6 +44,7 @@ def _program(space, config, concat_inputs=False, image=IMAGE):
     space.combiners,
     concat_inputs,
     space.output == "separate",
+    fold,
   )
   return twins.make_program(space, image, network)
 
@@ -322,3 +323,36 @@ def test_bfloat16_is_for_activations_in_training_alone():
   assert types(False) == ({"float32"}, "float32")
   kept = jax.tree.leaves(variables)
   assert {leaf.dtype.name for leaf in kept} == {"float32"}
+
+
+# --- examples side by side in the channels -----------------------------------
+
+
+@pytest.mark.parametrize(
+  "name, num_blocks, operations",
+  [
+    ("nasnet", 1, ("identity", "sep_conv_3x3")),
+    pytest.param("nasnet_c", 5, None, marks=pytest.mark.slow),
+    pytest.param("nasnet_b", 4, None, marks=pytest.mark.slow),
+  ],
+)
+def test_folded_children_are_static_ones(name, num_blocks, operations):
+  """3 of the 6 examples side by side, of two groups of batch norm."""
+  numerics = dataclasses.replace(CONFIG.numerics, bn_parts=2)
+  config = dataclasses.replace(CONFIG, numerics=numerics)
+  options = {"operations": operations} if operations else {}
+  space = spaces.get(name, num_blocks=num_blocks, **options)
+  concat = space.output != "separate"
+  program = _program(space, config, concat and num_blocks > 1, fold=3)
+  rows = _covering_cells(space) if num_blocks > 1 else [None]
+  for genotype in rows:
+    if genotype is None:
+      genotype = space.decode(space.sample(np.random.default_rng(0), 1)[0])
+    twins.assert_same_network(program, config, genotype, keep=0.6)
+
+
+def test_examples_that_do_not_fold_are_one_line():
+  network = pop.make_network(CONFIG, SMALL_OPERATIONS, 1, IMAGE, fold=4)
+  recipe = pop.Recipe(batch_size=8, eval_batch_size=10, fold=4)
+  with pytest.raises(ValueError, match=r"10 examples .* child.fold 4"):
+    pop.make_population(network, recipe, Augmentation(), make_mesh(), 16, 16)
