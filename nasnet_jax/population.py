@@ -60,7 +60,8 @@ class Recipe:
     dtype: of the activations in training, "float32" or "bfloat16"; weights,
       statistics, loss and evaluation are float32.
     fold: examples that stand side by side in the channels of a map; 1 on CPU,
-      128 / F on TPU, see `models.folded`. For cells only. Numbers are equal.
+      up to 128 / F on TPU, see `models.folded`. For cells only. Numbers are
+      equal to rounding.
   """
 
   epochs: int = 20  # Zoph et al. 2018, appendix A
@@ -293,8 +294,8 @@ def _classify(head, output: Output, fold: int) -> Array:
   states, used = output
   pooled = jax.nn.relu(states).astype(jnp.float32).mean((2, 3))
   pooled = jnp.where(used[:, None, None], pooled, 0.0)
-  flat = pooled.transpose(1, 0, 2).reshape(states.shape[1], -1)
-  flat = folded.unfold(flat, fold)
+  pooled = folded.unfold(pooled, fold)
+  flat = pooled.transpose(1, 0, 2).reshape(pooled.shape[1], -1)
   return flat @ head["kernel"] + head["bias"]
 
 

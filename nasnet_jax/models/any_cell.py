@@ -124,7 +124,7 @@ def _halves(x, weights, relu):
   a = kernels.pointwise_conv(x[:, ::2, ::2], first.astype(x.dtype))
   shifted = shift_by_one(x)[:, ::2, ::2]
   b = kernels.pointwise_conv(shifted, second.astype(x.dtype))
-  return jnp.concatenate([a, b], -1)
+  return folded.join([a, b], x.shape[-1] // first.shape[0])
 
 
 project_sum = slot_sum(_relu_pointwise)

@@ -237,15 +237,15 @@ class ExampleNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    features = (x.shape[-1] // self.fold, 1)
-    scale = self.param("scale", nn.initializers.ones, features[:1])
-    bias = self.param("bias", nn.initializers.zeros, features[:1])
-    f32 = x.astype(jnp.float32).reshape(*x.shape[:-1], -1, self.fold)
-    centred = f32 - f32.mean(self.axes, keepdims=True)
-    variance = (centred * centred).mean(self.axes, keepdims=True)
+    features = (x.shape[-1] // self.fold,)
+    scale = self.param("scale", nn.initializers.ones, features)
+    bias = self.param("bias", nn.initializers.zeros, features)
+    f32 = x.astype(jnp.float32).reshape(*x.shape[:-1], self.fold, -1)
+    axes = tuple(a if a < 3 else 4 for a in self.axes)  # 3: the examples
+    centred = f32 - f32.mean(axes, keepdims=True)
+    variance = (centred * centred).mean(axes, keepdims=True)
     y = centred * jax.lax.rsqrt(variance + EXAMPLE_NORM_EPSILON)
-    y = y * scale.reshape(features) + bias.reshape(features)
-    return y.astype(x.dtype).reshape(x.shape)
+    return (y * scale + bias).astype(x.dtype).reshape(x.shape)
 
 
 def keep(x: Any, remat: bool) -> Any:
@@ -357,7 +357,7 @@ class FactorizedReduction(nn.Module):
         shifted
       ),
     ]
-    return BatchNorm(num, name="norm")(jnp.concatenate(halves, -1), train)
+    return BatchNorm(num, name="norm")(folded.join(halves, num.fold), train)
 
 
 def shift_by_one(x: Array) -> Array:

@@ -15,7 +15,8 @@ WEIGHTS = RNG.standard_normal((3, 3, C, F)).astype(np.float32)
 
 def _unfolded(y):
   """[N/g, H, W, F*g] as [N, H, W, F], one example after the other."""
-  rows = [y[m, ..., r::G] for m in range(len(y)) for r in range(G)]
+  c = y.shape[-1] // G
+  rows = [y[m, ..., r * c : r * c + c] for m in range(len(y)) for r in range(G)]
   return np.stack(rows)
 
 
@@ -74,6 +75,12 @@ def test_batch_norm_sees_all_examples():
   for a, b in zip(*map(jax.tree.leaves, (run(G), run(1))), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
   np.testing.assert_allclose(run(G)[0][1][0], X.mean((0, 1, 2)), atol=1e-6)
+
+
+def test_channels_are_joined_for_each_example():
+  y = folded.join([folded.fold(X, G), folded.fold(2 * X[..., :2], G)], G)
+  wanted = np.concatenate([X, 2 * X[..., :2]], -1)
+  np.testing.assert_array_equal(_unfolded(np.asarray(y)), wanted)
 
 
 def test_a_mask_has_a_number_for_each_example():
