@@ -6,9 +6,9 @@ of 32 and g of 4 nothing is padded. Channel c of example m*g + r stands in row m
 at r*C + c.
 
 So pixels stay where they are: pooling, strides and all that goes by element are
-as without a fold. Weights are those of one example; `dense` and `each` make of them what a folded
-map is multiplied with. g is 1 where nothing is folded, and then all of this is
-the identity.
+as without a fold. Weights are those of one example; `dense` and `each` make of
+them what a folded map is multiplied with. g is 1 where nothing is folded, and
+then all of this is the identity.
 """
 
 import jax
