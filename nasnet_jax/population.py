@@ -60,8 +60,8 @@ class Recipe:
     dtype: of the activations in training, "float32" or "bfloat16"; weights,
       statistics, loss and evaluation are float32.
     fold: examples that stand side by side in the channels of a map; 1 on CPU,
-      up to 128 / F on TPU, see `models.folded`. For cells only. Numbers are
-      equal to rounding.
+      up to 128 / F on TPU, see `models.folded`. Half as many where F is
+      doubled. For cells only. Numbers are equal to rounding.
   """
 
   epochs: int = 20  # Zoph et al. 2018, appendix A
@@ -165,8 +165,22 @@ def make_network(
   make_shapes = stacked.separate_shapes if separate else stacked.cell_shapes
   make_cell = any_cell.AnySeparateCell if separate else any_cell.AnyCell
   shapes = make_shapes(config, num_blocks, image_shape[:2])
+
+  def numerics_of(features):
+    """Where maps are wider, fewer examples fill as many channels."""
+    wider = features // config.features
+    fewer = fold // wider if fold % wider == 0 else 1
+    return dataclasses.replace(num, fold=fewer)
+
   parts = [
-    make_cell(shape, operations, num_blocks, num, combiners, concat_inputs)
+    make_cell(
+      shape,
+      operations,
+      num_blocks,
+      numerics_of(shape.features),
+      combiners,
+      concat_inputs,
+    )
     for shape in shapes
   ]
   stem_module = stacked.make_stem(config)
@@ -226,7 +240,8 @@ def make_network(
         train,
       )
       outputs.append(output)
-    return _classify(params["classifier"], outputs[-1], fold), new
+    last_fold = parts[-1].numerics.fold
+    return _classify(params["classifier"], outputs[-1], last_fold), new
 
   mixes = tuple(part.mix for part in parts)
   num_states = num_blocks + shapes[0].num_inputs

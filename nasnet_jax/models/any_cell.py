@@ -542,6 +542,8 @@ class AnyCell:
     new = {}
 
     def fit(name, y):
+      fold = y.shape[-1] // self.shape.features  # of the cell that is read
+      y = folded.refold(y, fold, self.numerics.fold)
       y, new[name] = _norm(
         self.numerics, y, params[name]["norm"], stats[name], train
       )
@@ -645,11 +647,13 @@ class AnySeparateCell(AnyCell):
     """-> (states, statistics)."""
     found = {"params": params["inputs"], "batch_stats": stats["inputs"]}
     count = self.shape.num_inputs
-    inputs = tuple(
+    inputs = []
+    for j, (output, (width, _)) in enumerate(zip(read, self.shape.inputs)):
       # The outputs are the last states. The stem is a single one.
-      output.states[max(j - count, -output.states.shape[0])]
-      for j, output in enumerate(read)
-    )
+      x = output.states[max(j - count, -output.states.shape[0])]
+      x = folded.refold(x, x.shape[-1] // width, self.numerics.fold)
+      inputs.append(x)
+    inputs = tuple(inputs)
     if not train:
       return self._fit.apply(found, inputs, False), {}
     states, new = self._fit.apply(found, inputs, True, mutable=["batch_stats"])

@@ -39,6 +39,14 @@ def unfold(x: Array, g: int) -> Array:
   return x.reshape(*x.shape[:-2], x.shape[-2] * g, x.shape[-1] // g)
 
 
+def refold(x: Array, g: int, fewer: int) -> Array:
+  """[N/g, H, W, C*g] -> [N/fewer, H, W, C*fewer]; `fewer` divides g."""
+  if g == fewer:
+    return x
+  rows = jnp.stack(jnp.split(x, g // fewer, -1), 1)
+  return rows.reshape(-1, *rows.shape[2:])
+
+
 def join(parts: list[Array], g: int) -> Array:
   """Concatenation along the channels of each example."""
   if g == 1:

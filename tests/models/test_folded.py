@@ -77,6 +77,13 @@ def test_batch_norm_sees_all_examples():
   np.testing.assert_allclose(run(G)[0][1][0], X.mean((0, 1, 2)), atol=1e-6)
 
 
+def test_fewer_examples_side_by_side_are_the_same_examples():
+  y = folded.fold(jnp.asarray(X), 6)
+  for fewer in (3, 2, 1):
+    wanted = folded.fold(jnp.asarray(X), fewer)
+    np.testing.assert_array_equal(folded.refold(y, 6, fewer), wanted)
+
+
 def test_channels_are_joined_for_each_example():
   y = folded.join([folded.fold(X, G), folded.fold(2 * X[..., :2], G)], G)
   wanted = np.concatenate([X, 2 * X[..., :2]], -1)
