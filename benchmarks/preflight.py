@@ -70,6 +70,11 @@ SUBJECTS = {
     ("v5e:16x16", "v5e:1x1", "v5e:2x2", "v5e:4x4", "v6e:2x2", "v5p:2x2x1"),
     {"child.steps_per_call": _EPOCH},
   ),
+  "search_cifar_folded": Subject(
+    "search_cifar",
+    ("v5e:1x1",),
+    {"child.steps_per_call": _EPOCH, "child.fold": 4},
+  ),
   "nasnet_a_large": Subject(
     "transfer_imagenet:nasnet_a_large",
     ("v5e:4x4",),

@@ -13,7 +13,9 @@ Command:  python launch/main.py --config=configs/search_cifar.py \\
           class folders, at 16x16 (see docs/results/search_cifar_small/).
           With `:tiny` it takes digits instead and a minute or so.
 Hardware: the paper's search took 500 P100 GPUs for 4 days. Two CPU cores
-          manage what `:small` asks for.
+          manage what `:small` asks for. On TPUs add
+          --config.child.steps_per_call=1406; docs/pods.md says what
+          --config.child.fold=4 gains there.
 Result:   see docs/results; nothing is claimed here.
 
 Where the paper gives no number, the comment beside it says so.
@@ -62,6 +64,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.child.steps_per_call = 1  # 1 on CPU; an epoch, 1406, on TPU
   config.child.eval_batch_size = 500
   config.child.dtype = "float32"  # "bfloat16" on TPU: activations only
+  config.child.fold = 1  # examples side by side, for TPU (docs/pods.md)
 
   config.data = ml_collections.ConfigDict()
   config.data.source = "cifar10"

@@ -165,13 +165,21 @@ def drain(
 
 
 def open_network(
-  space, network, image_shape
+  space, network, image_shape, fold: int = 1
 ) -> tuple[population.Network, Callable]:
   """(the network with its architecture left open, (H, W, C) -> counter).
 
+  Args:
+    fold: see `population.Recipe`.
+
   Raises:
-    ValueError: for a space whose children are no population.
+    ValueError: for a space whose children are no population, or do not fold.
   """
+  if fold > 1 and not isinstance(space, CellSpace):
+    raise ValueError(
+      f"child.fold is {fold}, but children of space {space.name} have no cells:"
+      " set it to 1"
+    )
   if isinstance(space, StageSpace):
     build = population.make_stage_network(network, space.nodes, image_shape)
     return build, functools.partial(counting.make_stage_counter, network, space)
@@ -191,6 +199,7 @@ def open_network(
     len(space.cells),
     space.combiners,
     separate=space.output == "separate",
+    fold=fold,
   )
   return build, functools.partial(
     counting.make_counter,
@@ -225,7 +234,7 @@ class PopulationEvaluator:
     what outcomes have of them."""
     self.space, self.recipe, self.mesh = space, recipe, mesh
     shape = train[0].shape[1:]
-    build, self._make_counter = open_network(space, network, shape)
+    build, self._make_counter = open_network(space, network, shape, recipe.fold)
     self._network, self._costs = network, costs
     side = costs.image_side
     self._cost_shape = (side, side, shape[-1]) if side else shape

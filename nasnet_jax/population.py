@@ -24,6 +24,7 @@ from nasnet_jax.models import (
   any_blocks,
   any_cell,
   blocks,
+  folded,
   kernels,
   mixed,
   stacked,
@@ -58,6 +59,9 @@ class Recipe:
     eval_batch_size: examples per step of evaluation.
     dtype: of the activations in training, "float32" or "bfloat16"; weights,
       statistics, loss and evaluation are float32.
+    fold: examples that stand side by side in the channels of a map; 1 on CPU,
+      up to 128 / F on TPU, see `models.folded`. Half as many where F is
+      doubled. For cells only. Numbers are equal to rounding.
   """
 
   epochs: int = 20  # Zoph et al. 2018, appendix A
@@ -76,10 +80,17 @@ class Recipe:
   steps_per_call: int = 1
   eval_batch_size: int = 500
   dtype: str = "float32"
+  fold: int = 1
 
   def __post_init__(self):
     checks.at_least_one(
-      self, "epochs", "batch_size", "width", "steps_per_call", "eval_batch_size"
+      self,
+      "epochs",
+      "batch_size",
+      "width",
+      "steps_per_call",
+      "eval_batch_size",
+      "fold",
     )
     dp.check(self.drop_path_keep, self.drop_path_version)
     if self.dtype not in ("float32", "bfloat16"):
@@ -127,6 +138,7 @@ def make_network(
   combiners: tuple[str, ...] = ("add",),
   concat_inputs: bool = False,
   separate: bool = False,
+  fold: int = 1,
 ) -> Network:
   """The child network with its cells left open.
 
@@ -140,19 +152,35 @@ def make_network(
     concat_inputs: whether they may concatenate states 0 and 1.
     separate: whether cells pass on each block by itself and read as many
       states (`CellSpace.output`).
+    fold: see `Recipe`; a device's examples must divide by it.
   """
   if config.aux or config.dropout:
     raise ValueError("a child has no auxiliary head and no dropout")
   if config.stem != "cifar":
     raise ValueError("children have the CIFAR stem: set network.stem to it")
-  num = config.numerics
+  num = dataclasses.replace(config.numerics, fold=fold)
+  config = dataclasses.replace(config, numerics=num)
   cells = stacked.plan(config)
   num_separate = num_blocks if separate else 0
   make_shapes = stacked.separate_shapes if separate else stacked.cell_shapes
   make_cell = any_cell.AnySeparateCell if separate else any_cell.AnyCell
   shapes = make_shapes(config, num_blocks, image_shape[:2])
+
+  def numerics_of(features):
+    """Where maps are wider, fewer examples fill as many channels."""
+    wider = features // config.features
+    fewer = fold // wider if fold % wider == 0 else 1
+    return dataclasses.replace(num, fold=fewer)
+
   parts = [
-    make_cell(shape, operations, num_blocks, num, combiners, concat_inputs)
+    make_cell(
+      shape,
+      operations,
+      num_blocks,
+      numerics_of(shape.features),
+      combiners,
+      concat_inputs,
+    )
     for shape in shapes
   ]
   stem_module = stacked.make_stem(config)
@@ -165,7 +193,7 @@ def make_network(
 
   def init(rng, genotype):
     stem_key, head_key, *keys = jax.random.split(rng, len(cells) + 2)
-    image = jnp.zeros((1, *image_shape))
+    image = folded.fold(jnp.zeros((fold, *image_shape)), fold)
     stem = stem_module.init(stem_key, image, False)
     params, stats = {"stem": stem["params"]}, {"stem": stem["batch_stats"]}
     for cell, part, key in zip(cells, parts, keys, strict=True):
@@ -186,6 +214,8 @@ def make_network(
   def apply(params, stats, genotype, images, drop, train):
     new = {}
     found = {"params": params["stem"], "batch_stats": stats["stem"]}
+    count = images.shape[0]
+    images = folded.fold(images, fold)
     if train:
       images = images.astype(num.dtype)
       x, update = stem_module.apply(
@@ -198,7 +228,7 @@ def make_network(
     outputs = [Output(x[None], jnp.ones(1, bool))]
     for cell, part in zip(cells, parts, strict=True):
       genes = genes_of(genotype, cell.kind)
-      masks = _masks(drop, genes, operations, cell.index, images.shape[0])
+      masks = _masks(drop, genes, operations, cell.index, count)
       output, new[cell.name] = part.apply(
         params[cell.name],
         stats[cell.name],
@@ -210,7 +240,8 @@ def make_network(
         train,
       )
       outputs.append(output)
-    return _classify(params["classifier"], outputs[-1]), new
+    last_fold = parts[-1].numerics.fold
+    return _classify(params["classifier"], outputs[-1], last_fold), new
 
   mixes = tuple(part.mix for part in parts)
   num_states = num_blocks + shapes[0].num_inputs
@@ -273,12 +304,13 @@ def make_block_network(
   )
 
 
-def _classify(head, output: Output) -> Array:
+def _classify(head, output: Output, fold: int) -> Array:
   """f32[N, classes]: ReLU, mean over the map, dense layer."""
   states, used = output
   pooled = jax.nn.relu(states).astype(jnp.float32).mean((2, 3))
   pooled = jnp.where(used[:, None, None], pooled, 0.0)
-  flat = pooled.transpose(1, 0, 2).reshape(states.shape[1], -1)
+  pooled = folded.unfold(pooled, fold)
+  flat = pooled.transpose(1, 0, 2).reshape(pooled.shape[1], -1)
   return flat @ head["kernel"] + head["bias"]
 
 
@@ -484,6 +516,11 @@ def make_population(
     if size % data_size:
       raise ValueError(
         f"a batch of {size} does not divide over {data_size} devices on `data`"
+      )
+    if size // data_size % recipe.fold:
+      raise ValueError(
+        f"{size // data_size} examples per device do not divide by child.fold"
+        f" {recipe.fold}: set it to 1, or to a divisor"
       )
   slots = mesh.shape["arch"] * recipe.width
   child = _Child(

@@ -34,7 +34,7 @@ CONFIG = NetworkConfig(
 )
 
 
-def _program(space, config, concat_inputs=False, image=IMAGE):
+def _program(space, config, concat_inputs=False, image=IMAGE, fold=1):
   network = pop.make_network(
     config,
     space.operations,
@@ -44,6 +44,7 @@ def _program(space, config, concat_inputs=False, image=IMAGE):
     space.combiners,
     concat_inputs,
     space.output == "separate",
+    fold,
   )
   return twins.make_program(space, image, network)
 
@@ -213,13 +214,16 @@ def test_cells_of_separate_outputs_are_static_ones(separate):
 
 
 def test_cells_whose_batch_norm_sees_groups_are_static_ones():
+  """Also where the two examples of a group stand side by side."""
   numerics = dataclasses.replace(CONFIG.numerics, bn_parts=3)
   config = dataclasses.replace(CONFIG, numerics=numerics)
   space = spaces.get(
     "nasnet", num_blocks=1, operations=("identity", "sep_conv_3x3")
   )
   genotype = space.decode(space.sample(np.random.default_rng(0), 1)[0])
-  twins.assert_same_network(_program(space, config), config, genotype, keep=0.7)
+  for fold in (1, 2):
+    program = _program(space, config, fold=fold)
+    twins.assert_same_network(program, config, genotype, keep=0.7)
 
 
 @pytest.mark.slow
@@ -322,3 +326,25 @@ def test_bfloat16_is_for_activations_in_training_alone():
   assert types(False) == ({"float32"}, "float32")
   kept = jax.tree.leaves(variables)
   assert {leaf.dtype.name for leaf in kept} == {"float32"}
+
+
+# --- examples side by side in the channels -----------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["nasnet_c", "nasnet_b"])
+def test_folded_children_of_all_operations_are_static_ones(name):
+  """3 of the 6 examples side by side, of two groups of batch norm."""
+  numerics = dataclasses.replace(CONFIG.numerics, bn_parts=2)
+  config = dataclasses.replace(CONFIG, numerics=numerics)
+  space = spaces.get(name)
+  program = _program(space, config, space.output != "separate", fold=3)
+  for genotype in _covering_cells(space):
+    twins.assert_same_network(program, config, genotype, keep=0.6)
+
+
+def test_examples_that_do_not_fold_are_one_line():
+  network = pop.make_network(CONFIG, SMALL_OPERATIONS, 1, IMAGE, fold=4)
+  recipe = pop.Recipe(batch_size=8, eval_batch_size=10, fold=4)
+  with pytest.raises(ValueError, match=r"10 examples .* child.fold 4"):
+    pop.make_population(network, recipe, Augmentation(), make_mesh(), 16, 16)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from nasnet_jax.models import kernels, mixed
+from nasnet_jax.models import folded, kernels, mixed
 from nasnet_jax.models.cell import FitInputs
 from nasnet_jax.models.layers import (
   NORM_AXES,
@@ -124,7 +124,7 @@ def _halves(x, weights, relu):
   a = kernels.pointwise_conv(x[:, ::2, ::2], first.astype(x.dtype))
   shifted = shift_by_one(x)[:, ::2, ::2]
   b = kernels.pointwise_conv(shifted, second.astype(x.dtype))
-  return jnp.concatenate([a, b], -1)
+  return folded.join([a, b], x.shape[-1] // first.shape[0])
 
 
 project_sum = slot_sum(_relu_pointwise)
@@ -178,7 +178,7 @@ def _combine(
   def normalised(axes, states, ys, params, stats):
     total, _ = add(states, ys, params, stats)
     found = {"params": params["norm"]}
-    return ExampleNorm(axes).apply(found, total), stats
+    return ExampleNorm(axes, numerics.fold).apply(found, total), stats
 
   made = {"add": add, "concat": concat}
   for name, axes in NORM_AXES.items():
@@ -218,6 +218,7 @@ class Blocks:
   ):
     self.mix, self.raw_places = mix, raw_places
     self.num_inputs, self.combines = num_inputs, _have_a_switch(combiners)
+    self.fold = numerics.fold
     branches = _combine(numerics, combiners)
     self.combine_forward = mixed.switch_one(branches)
     self.combine_backward = mixed.switch_one(list(map(_pullback, branches)))
@@ -237,7 +238,8 @@ class Blocks:
       stats: the same for the running statistics.
       stack: [B+I, N, h, w, F] with the cell's inputs in front, 0 elsewhere.
       raw: tuple of at most one stack [r, N, H, W, C].
-      masks: f32[B, 2, N] of ScheduledDropPath, or None.
+      masks: f32[B, 2, N] of ScheduledDropPath, or None. Here and below N, F
+        and C are those of a folded map, if `numerics.fold` says so.
     """
     return self._train(genes, params, stats, stack, raw, masks)
 
@@ -266,7 +268,7 @@ class Blocks:
       states = ((stack, place), *((r, raw_i) for r in raw))
       y, new, moments = self.mix.forward(i, states, params, stats)
       if mask is not None:
-        y = y * mask[:, None, None, None].astype(y.dtype)
+        y = folded.masked(y, mask, self.fold)
       # The first side finds 0 in the block's place, or what a child that
       # sat here before left: it is overwritten.
       old = lax.dynamic_index_in_dim(stack, b + first, 0, keepdims=False)
@@ -525,7 +527,8 @@ class AnyCell:
   def _stacks(self, inputs):
     """The stack of states, and that of inputs in another shape, if any."""
     first = inputs[0]
-    shape = (first.shape[0], *self.shape.out_side, self.shape.features)
+    width = self.shape.features * self.numerics.fold
+    shape = (first.shape[0], *self.shape.out_side, width)
     empty = jnp.zeros(shape, first.dtype)
     pairs = list(zip(inputs, self.raw_places, strict=False))
     made = [x if place < 0 else empty for x, place in pairs]
@@ -539,6 +542,8 @@ class AnyCell:
     new = {}
 
     def fit(name, y):
+      fold = y.shape[-1] // self.shape.features  # of the cell that is read
+      y = folded.refold(y, fold, self.numerics.fold)
       y, new[name] = _norm(
         self.numerics, y, params[name]["norm"], stats[name], train
       )
@@ -627,7 +632,8 @@ class AnySeparateCell(AnyCell):
     params, stats = {}, {}
     params["edges"], stats["edges"] = self._init_edges(edges_key, genes)
     inputs = tuple(
-      jnp.zeros((1, *side, width)) for width, side in self.shape.inputs
+      jnp.zeros((1, *side, width * self.numerics.fold))
+      for width, side in self.shape.inputs
     )
     made = self._fit.init(inputs_key, inputs, False)
     params["inputs"], stats["inputs"] = made["params"], made["batch_stats"]
@@ -641,11 +647,13 @@ class AnySeparateCell(AnyCell):
     """-> (states, statistics)."""
     found = {"params": params["inputs"], "batch_stats": stats["inputs"]}
     count = self.shape.num_inputs
-    inputs = tuple(
+    inputs = []
+    for j, (output, (width, _)) in enumerate(zip(read, self.shape.inputs)):
       # The outputs are the last states. The stem is a single one.
-      output.states[max(j - count, -output.states.shape[0])]
-      for j, output in enumerate(read)
-    )
+      x = output.states[max(j - count, -output.states.shape[0])]
+      x = folded.refold(x, x.shape[-1] // width, self.numerics.fold)
+      inputs.append(x)
+    inputs = tuple(inputs)
     if not train:
       return self._fit.apply(found, inputs, False), {}
     states, new = self._fit.apply(found, inputs, True, mutable=["batch_stats"])

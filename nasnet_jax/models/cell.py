@@ -67,7 +67,7 @@ class FitPrevious(nn.Module):
       name = f"reduce_{i}" if i else "reduce"
       fit = FactorizedReduction(self.numerics, self.features, name=name)
       previous = fit(nn.relu(previous), train)
-    if not count and previous.shape[-1] != self.features:
+    if not count and self.numerics.width(previous) != self.features:
       return Project(self.numerics, self.features, name="project")(
         previous, train
       )

@@ -18,6 +18,8 @@ import numpy as np
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from nasnet_jax.models import folded
+
 Array = jax.Array
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -222,11 +224,16 @@ depthwise_conv.defvjp(_depthwise_fwd, _depthwise_bwd)
 
 
 def pointwise_conv(x: Array, kernel: Array) -> Array:
-  """[N, H, W, C] * [C, F] -> [N, H, W, F]: one matrix product.
+  """[N, H, W, C] * [C, F] -> [N, H, W, F]: one matrix product. A map may be
+  folded (`models.folded`), which its width tells.
 
   Flattened by hand: XLA:CPU takes twice as long for the kernel's gradient of
-  the four-dimensional contraction.
+  the four-dimensional contraction. Folded maps are for the TPU, whose compiler
+  counts a third less cycles without that.
   """
+  fold = x.shape[-1] // kernel.shape[0]
+  if fold > 1:
+    return jnp.tensordot(x, folded.dense(kernel, fold), 1)
   flat = x.reshape(-1, x.shape[-1]) @ kernel
   return flat.reshape(*x.shape[:-1], kernel.shape[-1])
 
@@ -514,11 +521,21 @@ def _mean_over_devices(x, axis_name):
   return lax.pmean(x, axis_name)
 
 
-def _mean_over_batch(operands: list[Array], axis_name) -> list[Array]:
-  """Means over [N, H, W] of each operand, over all members of axis_name."""
+def _mean_over_batch(operands: list[Array], axis_name, g: int) -> list[Array]:
+  """Means over [N, H, W] of each operand, folded by g (`models.folded`), over
+  all members of axis_name."""
   n, h, w, _ = operands[0].shape
-  sums = [s.sum(0) / (n * h * w) for s in _sum_keeping_examples(operands)]
-  return [_mean_over_devices(s, axis_name) for s in sums] if axis_name else sums
+  means = [
+    folded.mean(s.sum(0) / (n * h * w), g)
+    for s in _sum_keeping_examples(operands)
+  ]
+  if not axis_name:
+    return means
+  return [_mean_over_devices(m, axis_name) for m in means]
+
+
+def _fold_of(x, scale) -> int:
+  return x.shape[-1] // scale.shape[0]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -528,13 +545,13 @@ def batch_norm(
   """Normalises by the statistics of the batch.
 
   Args:
-    x: [N, H, W, C].
+    x: [N, H, W, C], or folded (`models.folded`), which its width tells.
     scale, bias: [C].
     axis_name: mesh axis over which statistics are shared, or (axis, groups of
       its members), or None.
 
   Returns:
-    y [N, H, W, C], mean [C], biased variance [C]. No gradient flows through
+    y like x, mean [C], biased variance [C]. No gradient flows through
     the last two, they are for the running statistics.
   """
   return _batch_norm_fwd(x, scale, bias, epsilon, axis_name)[0]
@@ -543,30 +560,35 @@ def batch_norm(
 def _batch_norm_fwd(x, scale, bias, epsilon, axis_name):
   x = materialise(x)
   f32 = x.astype(jnp.float32)
-  mean, square = _mean_over_batch([f32, f32 * f32], axis_name)
+  mean, square = _mean_over_batch(
+    [f32, f32 * f32], axis_name, _fold_of(x, scale)
+  )
   variance = jnp.maximum(square - mean * mean, 0.0)
   y, saved = _normalise(x, scale, bias, mean, variance, epsilon)
   return (y, mean, variance), saved
 
 
 def _normalise(x, scale, bias, mean, variance, epsilon):
+  each = functools.partial(folded.each, g=_fold_of(x, scale))
   inverse = lax.rsqrt(variance + epsilon)
   gain = inverse * scale
-  y = x.astype(jnp.float32) * gain + (bias - mean * gain)
+  y = x.astype(jnp.float32) * each(gain) + each(bias - mean * gain)
   return y.astype(x.dtype), (x, scale, mean, inverse)
 
 
 def _batch_norm_bwd(epsilon, axis_name, saved, cotangents):
   del epsilon
   x, scale, mean, inverse = saved
+  fold = _fold_of(x, scale)
+  each = functools.partial(folded.each, g=fold)
   g = materialise(cotangents[0]).astype(jnp.float32)
-  xhat = (x.astype(jnp.float32) - mean) * inverse
-  local_g, local_gx = _mean_over_batch([g, g * xhat], None)
+  xhat = (x.astype(jnp.float32) - each(mean)) * each(inverse)
+  local_g, local_gx = _mean_over_batch([g, g * xhat], None, fold)
   mean_g, mean_gx = local_g, local_gx
   if axis_name:
     mean_g, mean_gx = _mean_over_devices((local_g, local_gx), axis_name)
-  dx = (scale * inverse) * (g - mean_g - xhat * mean_gx)
-  count = x.shape[0] * x.shape[1] * x.shape[2]
+  dx = each(scale * inverse) * (g - each(mean_g) - xhat * each(mean_gx))
+  count = x.shape[0] * x.shape[1] * x.shape[2] * fold
   return dx.astype(x.dtype), local_gx * count, local_g * count
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from nasnet_jax.models import kernels
+from nasnet_jax.models import folded, kernels
 
 Array = jax.Array
 
@@ -33,6 +33,8 @@ class Numerics:
     init: "fan_out" (slim's variance scaling for all its NASNet weights) or
       "fan_in" (He et al. 2015).
     dtype: of the activations; parameters and statistics stay float32.
+    fold: examples that stand side by side in the channels of every map, see
+      `models.folded`; for a population's network only.
     pool_padding: at stride 2, "same" (slim: padding never counts), "zeros"
       (Keras's NASNet: zeros stand there and count) or "zeros_avg" (timm's
       NASNet: only the average counts them), for weights from there.
@@ -46,6 +48,7 @@ class Numerics:
   init: str = "fan_out"
   dtype: Any = jnp.float32
   pool_padding: str = "same"
+  fold: int = 1
 
   def __post_init__(self):
     for field, options in (
@@ -62,6 +65,10 @@ class Numerics:
         f"bn_decay is {self.bn_decay} and bn_epsilon {self.bn_epsilon}: give a"
         " share from 0 to 1 and a number above 0"
       )
+
+  def width(self, x: Array) -> int:
+    """Channels of a map, of one example."""
+    return x.shape[-1] // self.fold
 
 
 # slim, nasnet.py, nasnet_mobile_arg_scope and nasnet_large_arg_scope.
@@ -161,14 +168,15 @@ class BatchNorm(nn.Module):
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
     num = self.numerics
-    features = (x.shape[-1],)
+    features = (num.width(x),)
     scale = self.param("scale", nn.initializers.ones, features)
     bias = self.param("bias", nn.initializers.zeros, features)
     mean = self.variable("batch_stats", "mean", jnp.zeros, features)
     var = self.variable("batch_stats", "var", jnp.ones, features)
     if not train or num.bn_frozen:
       gain = jax.lax.rsqrt(var.value + num.bn_epsilon) * scale
-      y = x.astype(jnp.float32) * gain + (bias - mean.value * gain)
+      shift = folded.each(bias - mean.value * gain, num.fold)
+      y = x.astype(jnp.float32) * folded.each(gain, num.fold) + shift
       return y.astype(x.dtype)
     axis = None if self.is_initializing() else num.bn_axis  # not yet bound
     if self.has_variable("moments", "mean"):
@@ -221,20 +229,23 @@ class ExampleNorm(nn.Module):
 
   Attributes:
     axes: a value of NORM_AXES.
+    fold: see `Numerics`.
   """
 
   axes: tuple[int, ...]
+  fold: int = 1
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    features = (x.shape[-1],)
+    features = (x.shape[-1] // self.fold,)
     scale = self.param("scale", nn.initializers.ones, features)
     bias = self.param("bias", nn.initializers.zeros, features)
-    f32 = x.astype(jnp.float32)
-    centred = f32 - f32.mean(self.axes, keepdims=True)
-    variance = (centred * centred).mean(self.axes, keepdims=True)
+    f32 = x.astype(jnp.float32).reshape(*x.shape[:-1], self.fold, -1)
+    axes = tuple(a if a < 3 else 4 for a in self.axes)  # 3: the examples
+    centred = f32 - f32.mean(axes, keepdims=True)
+    variance = (centred * centred).mean(axes, keepdims=True)
     y = centred * jax.lax.rsqrt(variance + EXAMPLE_NORM_EPSILON)
-    return (y * scale + bias).astype(x.dtype)
+    return (y * scale + bias).astype(x.dtype).reshape(x.shape)
 
 
 def keep(x: Any, remat: bool) -> Any:
@@ -274,8 +285,10 @@ class DepthwiseConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    shape = (self.size, self.size, x.shape[-1])
-    kernel = self.param("kernel", scaled_init(self.numerics), shape)
+    num = self.numerics
+    shape = (self.size, self.size, num.width(x))
+    kernel = self.param("kernel", scaled_init(num), shape)
+    kernel = folded.each(kernel, num.fold)
     return kernels.depthwise_conv(
       x, kernel.astype(x.dtype), (self.stride, self.stride), self.dilation
     )
@@ -290,7 +303,7 @@ class PointwiseConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    shape = (x.shape[-1], self.features)
+    shape = (self.numerics.width(x), self.features)
     kernel = self.param("kernel", scaled_init(self.numerics), shape)
     x = x[:, :: self.stride, :: self.stride]
     return kernels.pointwise_conv(x, kernel.astype(x.dtype))
@@ -308,9 +321,10 @@ class Conv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    shape = (*self.shape, x.shape[-1], self.features)
-    kernel = self.param("kernel", scaled_init(self.numerics), shape)
-    kernel = kernel.astype(x.dtype)
+    num = self.numerics
+    shape = (*self.shape, num.width(x), self.features)
+    kernel = self.param("kernel", scaled_init(num), shape)
+    kernel = folded.dense(kernel, num.fold).astype(x.dtype)
     if self.padding == "VALID":
       return kernels.valid_conv(x, kernel, self.strides)
     return kernels.conv(x, kernel, self.strides, self.dilation)
@@ -343,7 +357,7 @@ class FactorizedReduction(nn.Module):
         shifted
       ),
     ]
-    return BatchNorm(num, name="norm")(jnp.concatenate(halves, -1), train)
+    return BatchNorm(num, name="norm")(folded.join(halves, num.fold), train)
 
 
 def shift_by_one(x: Array) -> Array:

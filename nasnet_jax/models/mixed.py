@@ -21,6 +21,7 @@ import numpy as np
 from jax import lax
 from jax.custom_batching import custom_vmap
 
+from nasnet_jax.models import folded
 from nasnet_jax.models.layers import TRUNCATED_STD, Numerics, kernel_std
 from nasnet_jax.models.ops import OPERATIONS
 
@@ -223,7 +224,7 @@ class _Functions:
     *states, gradients = states  # the last stack is the outputs' gradients
     g = read_state([gradients], 0)
     if mask is not None:
-      g = g * mask[:, None, None, None].astype(g.dtype)
+      g = folded.masked(g, mask, self.numerics.fold)
     # With the batch's moments at hand the running statistics play no part.
     known = self._over_parts(
       functools.partial(read_view, branch.stats), moments
@@ -251,7 +252,8 @@ class _Functions:
     batch = states[0][0].shape[1]
     (height, width, _), stride = self.groups[0]
     side = (-(-height // stride), -(-width // stride))
-    return jnp.zeros((batch, *side, self.features), states[0][0].dtype)
+    width = self.features * self.numerics.fold
+    return jnp.zeros((batch, *side, width), states[0][0].dtype)
 
   def nothing_forward(self, states, _, stats):
     moments = jax.tree.map(
@@ -318,7 +320,8 @@ def of_modules(
   branches = []
   for i, module in enumerate(modules):
     number = i // num_operations
-    params, stats = _variable_shapes(module, groups[number][0][-1])
+    width = groups[number][0][-1] * numerics.fold
+    params, stats = _variable_shapes(module, width)
     branches.append(Branch(module, number, layout_of(params), layout_of(stats)))
   params_sizes = _bank_sizes([b.params for b in branches])
   stats_sizes = _bank_sizes([b.stats for b in branches])

@@ -33,9 +33,9 @@ class Identity(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
-    if self.stride == 1 and x.shape[-1] == self.features:
-      return x
     num = self.numerics
+    if self.stride == 1 and num.width(x) == self.features:
+      return x
     x = PointwiseConv(num, self.features, self.stride, name="conv")(nn.relu(x))
     return BatchNorm(num, name="norm")(x, train)
 
@@ -152,7 +152,7 @@ class Pool(nn.Module):
     with_zeros = {"same": (), "zeros": ("max", "avg"), "zeros_avg": ("avg",)}
     zeros = self.stride > 1 and self.kind in with_zeros[num.pool_padding]
     x = Window(self.kind, self.size, self.stride, zeros, name="window")(x)
-    if x.shape[-1] == self.features:
+    if num.width(x) == self.features:
       return x
     x = PointwiseConv(num, self.features, name="conv")(x)
     return BatchNorm(num, name="norm")(x, train)

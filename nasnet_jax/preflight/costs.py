@@ -216,6 +216,9 @@ def hbm_bytes(
   inside of fusions too.
   """
   opcode = instruction.opcode
+  if opcode == "slice-start":  # (source, target, context)
+    source, target = instruction.shapes[:2]
+    return target.hbm_bytes + source.in_hbm * target.padded_bytes
   if opcode == "copy-start":  # (target, source, context)
     return instruction.shapes[0].hbm_bytes + instruction.shapes[1].hbm_bytes
   if opcode == "custom-call" and any(

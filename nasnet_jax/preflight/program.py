@@ -254,7 +254,7 @@ def open_search(config, devices) -> _Search:
   on = mesh.make_mesh(config.mesh.arch, config.mesh.data, devices)
   sizes = setup.child_network(config, images.num_classes, space)
   network, make_counter = evaluators.open_network(
-    space, sizes, images.image_shape
+    space, sizes, images.image_shape, recipe.fold
   )
   pop = population.make_population(
     network,

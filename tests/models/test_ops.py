@@ -1,14 +1,16 @@
 """Each operation by name against its definition in NumPy, float64."""
 
+import dataclasses
 import importlib.util
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nasnet_jax import spaces
-from nasnet_jax.models import layers, ops
+from nasnet_jax.models import folded, layers, ops
 
 _spec = importlib.util.spec_from_file_location(
   "numpy_cells", pathlib.Path(__file__).with_name("numpy_cells.py")
@@ -49,9 +51,13 @@ def _random_variables(module, channels, seed):
   return jax.tree_util.tree_map_with_path(fill, shapes)
 
 
-@pytest.fixture(scope="module")
-def found():
-  """What all modules make of random images and variables: one program."""
+@pytest.fixture(
+  scope="module", params=[1, pytest.param(2, marks=pytest.mark.slow)]
+)
+def found(request):
+  """What all modules make of random images and variables: one program; the
+  two images one after the other, and side by side."""
+  fold = request.param
   variables = {
     case: _random_variables(module, case[2], seed)
     for seed, (case, module) in enumerate(CASES.items())
@@ -59,10 +65,15 @@ def found():
 
   @jax.jit
   def run(variables):
-    return [
-      module.apply(given, _image(case[2]), False)
-      for (case, module), given in zip(CASES.items(), variables, strict=True)
-    ]
+    outputs = []
+    for (case, module), given in zip(CASES.items(), variables, strict=True):
+      numerics = dataclasses.replace(module.numerics, fold=fold)
+      x = folded.fold(_image(case[2]), fold)
+      y = module.clone(numerics=numerics).apply(given, x, False)
+      # Rows last, so that they meet the channels.
+      y = folded.unfold(jnp.moveaxis(y, 0, -2), fold)
+      outputs.append(jnp.moveaxis(y, -2, 0))
+    return outputs
 
   outputs = run(list(variables.values()))
   return dict(zip(CASES, zip(variables.values(), outputs), strict=True))

@@ -116,6 +116,17 @@ CONV = (
 )
 
 
+def test_a_slice_that_others_do_not_wait_for_reads_what_it_takes():
+  text = _program(
+    "%a = f32[5,8,128]{2,1,0:T(8,128)} parameter(0)",
+    "%s = ((f32[5,8,128]{2,1,0:T(8,128)}), f32[2,8,128]{2,1,0:T(8,128)S(1)},"
+    " s32[]{:S(2)}) slice-start(%a), slice={[0:2], [0:8], [0:128]}",
+    "ROOT %d = f32[2,8,128]{2,1,0:T(8,128)S(1)} slice-done(%s)",
+    parameters="a: f32[5,8,128]",
+  )
+  assert _total(text).bytes == 2 * 8 * 128 * 4
+
+
 def test_windows_over_the_border_count_no_flops():
   inside = (5 * 3 - 2) ** 2  # of the 15 x 15 pairs of pixel and offset
   assert _total(_program(*CONV)).flops == 2 * inside * 2 * 3 * 4
