@@ -14,8 +14,8 @@ Command:  python launch/main.py --config=configs/search_cifar.py \\
           With `:tiny` it takes digits instead and a minute or so.
 Hardware: the paper's search took 500 P100 GPUs for 4 days. Two CPU cores
           manage what `:small` asks for. On TPUs add
-          --config.child.steps_per_call=1406; docs/pods.md says what
-          --config.child.fold=4 gains there.
+          --config.child.steps_per_call=1406 and --config.child.fold=4; what
+          they gain by the compiler's count stands in docs/pods.md.
 Result:   see docs/results; nothing is claimed here.
 
 Where the paper gives no number, the comment beside it says so.
@@ -64,7 +64,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.child.steps_per_call = 1  # 1 on CPU; an epoch, 1406, on TPU
   config.child.eval_batch_size = 500
   config.child.dtype = "float32"  # "bfloat16" on TPU: activations only
-  config.child.fold = 1  # examples side by side, for TPU (docs/pods.md)
+  config.child.fold = 1  # examples side by side; 4 on TPU (docs/pods.md)
 
   config.data = ml_collections.ConfigDict()
   config.data.source = "cifar10"
