@@ -165,24 +165,12 @@ def make_network(
   make_shapes = stacked.separate_shapes if separate else stacked.cell_shapes
   make_cell = any_cell.AnySeparateCell if separate else any_cell.AnyCell
   shapes = make_shapes(config, num_blocks, image_shape[:2])
-
-  def numerics_of(features):
-    """Where maps are wider, fewer examples fill as many channels."""
-    wider = features // config.features
-    fewer = fold // wider if fold % wider == 0 else 1
-    return dataclasses.replace(num, fold=fewer)
-
-  parts = [
-    make_cell(
-      shape,
-      operations,
-      num_blocks,
-      numerics_of(shape.features),
-      combiners,
-      concat_inputs,
+  parts = []
+  for shape in shapes:
+    own = num.widened(shape.features // config.features)
+    parts.append(
+      make_cell(shape, operations, num_blocks, own, combiners, concat_inputs)
     )
-    for shape in shapes
-  ]
   stem_module = stacked.make_stem(config)
   last = shapes[-1].features
 
@@ -218,9 +206,7 @@ def make_network(
     images = folded.fold(images, fold)
     if train:
       images = images.astype(num.dtype)
-      x, update = stem_module.apply(
-        found, images, True, mutable=["batch_stats"]
-      )
+      x, update = stem_module.apply(found, images, True, mutable="batch_stats")
       new["stem"] = update["batch_stats"]
     else:
       x = stem_module.apply(found, images, False)

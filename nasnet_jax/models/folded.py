@@ -18,18 +18,9 @@ Array = jax.Array
 
 
 def fold(x: Array, g: int) -> Array:
-  """[N, H, W, C] -> [N/g, H, W, C*g].
-
-  Raises:
-    ValueError: if N does not divide.
-  """
+  """[N, H, W, C] -> [N/g, H, W, C*g]; g divides N."""
   if g == 1:
     return x
-  if x.shape[0] % g:
-    raise ValueError(
-      f"{x.shape[0]} examples cannot stand {g} by {g}: set child.fold to 1, or"
-      " to a divisor of what a device has of each batch"
-    )
   rows = x.reshape(-1, g, *x.shape[1:])
   return jnp.moveaxis(rows, 1, -2).reshape(-1, *x.shape[1:-1], x.shape[-1] * g)
 

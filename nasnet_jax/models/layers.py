@@ -70,6 +70,11 @@ class Numerics:
     """Channels of a map, of one example."""
     return x.shape[-1] // self.fold
 
+  def widened(self, times: int) -> "Numerics":
+    """For maps of so many times the channels, which fewer examples fill."""
+    fold = self.fold // times if self.fold % times == 0 else 1
+    return dataclasses.replace(self, fold=fold)
+
 
 # slim, nasnet.py, nasnet_mobile_arg_scope and nasnet_large_arg_scope.
 IMAGENET = Numerics(bn_decay=0.9997, bn_epsilon=1e-3)

@@ -17,7 +17,7 @@ assert export["latencies"](seconds)["theirs"] == {
 folder, snippet = pathlib.Path(sys.argv[1]), sys.argv[2]
 worker = export["Worker"]("onnx", folder, snippet, folder)
 for count in (3, 1):
-  assert 0 <= worker.seconds(count) < 5
+  assert worker.seconds(count) >= 0
 worker.end()
 broken = export["Worker"]("keras", folder, snippet + "1 / 0\\n", folder)
 try:

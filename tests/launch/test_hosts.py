@@ -170,6 +170,19 @@ def test_a_search_without_rounds_is_the_same_on_two_hosts(job, tmp_path):
   assert any(row["steps"] < row["horizon"] for row in rows)
 
 
+def _on_one_and_two_hosts(job, folder, flags):
+  """Trains on both, with equal curves; the two contents of result.json."""
+  runs = [folder / "one", folder / "two"]
+  for hosts, run in enumerate(runs, 1):
+    _ends_well(job(run, flags, hosts))
+  wanted, found = (_rows(run / "retrain.jsonl") for run in runs)
+  assert wanted
+  assert [row["step"] for row in found] == [row["step"] for row in wanted]
+  for row, other in zip(found, wanted):
+    assert row["loss"] == pytest.approx(other["loss"], rel=1e-4)
+  return [json.loads((run / "result.json").read_text()) for run in runs]
+
+
 def test_photographs_are_read_by_rows_on_two_hosts(job, tmp_path):
   flags = [
     "--config=configs/transfer_imagenet.py:tiny",
@@ -181,19 +194,8 @@ def test_photographs_are_read_by_rows_on_two_hosts(job, tmp_path):
     "--config.data.stream.image_size=32",
     "--config.data.stream.workers=0",
   ]
-  _ends_well(job(tmp_path / "one", flags))
-  _ends_well(job(tmp_path / "two", flags, hosts=2))
-  found, wanted = (
-    _rows(tmp_path / run / "retrain.jsonl") for run in ("two", "one")
-  )
-  assert [row["step"] for row in found] == [row["step"] for row in wanted]
-  for row, other in zip(found, wanted):
-    assert row["loss"] == pytest.approx(other["loss"], rel=1e-4)
-  correct = [
-    json.loads((tmp_path / run / "result.json").read_text())["test_examples"]
-    for run in ("two", "one")
-  ]
-  assert correct[0] == correct[1]
+  one, two = _on_one_and_two_hosts(job, tmp_path, flags)
+  assert one["test_examples"] == two["test_examples"]
 
 
 def test_a_detector_is_the_same_on_two_hosts(job, coco_files, tmp_path):
@@ -210,21 +212,9 @@ def test_a_detector_is_the_same_on_two_hosts(job, coco_files, tmp_path):
     "--config.train.eval_batch_size=2",
     "--config.train.warmup_epochs=0",
   ]
-  _ends_well(job(tmp_path / "one", flags))
-  _ends_well(job(tmp_path / "two", flags, hosts=2))
-  found, wanted = (
-    _rows(tmp_path / run / "retrain.jsonl") for run in ("two", "one")
-  )
-  assert [row["step"] for row in found] == [row["step"] for row in wanted]
-  assert len(wanted) == 4
-  for row, other in zip(found, wanted):
-    assert row["loss"] == pytest.approx(other["loss"], rel=1e-4)
-  tests = [
-    json.loads((tmp_path / run / "result.json").read_text())["test"]
-    for run in ("two", "one")
-  ]
-  assert tests[0]["images"] == tests[1]["images"] == 3
-  assert tests[0]["voc_ap50"] == pytest.approx(tests[1]["voc_ap50"], abs=0.02)
+  one, two = (r["test"] for r in _on_one_and_two_hosts(job, tmp_path, flags))
+  assert one["images"] == two["images"] == 3
+  assert one["voc_ap50"] == pytest.approx(two["voc_ap50"], abs=0.02)
 
 
 # --- training ----------------------------------------------------------------

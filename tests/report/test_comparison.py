@@ -1,7 +1,6 @@
 """Several runs on one page."""
 
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -91,13 +90,13 @@ def test_a_long_search_draws_few_points(make_run):
 
 
 @pytest.mark.slow  # ten seconds of an idle core
-def test_ten_runs_of_twenty_thousand_children_take_seconds(make_run, tmp_path):
+def test_ten_runs_of_twenty_thousand_children_make_a_small_page(
+  make_run, tmp_path
+):
   first = make_run(children=20_000)
   folders = [tmp_path / f"seed_{i}" for i in range(10)]
   for folder in folders:
     shutil.copytree(first, folder)
-  start = time.process_time()
   path = report.write_comparison(folders, tmp_path / "ten.html")
-  assert time.process_time() - start < 60  # 11 s, 2026-11-27
   assert path.stat().st_size < 2_000_000
   assert path.read_text().count("seed_") >= 10
