@@ -18,6 +18,7 @@ from nasnet_jax import (
   curves,
   fit,
   inputs,
+  report,
   running,
   scaling,
   trained,
@@ -103,35 +104,12 @@ def run(config, run_dir, *, command: str = "") -> Row:
         result = _result(config, parts, rows, chosen, command)
         workdir.write_json(folder / trained.RESULT, result)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+      if not (folder / "report.html").exists():
+        report.write_report(folder)
     result = trained.read_result(folder)
-    _log.info("%s", table(result["rows"]))
+    _log.info("%s", report.summary_text(folder))
+    _log.info("report: %s", folder / "report.html")
   return result
-
-
-def table(rows: list[Row]) -> str:
-  """A line per network, means over seeds, like the paper's table 3."""
-  lines = ["depth  width  resolution  MACs  parameters  validation  test"]
-  for group in _by_network(rows):
-    row = group[0]
-    scores = [
-      f"{100 * np.mean([r[name] for r in group]):.2f}"
-      for name in ("valid_accuracy", "test_accuracy")
-    ]
-    size = f"{row['macs'] / 1e6:.1f}M  {row['params']:,}"
-    lines.append(
-      f"{row['depth']:.3g}  {row['width']:.3g}  {row['resolution']:.3g}"
-      f"  {size}  {'  '.join(scores)}  ({row['stage']}, phi {row['phi']:g})"
-    )
-  return "\n".join(lines)
-
-
-def _by_network(rows: list[Row]) -> list[list[Row]]:
-  """The rows of each stage and network together, in their order."""
-  groups: dict[tuple, list[Row]] = {}
-  for row in rows:
-    key = (row["stage"], row["phi"], *row["coefficients"])
-    groups.setdefault(key, []).append(row)
-  return list(groups.values())
 
 
 def _prepare(config) -> Parts:

@@ -5,11 +5,13 @@ from nasnet_jax.report.comparison import write_comparison
 from nasnet_jax.report.curves import draw_searches, draw_trainings
 from nasnet_jax.report.hover import COSTS
 from nasnet_jax.report.html import summary_text, write_report
+from nasnet_jax.report.scalings import draw_scalings
 
 __all__ = [
   "COSTS",
   "draw_cell",
   "draw_genotype",
+  "draw_scalings",
   "draw_searches",
   "draw_trainings",
   "summary_text",

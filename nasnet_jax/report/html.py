@@ -20,6 +20,7 @@ from nasnet_jax.report import (
   hover,
   page,
   runs,
+  scalings,
   stages,
   style,
   winners,
@@ -41,6 +42,9 @@ def write_report(run_dir) -> pathlib.Path:
     FileNotFoundError: if there is no such folder.
   """
   run = runs.read_run(run_dir)
+  if scalings.rows_of(run):
+    body = scalings.section(run) + _reproduce(run)
+    return runs.write_atomic(run.path / "report.html", _page(run, body))
   winner = winners.winner_of(run)
   sections = [
     _summary(run, winner),
@@ -59,6 +63,8 @@ def write_report(run_dir) -> pathlib.Path:
 def summary_text(run_dir) -> str:
   """The run in a few lines for a terminal: what won and how well it does."""
   run = runs.read_run(run_dir)
+  if scalings.rows_of(run):
+    return f"{_progress(run)}\n{scalings.table(scalings.rows_of(run))}"
   winner = winners.winner_of(run)
   lines = [_progress(run)]
   best = winners.best_row(run.history)
@@ -85,6 +91,9 @@ def summary_text(run_dir) -> str:
 
 def _progress(run: runs.Run) -> str:
   history = run.history
+  trained = len(scalings.rows_of(run))
+  if trained:
+    return f"{trained:,} trainings"
   text = f"{len(history):,} {'child' if len(history) == 1 else 'children'}"
   failed = int(history.failed.sum())
   if failed:
@@ -116,6 +125,8 @@ def _page(run: runs.Run, body: str) -> str:
 def _state(run: runs.Run) -> str:
   if run.result:
     return ""
+  if scalings.rows_of(run):
+    return ". Not finished."
   if not run.changed:
     return ". No child has finished yet."
   return f". Not finished; the last child was written {run.changed}."

@@ -81,6 +81,9 @@ def test_every_point_is_trained_and_the_best_is_raised(run):
   assert rows[-1]["coefficients"] == coefficients
   assert rows[-1]["phi"] == 2.0
   assert "grid, phi 1" in text
+  page = (folder / "report.html").read_text()
+  assert "Accuracy against multiply-adds" in page
+  assert (folder / "figures" / "scaling.png").stat().st_size > 1000
 
 
 def test_each_row_is_the_network_that_its_factors_make(run, cells):
@@ -99,28 +102,6 @@ def test_each_row_is_the_network_that_its_factors_make(run, cells):
     counted = counting.count_module(network, (side, side, 1))
     assert (row["params"], row["macs"]) == counted
     assert row["side"] == side
-
-
-def test_seeds_are_averaged_in_the_table():
-  row = {
-    "stage": "grid",
-    "phi": 1.0,
-    "coefficients": [1.2, 1.1, 1.15],
-    "depth": 1.2,
-    "width": 1.1,
-    "resolution": 1.15,
-    "macs": 2_000_000,
-    "params": 1234,
-    "valid_accuracy": 0.5,
-    "test_accuracy": 0.4,
-  }
-  other = {**row, "valid_accuracy": 0.6, "test_accuracy": 0.5}
-  last = {**row, "stage": "phi", "phi": 2.0}
-  lines = scale.table([row, other, last]).splitlines()
-  assert lines[1:] == [
-    "1.2  1.1  1.15  2.0M  1,234  55.00  45.00  (grid, phi 1)",
-    "1.2  1.1  1.15  2.0M  1,234  50.00  40.00  (phi, phi 2)",
-  ]
 
 
 def test_a_member_of_several_seeds_is_chosen_by_its_mean(monkeypatch):
