@@ -37,6 +37,63 @@ def _set_environment():
 _set_environment()
 
 
+def pytest_addoption(parser):
+  parser.addoption(
+    "--cpu-times",
+    help="write the processor seconds of each test, its fixtures and children"
+    " to this file, a JSON object per line",
+  )
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m leaves any out
+def pytest_collection_modifyitems(items):
+  """Marks the cases of slow.txt."""
+  slow = read_slow(pathlib.Path(__file__).with_name("slow.txt").read_text())
+  for item in items:
+    name, _, case = item.nodeid.removeprefix("tests/").partition("[")
+    cases = slow.get(name)
+    if cases is not None and cases(case.removesuffix("]")):
+      item.add_marker(pytest.mark.slow)
+
+
+def read_slow(text: str) -> dict:
+  """{file::function: whether a case of it is slow} of slow.txt."""
+  found, singles = {}, {}
+  for line in text.splitlines():
+    if not line or line.startswith("#"):
+      continue
+    name, _, kept = line.partition(" but ")
+    name, _, case = name.partition("[")
+    if case:
+      singles.setdefault(name, set()).add(case.removesuffix("]"))
+    else:
+      kept = {word.strip() for word in kept.split(";")} if kept else set()
+      found[name] = lambda case, kept=kept: case not in kept
+  found.update({name: cases.__contains__ for name, cases in singles.items()})
+  return found
+
+
+@pytest.fixture(name="read_slow")
+def _read_slow():
+  return read_slow
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+  del nextitem
+  path = item.config.getoption("--cpu-times")
+  if not path:
+    return (yield)
+  start = os.times()
+  try:
+    return (yield)
+  finally:
+    spent = sum(os.times()[:4]) - sum(start[:4])
+    row = {"test": item.nodeid, "seconds": round(spent, 2)}
+    with open(path, "a") as file:  # one write: several processes add lines
+      file.write(json.dumps(row) + "\n")
+
+
 @pytest.fixture
 def data_dir() -> pathlib.Path:
   """The folder of real data sets; the test is skipped without one."""

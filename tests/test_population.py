@@ -52,10 +52,23 @@ def _program(space, config, concat_inputs=False, image=IMAGE, fold=1):
 # --- the NASNet space --------------------------------------------------------
 
 
+slow = pytest.mark.slow
+# The large programs take minutes to compile: by default there are few
+# operations, of each kind of them one.
+FEW = ("identity", "sep_conv_3x3", "conv_1x1", "avg_pool_3x3")
+
+
 @pytest.fixture(scope="module")
 def nasnet():
   """All 13 operations and 4 combiners, any output: the largest program."""
   space = spaces.get("nasnet_c", num_blocks=5)
+  return _program(space, CONFIG, concat_inputs=True)
+
+
+@pytest.fixture(scope="module")
+def few():
+  """The same of a few operations, in two blocks."""
+  space = spaces.get("nasnet_c", num_blocks=2, operations=FEW)
   return _program(space, CONFIG, concat_inputs=True)
 
 
@@ -83,22 +96,30 @@ def _covering_cells(space):
   return rows
 
 
-@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_cell_of_few_operations_whose_edges_are_dropped_is_static(few):
+  genotype = _covering_cells(few.space)[0]
+  twins.assert_same_network(few, CONFIG, genotype, keep=0.6)
+
+
+@slow
+@pytest.mark.parametrize("number", [0, 1])
 def test_cells_of_all_operations_and_combiners_are_static_ones(nasnet, number):
   twins.assert_same_network(
     nasnet, CONFIG, _covering_cells(nasnet.space)[number]
   )
 
 
+@slow
 def test_nasnet_a_is_the_static_one(nasnet):
   twins.assert_same_network(nasnet, CONFIG, zoo.genotype("nasnet_a"))
 
 
+@slow
 def test_scheduled_drop_path_drops_the_same_edges(nasnet):
   twins.assert_same_network(nasnet, CONFIG, zoo.genotype("nasnet_a"), keep=0.6)
 
 
-@pytest.mark.slow
+@slow
 @pytest.mark.parametrize("seed", range(5))
 def test_more_random_cells_are_static_ones(nasnet, seed):
   rng = np.random.default_rng(100 + seed)
@@ -108,15 +129,15 @@ def test_more_random_cells_are_static_ones(nasnet, seed):
   )
 
 
-def test_what_lies_in_the_rest_of_a_bank_is_never_read(nasnet):
-  genotype = jax.tree.map(jnp.asarray, zoo.genotype("nasnet_a"))
-  state = twins.child(nasnet, genotype)
-  used = twins.used(nasnet, genotype, state.params, state.batch_stats)
+def test_what_lies_in_the_rest_of_a_bank_is_never_read(few):
+  genotype = jax.tree.map(jnp.asarray, _covering_cells(few.space)[0])
+  state = twins.child(few, genotype)
+  used = twins.used(few, genotype, state.params, state.batch_stats)
   assert not all(mask.all() for mask in jax.tree.leaves(used))
   filled = jax.tree.map(lambda u, p: jnp.where(u, p, 7), used, state.params)
   keep = jnp.float32(1)
-  wanted = nasnet.run(state, genotype, keep)
-  found = nasnet.run(state._replace(params=filled), genotype, keep)
+  wanted = few.run(state, genotype, keep)
+  found = few.run(state._replace(params=filled), genotype, keep)
   np.testing.assert_array_equal(found.logits[0], wanted.logits[0])
   jax.tree.map(
     lambda a, b: np.testing.assert_array_equal(a[0], b[0]),
@@ -125,13 +146,13 @@ def test_what_lies_in_the_rest_of_a_bank_is_never_read(nasnet):
   )
 
 
-def test_other_cells_compile_nothing(nasnet, compilations):
-  first, *others = nasnet.space.sample(np.random.default_rng(2), 3)
+def test_other_cells_compile_nothing(few, compilations):
+  first, *others = few.space.sample(np.random.default_rng(2), 3)
   keep = jnp.float32(1)
-  twins.run(nasnet, first, keep)
+  twins.run(few, first, keep)
   del compilations[:]
   for decisions in others:
-    twins.run(nasnet, decisions, keep)
+    twins.run(few, decisions, keep)
   assert not compilations
 
 
@@ -146,6 +167,7 @@ def pnas():
   return _program(space, CONFIG, image=(7, 9, 2))
 
 
+@slow
 @pytest.mark.parametrize("blocks", [1, 2, 3])
 def test_cells_of_fewer_blocks_are_static_ones(pnas, blocks):
   space = dataclasses.replace(pnas.space, num_blocks=blocks)
@@ -186,7 +208,7 @@ def test_an_output_of_one_state_is_passed_on_untouched(deep, ends):
 # --- how a child starts ------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["nasnet", "deep"])
+@pytest.mark.parametrize("name", [pytest.param("nasnet", marks=slow), "deep"])
 def test_a_child_starts_as_its_static_network_does(name, request):
   """Slots and operations that it has not do not count, and are 0."""
   program = request.getfixturevalue(name)
@@ -208,12 +230,15 @@ def separate():
   return _program(spaces.get("nasnet_b", operations=operations), CONFIG)
 
 
+@slow
 def test_cells_of_separate_outputs_are_static_ones(separate):
   genotype = _covering_cells(separate.space)[0]
   twins.assert_same_network(separate, CONFIG, genotype, keep=0.7)
 
 
-def test_cells_whose_batch_norm_sees_groups_are_static_ones():
+@slow  # models/test_folded.py has the layers of it
+@pytest.mark.parametrize("fold", [1, 2])
+def test_cells_whose_batch_norm_sees_groups_are_static_ones(fold):
   """Also where the two examples of a group stand side by side."""
   numerics = dataclasses.replace(CONFIG.numerics, bn_parts=3)
   config = dataclasses.replace(CONFIG, numerics=numerics)
@@ -221,12 +246,11 @@ def test_cells_whose_batch_norm_sees_groups_are_static_ones():
     "nasnet", num_blocks=1, operations=("identity", "sep_conv_3x3")
   )
   genotype = space.decode(space.sample(np.random.default_rng(0), 1)[0])
-  for fold in (1, 2):
-    program = _program(space, config, fold=fold)
-    twins.assert_same_network(program, config, genotype, keep=0.7)
+  program = _program(space, config, fold=fold)
+  twins.assert_same_network(program, config, genotype, keep=0.7)
 
 
-@pytest.mark.slow
+@slow
 def test_a_cell_that_reads_three_resolutions_is_the_static_one():
   config = dataclasses.replace(CONFIG, num_reductions=2)
   program = _program(spaces.get("nasnet_b"), config)
@@ -238,7 +262,7 @@ def test_a_cell_that_reads_three_resolutions_is_the_static_one():
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("concat", [False, True])
+@pytest.mark.parametrize("concat", [pytest.param(False, marks=slow), True])
 def test_exactly_one_branch_runs_also_under_vmap_of_vmap(concat):
   combiners = ("add", "concat") if concat else ("add",)
   network = pop.make_network(
@@ -268,9 +292,14 @@ def test_exactly_one_branch_runs_also_under_vmap_of_vmap(concat):
   )
 
 
-def test_one_branch_runs_in_the_program_that_trains_a_population():
-  """Two children side by side on each of two devices, all operations."""
-  space = spaces.get("nasnet_concat", num_blocks=2)
+@pytest.mark.parametrize(
+  "operations",
+  [FEW, pytest.param(spaces.NASNET.operations, marks=slow)],
+  ids=["few", "all"],
+)
+def test_one_branch_runs_in_the_program_that_trains_a_population(operations):
+  """Two children side by side on each of two devices."""
+  space = spaces.get("nasnet_concat", num_blocks=2, operations=operations)
   network = pop.make_network(
     CONFIG, space.operations, 2, IMAGE, 2, space.combiners, True
   )
@@ -283,13 +312,16 @@ def test_one_branch_runs_in_the_program_that_trains_a_population():
   state = jax.eval_shape(population.empty)
   genotypes = twins.stacked_shapes(network.genotype_shapes, population.slots)
   sizes = twins.switches(population.train, state, genotypes, data)
-  # The combiners' switches have two branches: one each way in three cells.
-  assert sizes == {27: 4, 14: 2, 2: 6}
+  # The first cell and the reduction read two kinds of states: twice as many
+  # operations and "left out". The combiners' switches have two branches: one
+  # each way in three cells.
+  count = len(operations)
+  assert sizes == {2 * count + 1: 4, count + 1: 2, 2: 6}
   valid = shape((population.slots,), jnp.bool_)
   sizes = twins.switches(
     population.count_correct, state, valid, genotypes, data
   )
-  assert sizes == {27: 2, 14: 1, 2: 3}
+  assert sizes == {2 * count + 1: 2, count + 1: 1, 2: 3}
 
 
 @pytest.mark.smoke
@@ -331,7 +363,7 @@ def test_bfloat16_is_for_activations_in_training_alone():
 # --- examples side by side in the channels -----------------------------------
 
 
-@pytest.mark.slow
+@slow
 @pytest.mark.parametrize("name", ["nasnet_c", "nasnet_b"])
 def test_folded_children_of_all_operations_are_static_ones(name):
   """3 of the 6 examples side by side, of two groups of batch norm."""

@@ -1,0 +1,46 @@
+"""The list of slow cases names tests that are there."""
+
+import ast
+import pathlib
+
+import pytest
+
+FOLDER = pathlib.Path(__file__).parent
+LINES = [
+  line
+  for line in (FOLDER / "slow.txt").read_text().splitlines()
+  if line and not line.startswith("#")
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_line_names_a_test_and_cases_only_of_one_that_has_them(line):
+  name, _, kept = line.partition(" but ")
+  name, _, case = name.partition("[")
+  file, _, function = name.partition("::")
+  tree = ast.parse((FOLDER / file).read_text())
+  (found,) = [
+    node
+    for node in tree.body
+    if isinstance(node, ast.FunctionDef) and node.name == function
+  ]
+  if kept or case:
+    assert found.args.args
+
+
+def test_no_test_is_named_twice_but_by_its_cases():
+  names = [line.partition(" but ")[0] for line in LINES]
+  assert len(set(names)) == len(names)
+  whole = {name for name in names if "[" not in name}
+  assert not whole & {name.partition("[")[0] for name in names if "[" in name}
+
+
+def test_lines_mark_what_they_say(read_slow):
+  slow = read_slow(
+    "# a comment\n\na.py::f\na.py::g but 1; two, three\n"
+    "a.py::h[x]\na.py::h[y]\n"
+  )
+  assert slow["a.py::f"]("") and slow["a.py::f"]("any")
+  assert slow["a.py::g"]("2") and not slow["a.py::g"]("two, three")
+  assert [case for case in "xyz" if slow["a.py::h"](case)] == ["x", "y"]
+  assert set(slow) == {"a.py::f", "a.py::g", "a.py::h"}
