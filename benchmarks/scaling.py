@@ -28,6 +28,8 @@ STUDIES = {
   "small_cell": "found cell",
 }
 
+KEPT = ("winner", "network", "rows", "environment", "seed")  # of a result.json
+
 
 def get_config(args, variant: str):
   """That variant of `scale_grid`, with the study's images."""
@@ -98,11 +100,12 @@ def write(runs: pathlib.Path, out: pathlib.Path, images: int, report) -> None:
   for variant in STUDIES:
     path = runs / variant / "result.json"
     if path.exists():
-      results[variant] = json.loads(path.read_text())
+      found = json.loads(path.read_text())
+      results[variant] = {name: found[name] for name in KEPT if name in found}
   rows = {STUDIES[name]: found["rows"] for name, found in results.items()}
   out.mkdir(parents=True, exist_ok=True)
-  found = {"images per class": images, "studies": results}
-  (out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+  text = json.dumps({"images per class": images, "studies": results}, indent=1)
+  (out / "results.json").write_text(text + "\n")
   (out / "table.md").write_text(table(rows))
   report.draw_scalings(rows, out / "scaling")
 
