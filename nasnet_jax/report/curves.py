@@ -423,15 +423,22 @@ def training_figure(
     curves: (label, curve); equal labels share a colour, such as seeds of one
       setting.
     score: what the numbers on the validation images are, where they are no
-      accuracies: those of the training images are then left out.
+      accuracies: those of the training images are then left out. Where there
+      are none on validation images either, the loss alone is drawn.
   """
   labels = list(dict.fromkeys(label for label, _ in curves))
   colors = {
     label: LIGHT[_TRAININGS[i % len(_TRAININGS)]]
     for i, label in enumerate(labels)
   }
+  scored = any(
+    np.isfinite(curve.valid_accuracy).any()
+    or (not score and np.isfinite(curve.accuracy).any())
+    for _, curve in curves
+  )
   with style.style():
-    figure, (loss, accuracy) = _axes(2, 4.2)
+    figure, rows = _axes(2, 4.2) if scored else _axes()
+    loss, accuracy = rows[0], rows[-1]  # one and the same if nothing is scored
     for label, curve in curves:
       answers = curve.accuracy * (math.nan if score else 100)
       for axes, values, what, dashes in (
@@ -449,15 +456,16 @@ def training_figure(
             marker="o" if known.sum() == 1 else None,
             label=f"{label}, {what}" if len(labels) > 1 else what,
           )
-    loss.set_ylabel("training loss")
     accuracy.set_ylabel(f"{score or 'accuracy'}, %")
+    loss.set_ylabel("training loss")
     accuracy.set_xlabel("epoch")
     kinds = dict(zip(*accuracy.get_legend_handles_labels()[::-1]))
     figure.legend(
       kinds.values(),
       kinds.keys(),
       loc="outside upper left",
-      ncols=2 if max(map(len, kinds)) < 28 else 1,  # or it leaves the picture
+      # In one column where two would leave the picture.
+      ncols=2 if max(map(len, kinds), default=0) < 28 else 1,
       borderpad=0,
       handlelength=1.6,
     )
