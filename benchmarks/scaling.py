@@ -13,7 +13,6 @@ What is there is written to OUT after each.
 """
 
 import argparse
-import importlib.util
 import json
 import pathlib
 import statistics
@@ -21,6 +20,9 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from nasnet_jax import report, shipped  # noqa: E402
+from nasnet_jax.report import scalings  # noqa: E402
 
 STUDIES = {
   "small_mbconv": "MobileNetV2, narrow",
@@ -33,11 +35,7 @@ KEPT = ("winner", "network", "rows", "environment", "seed")  # of a result.json
 
 def get_config(args, variant: str):
   """That variant of `scale_grid`, with the study's images."""
-  path = ROOT / "configs" / "scale_grid.py"
-  spec = importlib.util.spec_from_file_location("scale_grid", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config(variant)
+  config = shipped.config(f"scale_grid:{variant}")
   archive = pathlib.Path(args.data) / "cifar10_jpeg_60000.tar.xz"
   config.data.options.path = str(archive)
   config.data.max_per_class = args.images
@@ -46,8 +44,6 @@ def get_config(args, variant: str):
 
 def table(studies: dict) -> str:
   """All networks, in Markdown."""
-  from nasnet_jax.report import scalings
-
   lines = [
     "| baseline | grown | depth, width, resolution | multiply-adds | parameters"
     " | validation, % | test of each seed, % | mean | minus baseline |",
@@ -86,15 +82,15 @@ def main():
   from nasnet_jax.training import mesh
 
   mesh.prepare_host()
-  from nasnet_jax import report, scale  # only now may JAX start
+  from nasnet_jax import scale  # only now may JAX start
 
   runs = pathlib.Path(args.runs).resolve()
   for variant in [args.only] if args.only else STUDIES:
     scale.run(get_config(args, variant), runs / variant)
-    write(runs, pathlib.Path(args.out), args.images, report)
+    write(runs, pathlib.Path(args.out), args.images)
 
 
-def write(runs: pathlib.Path, out: pathlib.Path, images: int, report) -> None:
+def write(runs: pathlib.Path, out: pathlib.Path, images: int) -> None:
   """results.json, table.md and the picture, of the studies that are done."""
   results = {}
   for variant in STUDIES:

@@ -18,7 +18,7 @@ Command:  python launch/main.py --config=configs/scale_grid.py \\
           digits.
 Hardware: 22 points on steps of 0.1, 111 on those of 0.05 as the paper's choice
           needs; each of 35 epochs of ImageNet. Not run by us. The three small
-          ones together: 110 minutes of processor time.
+          ones together: roughly two hours of processor time.
 Result:   of the small ones docs/results/scaling; nothing is claimed of others.
 """
 

@@ -104,11 +104,10 @@ def run(config, run_dir, *, command: str = "") -> Row:
         result = _result(config, parts, rows, chosen, command)
         workdir.write_json(folder / trained.RESULT, result)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-      if not (folder / "report.html").exists():
-        report.write_report(folder)
+      page = report.finish_report(folder)
     result = trained.read_result(folder)
     _log.info("%s", report.summary_text(folder))
-    _log.info("report: %s", folder / "report.html")
+    _log.info("report: %s", page)
   return result
 
 

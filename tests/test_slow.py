@@ -2,6 +2,8 @@
 
 import ast
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -33,6 +35,30 @@ def test_no_test_is_named_twice_but_by_its_cases():
   assert len(set(names)) == len(names)
   whole = {name for name in names if "[" not in name}
   assert not whole & {name.partition("[")[0] for name in names if "[" in name}
+
+
+@pytest.mark.slow  # all test files are imported
+def test_cases_that_are_kept_are_there_and_the_others_are_not():
+  command = [sys.executable, "-m", "pytest", "--collect-only", "-q"]
+  done = subprocess.run(
+    [*command, "-m", "not slow", "tests"],
+    capture_output=True,
+    text=True,
+    cwd=FOLDER.parent,
+  )
+  found: dict[str, set] = {}
+  for line in done.stdout.splitlines():
+    name, _, case = line.removeprefix("tests/").partition("[")
+    found.setdefault(name, set()).add(case.removesuffix("]"))
+  assert len(found) > 500, done.stdout[-500:]
+  for line in LINES:
+    name, _, kept = line.partition(" but ")
+    name, _, case = name.partition("[")
+    if case:
+      assert case.removesuffix("]") not in found[name], line
+    else:
+      wanted = {word.strip() for word in kept.split(";")} if kept else set()
+      assert found.get(name, set()) == wanted, line
 
 
 def test_lines_mark_what_they_say(read_slow):

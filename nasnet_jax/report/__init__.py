@@ -4,7 +4,7 @@ from nasnet_jax.report.cells import draw_cell, draw_genotype
 from nasnet_jax.report.comparison import write_comparison
 from nasnet_jax.report.curves import draw_searches, draw_trainings
 from nasnet_jax.report.hover import COSTS
-from nasnet_jax.report.html import summary_text, write_report
+from nasnet_jax.report.html import finish_report, summary_text, write_report
 from nasnet_jax.report.scalings import draw_scalings
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
   "draw_scalings",
   "draw_searches",
   "draw_trainings",
+  "finish_report",
   "summary_text",
   "write_comparison",
   "write_report",

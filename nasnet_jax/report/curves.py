@@ -395,9 +395,7 @@ def retrain_figure(curves: list[runs.Curve]) -> Figure | None:
     accuracy.set_ylabel("accuracy, %")
     accuracy.set_xlabel("epoch" if epochs else "step")
     # One entry per kind of line, not one per network.
-    kinds = {}
-    for handle, label in zip(*accuracy.get_legend_handles_labels()):
-      kinds.setdefault(label, handle)
+    kinds = style.legend_entries(accuracy)
     loss.legend(
       kinds.values(),
       kinds.keys(),
@@ -459,7 +457,7 @@ def training_figure(
     accuracy.set_ylabel(f"{score or 'accuracy'}, %")
     loss.set_ylabel("training loss")
     accuracy.set_xlabel("epoch")
-    kinds = dict(zip(*accuracy.get_legend_handles_labels()[::-1]))
+    kinds = style.legend_entries(accuracy)
     figure.legend(
       kinds.values(),
       kinds.keys(),

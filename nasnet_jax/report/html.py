@@ -42,29 +42,45 @@ def write_report(run_dir) -> pathlib.Path:
     FileNotFoundError: if there is no such folder.
   """
   run = runs.read_run(run_dir)
-  if scalings.rows_of(run):
-    body = scalings.section(run) + _reproduce(run)
-    return runs.write_atomic(run.path / "report.html", _page(run, body))
-  winner = winners.winner_of(run)
-  sections = [
-    _summary(run, winner),
-    _cells(run, winner),
-    _curves(run),
-    _tradeoffs(run, winner),
-    _top(run),
-    _cost(run),
-    _reproduce(run),
-  ]
-  return runs.write_atomic(
-    run.path / "report.html", _page(run, "".join(filter(None, sections)))
-  )
+  trainings = scalings.rows_of(run)
+  if trainings:
+    state = "" if run.result else ". Not finished."
+    below = scalings.progress(trainings) + state
+    sections = [scalings.section(run, trainings)]
+  else:
+    winner = winners.winner_of(run)
+    below = html.escape(_progress(run)) + _state(run)
+    sections = [
+      _summary(run, winner),
+      _cells(run, winner),
+      _curves(run),
+      _tradeoffs(run, winner),
+      _top(run),
+      _cost(run),
+    ]
+  body = "".join([*sections, _reproduce(run)])
+  return runs.write_atomic(run.path / "report.html", _page(run, below, body))
+
+
+def finish_report(run_dir) -> pathlib.Path:
+  """The report of a finished run; written unless one is there that is not older
+  than its result, such as one of the run when it was under way."""
+  folder = pathlib.Path(run_dir)
+  page_file, result = folder / "report.html", folder / "result.json"
+  if (
+    page_file.exists()
+    and page_file.stat().st_mtime_ns >= result.stat().st_mtime_ns
+  ):
+    return page_file
+  return write_report(folder)
 
 
 def summary_text(run_dir) -> str:
   """The run in a few lines for a terminal: what won and how well it does."""
   run = runs.read_run(run_dir)
-  if scalings.rows_of(run):
-    return f"{_progress(run)}\n{scalings.table(scalings.rows_of(run))}"
+  trainings = scalings.rows_of(run)
+  if trainings:
+    return f"{scalings.progress(trainings)}\n{scalings.table(trainings)}"
   winner = winners.winner_of(run)
   lines = [_progress(run)]
   best = winners.best_row(run.history)
@@ -91,9 +107,6 @@ def summary_text(run_dir) -> str:
 
 def _progress(run: runs.Run) -> str:
   history = run.history
-  trained = len(scalings.rows_of(run))
-  if trained:
-    return f"{trained:,} trainings"
   text = f"{len(history):,} {'child' if len(history) == 1 else 'children'}"
   failed = int(history.failed.sum())
   if failed:
@@ -109,8 +122,7 @@ def _progress(run: runs.Run) -> str:
   return ", ".join([text, *filter(None, words)])
 
 
-def _page(run: runs.Run, body: str) -> str:
-  below = html.escape(_progress(run)) + _state(run)
+def _page(run: runs.Run, below: str, body: str) -> str:
   name = run.path.resolve().name
   return page.page(
     name,
@@ -125,8 +137,6 @@ def _page(run: runs.Run, body: str) -> str:
 def _state(run: runs.Run) -> str:
   if run.result:
     return ""
-  if scalings.rows_of(run):
-    return ". Not finished."
   if not run.changed:
     return ". No child has finished yet."
   return f". Not finished; the last child was written {run.changed}."

@@ -62,10 +62,7 @@ def scalings_figure(studies: dict[str, list[Row]]) -> Figure:
       _panel(axes, rows)
       axes.set_title(title if len(studies) > 1 else "")
     panels[0].set_ylabel("test accuracy, %")
-    kinds = {}
-    for axes in panels:
-      for handle, label in zip(*axes.get_legend_handles_labels()):
-        kinds.setdefault(label, handle)
+    kinds = style.legend_entries(*panels)
     figure.legend(
       kinds.values(),
       kinds.keys(),
@@ -146,9 +143,13 @@ def table(rows: list[Row]) -> str:
   return "\n".join(lines)
 
 
-def section(run: runs.Run) -> str:
+def progress(rows: list[Row]) -> str:
+  """How many trainings there are, in words."""
+  return f"{len(rows):,} {'training' if len(rows) == 1 else 'trainings'}"
+
+
+def section(run: runs.Run, rows: list[Row]) -> str:
   """HTML of a scaling run: what was chosen, the chart, all networks."""
-  rows = rows_of(run)
   chosen = (run.result.get("winner") or {}).get("coefficients") or {}
   facts = page.facts(
     [

@@ -9,6 +9,7 @@ import contextlib
 import io
 import pathlib
 import re
+from typing import Any
 
 import matplotlib
 from matplotlib.backends import backend_agg, backend_svg
@@ -124,6 +125,15 @@ def new_figure(width: float, height: float, layout: str | None) -> Figure:
   """An empty figure of that many inches, without the pyplot state."""
   with style():
     return Figure((width, height), facecolor=LIGHT["paper"], layout=layout)
+
+
+def legend_entries(*axes) -> dict[str, Any]:
+  """{label: handle}, the first of each: equal labels are one entry."""
+  found: dict[str, Any] = {}
+  for one in axes:
+    for handle, label in zip(*one.get_legend_handles_labels()):
+      found.setdefault(label, handle)
+  return found
 
 
 def stylesheet() -> str:

@@ -95,10 +95,9 @@ def run(
         workdir.write_json(folder / trained.RESULT, result)
         _tidy(folder)
     if hosts.is_first():
-      if not (folder / "report.html").exists():
-        report.write_report(folder)
+      page = report.finish_report(folder)
       _log.info("%s", report.summary_text(folder))
-      _log.info("report: %s", folder / "report.html")
+      _log.info("report: %s", page)
     hosts.wait()  # or the others would read what is not there yet
     return trained.read_result(folder)
 

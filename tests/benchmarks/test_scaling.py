@@ -1,7 +1,5 @@
 import json
 
-from nasnet_jax import report
-
 
 def _row(stage, coefficients, seed, test):
   names = ("depth", "width", "resolution")
@@ -42,7 +40,7 @@ def test_studies_that_are_done_are_written(script, tmp_path):
   run.mkdir(parents=True)
   (run / "result.json").write_text(json.dumps({"rows": ROWS}))
   out = tmp_path / "out"
-  script("scaling").write(run.parent, out, 350, report)
+  script("scaling").write(run.parent, out, 350)
   found = json.loads((out / "results.json").read_text())
   assert [*found["studies"]] == ["small_cell"]
   assert "found cell" in (out / "table.md").read_text()

@@ -83,6 +83,18 @@ def test_a_run_that_goes_on_is_shown_as_far_as_it_is(tmp_path):
   assert (tmp_path / "figures" / "scaling.svg").exists()
 
 
+def test_a_report_of_a_run_under_way_is_not_taken_for_that_of_its_end(tmp_path):
+  (tmp_path / "scaled.jsonl").write_text(json.dumps(BASE) + "\n")
+  report.write_report(tmp_path)
+  result = {"job": "scale", "rows": [BASE, _row(2, 1, 1)]}
+  (tmp_path / "result.json").write_text(json.dumps(result))
+  page = report.finish_report(tmp_path)
+  assert "2 trainings" in page.read_text()
+  assert "Not finished" not in page.read_text()
+  page.write_text("as it was")  # the same command on a finished run
+  assert report.finish_report(tmp_path).read_text() == "as it was"
+
+
 def test_the_page_of_a_finished_run_says_what_was_chosen(tmp_path):
   rows = [BASE, _row(1.2, 1.1, 1.15, test_accuracy=0.625)]
   coefficients = {"alpha": 1.2, "beta": 1.1, "gamma": 1.15}
