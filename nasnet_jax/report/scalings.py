@@ -32,8 +32,6 @@ def grown(row: Row) -> str:
   """What was grown: "depth", "width", "resolution", several of them, all three,
   or "" of a baseline."""
   names = ("depth", "width", "resolution")
-  if row["stage"] == "baseline":
-    return ""
   found = [n for n, c in zip(names, row["coefficients"]) if c != 1]
   return "all three" if len(found) == 3 else " and ".join(found)
 

@@ -32,11 +32,12 @@ def _row(*coefficients, stage="grid", phi=1.0, **changes):
 def test_seeds_are_averaged_in_the_table():
   row = _row(1.2, 1.1, 1.15, macs=2_000_000)
   other = {**row, "valid_accuracy": 0.6, "test_accuracy": 0.5}
-  last = _row(1.2, 1.1, 1.15, stage="phi", phi=2.0)
-  lines = scalings.table([row, other, last]).splitlines()
+  raised = [_row(1.2, 1.1, 1.15, stage="phi", phi=phi) for phi in (2.0, 3.0)]
+  lines = scalings.table([row, other, *raised]).splitlines()
   assert lines[1:] == [
     "1.2  1.1  1.15  2.0M  1,234  55.00  45.00  (grid, phi 1)",
     "1.44  1.21  1.32  4.0M  1,234  50.00  40.00  (phi, phi 2)",
+    "1.73  1.33  1.52  4.0M  1,234  50.00  40.00  (phi, phi 3)",
   ]
 
 
