@@ -75,6 +75,16 @@ SUBJECTS = {
     ("v5e:1x1",),
     {"child.steps_per_call": _EPOCH, "child.fold": 4},
   ),
+  # Another recipe: the paper does not give its batch.
+  "search_cifar_folded_128": Subject(
+    "search_cifar",
+    ("v5e:1x1",),
+    {
+      "child.steps_per_call": 45_000 // 128,
+      "child.fold": 4,
+      "child.batch_size": 128,
+    },
+  ),
   "nasnet_a_large": Subject(
     "transfer_imagenet:nasnet_a_large",
     ("v5e:4x4",),
