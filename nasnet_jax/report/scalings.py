@@ -124,6 +124,10 @@ def draw_scalings(studies: dict[str, list[Row]], path) -> str:
   return style.save(scalings_figure(studies), path)
 
 
+# What these, to the power of phi, multiply (Tan & Le 2019).
+_SCALES = {"alpha": "depth", "beta": "width", "gamma": "resolution"}
+
+
 def table(rows: list[Row]) -> str:
   """A line per network, means over seeds, like Tan & Le 2019, table 3."""
   lines = ["depth  width  resolution  MACs  parameters  validation  test"]
@@ -151,7 +155,10 @@ def section(run: runs.Run, rows: list[Row]) -> str:
   chosen = (run.result.get("winner") or {}).get("coefficients") or {}
   facts = page.facts(
     [
-      *((f"Best {name}", value, "") for name, value in chosen.items()),
+      *(
+        (f"Best {name}", value, f"for {_SCALES[name]}")
+        for name, value in chosen.items()
+      ),
       ("Trainings", page.count(len(rows)), "" if run.result else "so far"),
     ]
   )

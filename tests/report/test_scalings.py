@@ -107,5 +107,6 @@ def test_the_page_of_a_finished_run_says_what_was_chosen(tmp_path):
   }
   (tmp_path / "result.json").write_text(json.dumps(result))
   page = report.write_report(tmp_path).read_text()
-  assert "Best alpha" in page and "62.50%" in page and "--config=x" in page
+  assert "Best alpha" in page and "for depth" in page
+  assert "62.50%" in page and "--config=x" in page
   assert "Not finished" not in page
