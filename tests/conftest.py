@@ -18,6 +18,9 @@ _XLA_FLAGS = {
   "--xla_force_host_platform_device_count": 8,
   "--xla_cpu_collective_call_warn_stuck_timeout_seconds": 600,
   "--xla_cpu_collective_call_terminate_timeout_seconds": 3600,
+  # Not in many parts side by side: with a test on each core that takes an
+  # eighth more of the processors, and the programs are small.
+  "--xla_cpu_parallel_codegen_split_count": 1,
 }
 _CACHE = pathlib.Path(__file__).parents[1] / ".cache" / "jax"
 
