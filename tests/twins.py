@@ -169,24 +169,53 @@ def _static_run(network, image):
   return jax.jit(functools.partial(_two_steps, apply, image))
 
 
-def _static(program, genotype, config, state, keep) -> Trace:
+def _static(program, genotype, config, state, keep) -> tuple[Trace, list]:
+  """(what the static network does, the same from weights that differ in their
+  last bit, three times)."""
   network = families.network(program.space, genotype, config)
   variables = pop.extract(program.network, genotype, state)
-  first = start(variables["params"], variables["batch_stats"])
-  return _static_run(network, program.image)(first, keep)
+  two_steps = _static_run(network, program.image)
+  rng = np.random.default_rng(0)
+
+  def nudge(weights):
+    signs = rng.choice([-1, 1], weights.shape)
+    return (weights * (1 + signs * 2.0**-24)).astype(np.float32)
+
+  def trace(params):
+    return jax.device_get(two_steps(start(params, stats), keep))
+
+  params, stats = jax.device_get(variables["params"]), variables["batch_stats"]
+  nudged = [trace(jax.tree.map(nudge, params)) for _ in range(3)]
+  return trace(params), nudged
 
 
-def _assert_close(found, wanted, what):
-  """Within 2e-5 of the largest number of each array."""
+def _error(found, wanted) -> float:
+  """Of the largest number of an array."""
+  found, wanted = np.asarray(found), np.asarray(wanted)
+  return np.abs(found - wanted).max() / (1e-2 + np.abs(wanted).max())
+
+
+def _assert_close(found, wanted, nudged, what):
+  """Within 2e-5 of the largest number of each array, or a few times as much as
+  its last bits matter: a map's maximum, or the side of a ReLU, can hang on
+  them. How often that happens depends on the machine's instructions.
+
+  Args:
+    nudged: what `wanted` becomes by them, three times.
+  """
+  worst = [
+    max(map(_error, jax.tree.leaves(tree), jax.tree.leaves(wanted)))
+    for tree in nudged
+  ]
+  allowed = 2e-5 + 4 * np.median(worst)
   pairs = zip(
     jax.tree_util.tree_leaves_with_path(found),
     jax.tree.leaves(wanted),
     strict=True,
   )
   for (path, a), b in pairs:
-    a, b = np.asarray(a), np.asarray(b)
-    error = np.abs(a - b).max() / (1e-2 + np.abs(b).max())
-    assert error < 2e-5, (what, jax.tree_util.keystr(path), error)
+    error, where = _error(a, b), jax.tree_util.keystr(path)
+    assert error < allowed, (what, where, error, worst)
 
 
 def assert_same_network(program, config, genotype, keep=1.0):
@@ -196,21 +225,24 @@ def assert_same_network(program, config, genotype, keep=1.0):
   found = jax.device_get(
     program.run(state, jax.tree.map(jnp.asarray, genotype), keep)
   )
-  wanted = jax.device_get(_static(program, genotype, config, state, keep))
+  wanted, nudged = _static(program, genotype, config, state, keep)
   for name in ("logits", "loss", "evaluated"):
-    _assert_close(getattr(found, name), getattr(wanted, name), name)
+    by_nudge = [getattr(trace, name) for trace in nudged]
+    _assert_close(getattr(found, name), getattr(wanted, name), by_nudge, name)
   row = lambda tree, i: jax.tree.map(lambda x: x[i], tree)  # noqa: E731
   for step in range(2):
     stats = row(found.batch_stats, step)
-    for name in ("gradients", "params"):
-      made = state._replace(
-        params=row(getattr(found, name), step), batch_stats=stats
+    for name in ("gradients", "params", "batch_stats"):
+      made = state._replace(batch_stats=stats)
+      if name != "batch_stats":
+        made = made._replace(params=row(getattr(found, name), step))
+      taken = "batch_stats" if name == "batch_stats" else "params"
+      _assert_close(
+        pop.extract(program.network, genotype, made)[taken],
+        row(getattr(wanted, name), step),
+        [row(getattr(trace, name), step) for trace in nudged],
+        f"{name} of step {step}",
       )
-      ours = pop.extract(program.network, genotype, made)
-      theirs = row(getattr(wanted, name), step)
-      _assert_close(ours["params"], theirs, f"{name} of step {step}")
-    theirs = row(wanted.batch_stats, step)
-    _assert_close(ours["batch_stats"], theirs, f"statistics of step {step}")
   _assert_unused_rest(program, genotype, state, found)
 
 
