@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from nasnet_jax.models import folded
@@ -43,6 +44,20 @@ def materialise(x: Array) -> Array:
   calling the identity costs nothing.
   """
   return lax.platform_dependent(x, cpu=_call_identity, default=lambda x: x)
+
+
+def row_major(x: Array) -> Array:
+  """x in the layout of its axes, on TPU; elsewhere simply x.
+
+  For what is read out of a larger array: an operation that wants another
+  layout gets a copy of x, and not of the whole array at every reading.
+  """
+  layout = Layout(tuple(range(x.ndim)))
+  return lax.platform_dependent(
+    x,
+    tpu=functools.partial(with_layout_constraint, layouts=layout),
+    default=lambda x: x,
+  )
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:

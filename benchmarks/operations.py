@@ -1,0 +1,130 @@
+"""What a child's operations take on a TPU by its compiler, each by itself.
+
+    python benchmarks/operations.py [--fold 4] [--batch 32] [--out FILE]
+
+Compiles every operation of `configs/search_cifar.py`, forward and backward, for
+each kind of cell on one chip that one does not hold (some ten minutes on a
+core), and adds up what the edges of a random child would take if nothing were
+around them. Beside the whole update in docs/pods.md that tells what the rest
+costs: reading, writing and adding states. Prints one JSON object; --out keeps
+it. Cycles are the compiler's estimates.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # a TPU that is here is not touched
+# What is compiled for a slice that is not here cannot be read back.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
+
+import jax
+import jax.numpy as jnp
+import libtpu
+from jax.sharding import SingleDeviceSharding
+
+from nasnet_jax import shipped
+from nasnet_jax.models import any_cell
+from nasnet_jax.preflight import chips, costs, hlo, program
+from nasnet_jax.training import mesh
+
+TOPOLOGY = "v5e:1x1"
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--fold", type=int, default=4)
+  parser.add_argument("--batch", type=int, default=32)
+  parser.add_argument("--out", type=pathlib.Path)
+  options = parser.parse_args()
+  mesh.prepare_host()
+  config = shipped.config("search_cifar")
+  config.child.fold, config.child.batch_size = options.fold, options.batch
+  devices = program.get_devices(TOPOLOGY)
+  plan = program.make_plan(config, devices)
+  search = program.open_search(config, devices)
+  network, names = search.population.network, search.space.operations
+  blocks = network.genotype_shapes.ops.shape[1]
+  first = network.shapes[0].features
+  total, kinds, known = 0.0, [], {}
+  for shape, mix in zip(network.shapes, network.mixes, strict=True):
+    _, groups = any_cell.groups_of(shape, blocks)
+    fold = max(options.fold * first // shape.features, 1)
+    if groups not in known:
+      shares = plan.step.shares[mix.inactive + 1].mean(0)
+      where = (options.batch, fold, SingleDeviceSharding(devices[0]))
+      row = known[groups] = measure(mix, groups, names, shares, *where)
+      kinds.append(row)
+    known[groups]["cells"] += 1
+    total += known[groups]["cycles_of_an_edge"] * 2 * blocks
+  result = {
+    "topology": TOPOLOGY,
+    "fold": options.fold,
+    "batch_size": options.batch,
+    "jax": jax.__version__,
+    "libtpu": libtpu.__version__,
+    "cycles_of_all_edges": round(total),
+    "seconds_of_all_edges": total / chips.of(TOPOLOGY).clock,
+    "kinds": kinds,
+  }
+  text = json.dumps(result, indent=1)
+  print(text)
+  if options.out:
+    options.out.write_text(text + "\n")
+
+
+def measure(mix, groups, names, shares, batch, fold, sharding) -> dict:
+  """Of one kind of cell: each branch's cycles, and their mean by `shares`."""
+
+  def shaped(*shape):
+    return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+
+  states = [
+    shaped(batch // fold, height, width, channels * fold)
+    for (height, width, channels), _ in groups
+  ]
+  params = {name: shaped(size) for name, size in mix.params.items()}
+  stats = {name: shaped(size) for name, size in mix.stats.items()}
+  moments = {name: shaped(1, size) for name, size in mix.stats.items()}
+  rows, mean = {}, 0.0
+  for number in range(mix.inactive):
+
+    def forward(states, params, stats, number=number):
+      return mix.forward(jnp.int32(number), _places(states), params, stats)
+
+    def backward(states, g, params, moments, number=number):
+      states = _places([*states, g])
+      return mix.backward(jnp.int32(number), states, params, moments, None)
+
+    found = [
+      _cycles(forward, states, params, stats),
+      _cycles(backward, states, states[0], params, moments),
+    ]
+    group, operation = divmod(number, mix.num_operations)
+    name = f"{names[operation]} of {states[group].shape}"
+    print(name, *found, file=sys.stderr, flush=True)
+    rows[name] = found
+    mean += float(shares[number]) * sum(found)
+  return {
+    "states": [list(state.shape) for state in states],
+    "cells": 0,
+    "cycles_of_an_edge": round(mean),
+    "forward_and_backward": rows,
+  }
+
+
+def _places(states):
+  return tuple((state[None], jnp.int32(0)) for state in states)
+
+
+def _cycles(function, *shapes) -> int:
+  compiled = jax.jit(function).lower(*shapes).compile()
+  chip = chips.of(TOPOLOGY)
+  limits = costs.Limits(chip.flops, chip.bandwidth, chip.link_bandwidth)
+  return round(costs.Walk(hlo.parse(compiled.as_text()), limits).total().cycles)
+
+
+if __name__ == "__main__":
+  main()
