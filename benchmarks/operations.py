@@ -27,7 +27,8 @@ from jax.sharding import SingleDeviceSharding
 
 from nasnet_jax import shipped
 from nasnet_jax.models import any_cell
-from nasnet_jax.preflight import chips, costs, hlo, program
+from nasnet_jax.models.layers import Numerics
+from nasnet_jax.preflight import chips, costs, figures, hlo, program
 from nasnet_jax.training import mesh
 
 TOPOLOGY = "v5e:1x1"
@@ -48,17 +49,16 @@ def main():
   network, names = search.population.network, search.space.operations
   blocks = network.genotype_shapes.ops.shape[1]
   first = network.shapes[0].features
-  total, kinds, known = 0.0, [], {}
+  total, kinds = 0.0, {}
   for shape, mix in zip(network.shapes, network.mixes, strict=True):
     _, groups = any_cell.groups_of(shape, blocks)
-    fold = max(options.fold * first // shape.features, 1)
-    if groups not in known:
+    numerics = Numerics(fold=options.fold).widened(shape.features // first)
+    if groups not in kinds:
       shares = plan.step.shares[mix.inactive + 1].mean(0)
-      where = (options.batch, fold, SingleDeviceSharding(devices[0]))
-      row = known[groups] = measure(mix, groups, names, shares, *where)
-      kinds.append(row)
-    known[groups]["cells"] += 1
-    total += known[groups]["cycles_of_an_edge"] * 2 * blocks
+      where = (options.batch, numerics.fold, SingleDeviceSharding(devices[0]))
+      kinds[groups] = measure(mix, groups, names, shares, *where)
+    kinds[groups]["cells"] += 1
+    total += kinds[groups]["cycles_of_an_edge"] * 2 * blocks
   result = {
     "topology": TOPOLOGY,
     "fold": options.fold,
@@ -67,7 +67,7 @@ def main():
     "libtpu": libtpu.__version__,
     "cycles_of_all_edges": round(total),
     "seconds_of_all_edges": total / chips.of(TOPOLOGY).clock,
-    "kinds": kinds,
+    "kinds": list(kinds.values()),
   }
   text = json.dumps(result, indent=1)
   print(text)
@@ -121,8 +121,7 @@ def _places(states):
 
 def _cycles(function, *shapes) -> int:
   compiled = jax.jit(function).lower(*shapes).compile()
-  chip = chips.of(TOPOLOGY)
-  limits = costs.Limits(chip.flops, chip.bandwidth, chip.link_bandwidth)
+  limits = figures.limits(chips.of(TOPOLOGY))
   return round(costs.Walk(hlo.parse(compiled.as_text()), limits).total().cycles)
 
 

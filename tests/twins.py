@@ -171,21 +171,21 @@ def _static_run(network, image):
 
 def _static(program, genotype, config, state, keep) -> tuple[Trace, list]:
   """(what the static network does, the same from weights that differ in their
-  last bit, three times)."""
+  last bit, nine times)."""
   network = families.network(program.space, genotype, config)
   variables = pop.extract(program.network, genotype, state)
   two_steps = _static_run(network, program.image)
   rng = np.random.default_rng(0)
 
   def nudge(weights):
-    signs = rng.choice([-1, 1], weights.shape)
-    return (weights * (1 + signs * 2.0**-24)).astype(np.float32)
+    towards = rng.choice([-np.inf, np.inf], weights.shape)
+    return np.nextafter(weights, towards.astype(np.float32))
 
   def trace(params):
     return jax.device_get(two_steps(start(params, stats), keep))
 
   params, stats = jax.device_get(variables["params"]), variables["batch_stats"]
-  nudged = [trace(jax.tree.map(nudge, params)) for _ in range(3)]
+  nudged = [trace(jax.tree.map(nudge, params)) for _ in range(9)]
   return trace(params), nudged
 
 
@@ -201,7 +201,7 @@ def _assert_close(found, wanted, nudged, what):
   them. How often that happens depends on the machine's instructions.
 
   Args:
-    nudged: what `wanted` becomes by them, three times.
+    nudged: what `wanted` becomes by them, nine times.
   """
   worst = [
     max(map(_error, jax.tree.leaves(tree), jax.tree.leaves(wanted)))
@@ -231,14 +231,11 @@ def assert_same_network(program, config, genotype, keep=1.0):
     _assert_close(getattr(found, name), getattr(wanted, name), by_nudge, name)
   row = lambda tree, i: jax.tree.map(lambda x: x[i], tree)  # noqa: E731
   for step in range(2):
-    stats = row(found.batch_stats, step)
     for name in ("gradients", "params", "batch_stats"):
-      made = state._replace(batch_stats=stats)
-      if name != "batch_stats":
-        made = made._replace(params=row(getattr(found, name), step))
-      taken = "batch_stats" if name == "batch_stats" else "params"
+      collection = "params" if name == "gradients" else name
+      made = state._replace(**{collection: row(getattr(found, name), step)})
       _assert_close(
-        pop.extract(program.network, genotype, made)[taken],
+        pop.extract(program.network, genotype, made)[collection],
         row(getattr(wanted, name), step),
         [row(getattr(trace, name), step) for trace in nudged],
         f"{name} of step {step}",

@@ -66,7 +66,8 @@ def _memory(memory, chip: Chip) -> Row:
   return {**parts, "needed": sum(parts.values()), "chip": chip.hbm}
 
 
-def _limits(chip: Chip) -> costs.Limits:
+def limits(chip: Chip) -> costs.Limits:
+  """What bounds that chip's time."""
   return costs.Limits(chip.flops, chip.bandwidth, chip.link_bandwidth)
 
 
@@ -74,7 +75,7 @@ def _per_update(plan: Plan, module: hlo.Module, chip: Chip) -> Row:
   step = plan.step
   updates = step.updates * step.children
   mean = {n: rows.mean(0) for n, rows in step.shares.items()}
-  walk = costs.Walk(module, _limits(chip), mean, step.trips)
+  walk = costs.Walk(module, limits(chip), mean, step.trips)
   total = walk.total()
   roofline = total.seconds / updates
   cycles = total.cycles / updates
@@ -124,7 +125,7 @@ def _seconds_of_children(plan: Plan, module, chip: Chip) -> np.ndarray:
   shares = plan.step.shares
 
   def price(taken) -> float:
-    walk = costs.Walk(module, _limits(chip), taken, plan.step.trips)
+    walk = costs.Walk(module, limits(chip), taken, plan.step.trips)
     total = walk.total()
     if chip.clock and total.cycles / chip.clock > total.seconds:
       return total.cycles / chip.clock

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from nasnet_jax.models import kernels
+from nasnet_jax.models import kernels, mixed
 
 # Odd, not square, smaller than the window, a single pixel.
 SIDES = [(7, 9), (8, 5), (2, 3), (1, 1)]
@@ -241,3 +241,18 @@ def test_statistics_of_half_precision_are_summed_in_float32():
   exact = np.float64(x)
   np.testing.assert_allclose(mean, exact.mean((0, 1, 2)), rtol=1e-5)
   np.testing.assert_allclose(variance, exact.var((0, 1, 2)), rtol=1e-4)
+
+
+def test_a_state_that_is_read_keeps_its_layout_on_a_tpu_and_only_there():
+  def read(stack, place):
+    return mixed.read_state([(stack, place)], 0)
+
+  stack = jnp.arange(24.0).reshape(3, 1, 2, 2, 2)
+  traced = jax.jit(read).trace(stack, jnp.int32(1))
+  lowered = {
+    name: traced.lower(lowering_platforms=(name,)).as_text()
+    for name in ("tpu", "cpu", "cuda")
+  }
+  pinned = {name for name, text in lowered.items() if "Layout" in text}
+  assert pinned == {"tpu"}
+  np.testing.assert_array_equal(jax.jit(read)(stack, jnp.int32(1)), stack[1])
