@@ -32,15 +32,16 @@ def _ours(batch: int, side: int):
   import jax
   import numpy as np
 
-  from nasnet_jax import block_zoo, fit
+  from nasnet_jax import zoo
   from nasnet_jax.data import augment
-  from nasnet_jax.detection import detector, stream
-  from nasnet_jax.models import blocks
+  from nasnet_jax.detection import detector, picture_stream
+  from nasnet_jax.models import block_network
+  from nasnet_jax.training import fit
 
   body = detector.Body(
-    blocks.BlockNetwork,
-    blocks.BlockConfig(),
-    block_zoo.architecture("resnet_18"),
+    block_network.BlockNetwork,
+    block_network.BlockConfig(),
+    zoo.blocks.architecture("resnet_18"),
   )
   config = detector.DetectorConfig(
     num_classes=_CLASSES,
@@ -61,10 +62,12 @@ def _ours(batch: int, side: int):
     boxes = np.concatenate([corner, corner + side * 0.3], 1)
     classes = rng.integers(0, _CLASSES, BOXES)
     crowd = np.zeros(BOXES, bool)
-    rows.append(stream.rows_of_truth(boxes, classes, crowd, BOXES))
+    rows.append(picture_stream.rows_of_truth(boxes, classes, crowd, BOXES))
   truth = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
   inside = np.full((batch, 2), side, np.int32)
-  data = jax.device_put(fit.Images(images, stream.Labels(truth, inside)))
+  data = jax.device_put(
+    fit.Images(images, picture_stream.Labels(truth, inside))
+  )
   state = fit.init_state(network, recipe, shape[1:], 1000, 0)
   variables = jax.tree.map(np.asarray, fit.variables_of(state))
   step = jax.jit(

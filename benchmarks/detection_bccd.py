@@ -100,7 +100,7 @@ def main():
 
 def run(name: str, seed: int, options, runs: pathlib.Path):
   """One detector, and the classifier that it starts from if need be."""
-  from nasnet_jax import detect, train  # only now may JAX start
+  from nasnet_jax.jobs import detect, train  # only now may JAX start
 
   setting = SETTINGS[name]
   print(f"{name}, seed {seed}", flush=True)
@@ -202,7 +202,7 @@ def row_of(name: str, seed: int, folder: pathlib.Path, runs) -> dict[str, Any]:
 
 def draw(name: str, folder: pathlib.Path, out: pathlib.Path, options):
   """The first test pictures with what the detector finds on them."""
-  from nasnet_jax import detect
+  from nasnet_jax.jobs import detect
 
   top = pathlib.Path(options.bccd)
   names = (top / "ImageSets" / "Main" / "test.txt").read_text().split()

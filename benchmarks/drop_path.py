@@ -84,16 +84,18 @@ def _mean(values: list[float]) -> str:
 def measure(run: pathlib.Path) -> dict[str, float]:
   """Accuracies of a finished training: on all test images, of which its own
   test has as many per class as it trained on, and on its training images."""
-  from nasnet_jax import data, fit, trained
+  from nasnet_jax import data
+  from nasnet_jax.jobs import results
+  from nasnet_jax.training import fit
 
-  found = trained.load(run)
+  found = results.load(run)
   load = found.result["data"]["load"]
   own = data.load(**load)
   every = data.load(**{**load, "max_per_class": None})
 
   def accuracy(images, labels) -> float:
     images = fit.on_device(fit.Images(images, labels))
-    return trained.evaluate(found, images).accuracy
+    return results.evaluate(found, images).accuracy
 
   return {
     "test": accuracy(every.test_images, every.test_labels),
@@ -112,7 +114,8 @@ def main():
   from nasnet_jax.training import mesh
 
   mesh.prepare_host()
-  from nasnet_jax import report, train  # only now may JAX start
+  from nasnet_jax import report
+  from nasnet_jax.jobs import train  # only now may JAX start
 
   out = pathlib.Path(args.out)
   out.mkdir(parents=True, exist_ok=True)

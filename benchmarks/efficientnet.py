@@ -46,7 +46,7 @@ def _ours(network: str, batch: int, side: int):
   from nasnet_jax import zoo
   from nasnet_jax.export import tables
 
-  if network in zoo.NETWORKS:
+  if network in zoo.cells.NETWORKS:
     return sides.ours(tables.published(network, aux=False), batch, side)
   return sides.ours(tables.published_blocks(network), batch, side)
 

@@ -31,11 +31,11 @@ PEER = ROOT / "benchmarks" / "peers" / "torch_input.py"
 
 def _ours(args):
   """Prints the speed, the first batches apart: they wait for the workers."""
-  from nasnet_jax.data import photographs, stream
+  from nasnet_jax.data import photo_stream, photographs
 
   found = photographs.load("folder", path=args.folder, test_fraction=0.01)
-  crops = stream.Crops(args.side)
-  batches = stream.Stream(
+  crops = photo_stream.Crops(args.side)
+  batches = photo_stream.Stream(
     found.train, crops, len(found.class_names), workers=int(args.one)
   )
   total = args.warm + args.batches

@@ -1,4 +1,4 @@
-"""Makes nasnet_jax/tables/cifar_cells.csv.gz: cells trained on CIFAR-10 images.
+"""Trains cells on CIFAR-10 images: nasnet_jax/search/tables/cifar_cells.csv.gz.
 
     python benchmarks/make_table.py --data=DATA --workdir=runs/table
 
@@ -28,9 +28,14 @@ if __name__ == "__main__":
 
 import numpy as np  # noqa: E402
 
-from nasnet_jax import inputs, running, spaces, tabular  # noqa: E402
+from nasnet_jax import spaces  # noqa: E402
 from nasnet_jax.controllers import base  # noqa: E402
-from nasnet_jax.search import rounds, setup  # noqa: E402
+from nasnet_jax.jobs import job_config, run_log  # noqa: E402
+from nasnet_jax.search import (  # noqa: E402
+  rounds,
+  search_config,
+  tabular,
+)
 from nasnet_jax.training import stop, workdir  # noqa: E402
 
 SEED = 0  # of the random cells and of every training
@@ -153,10 +158,10 @@ def from_list(cells: np.ndarray) -> base.Controller:
 
 def prepare(config):
   """(evaluator, images) of the trainings."""
-  space = setup.get_space(config)
-  images = setup.load_images(config)
-  aug = inputs.get_augmentation(config.data, images)
-  return setup.get_evaluator(config, space, images, aug), images
+  space = search_config.get_space(config)
+  images = search_config.load_images(config)
+  aug = job_config.get_augmentation(config.data, images)
+  return search_config.get_evaluator(config, space, images, aug), images
 
 
 def train(folder: pathlib.Path, evaluator, cells, children: int):
@@ -238,14 +243,14 @@ def write_table(path, parts: list[Part], rows, config, images) -> None:
   ]
   child = config.child.to_dict()
   about = {
-    "images": inputs.describe(images) | {"load": None},
+    "images": job_config.describe(images) | {"load": None},
     "network": config.network.to_dict(),
     "child": child,
     "epochs": child["epochs"],
     "steps_per_epoch": images.train.num_images // child["batch_size"],
     "parts": count(parts),
     "seed": SEED,
-    "environment": running.environment(),
+    "environment": run_log.environment(),
   }
   path.parent.mkdir(exist_ok=True)
   tabular.write_cells(path, about, table)
@@ -272,7 +277,7 @@ def main() -> None:
   with workdir.locked(args.workdir) as folder:
     sizes = [args.random_per_level, args.repeated_per_level]
     claimed = {**config.to_dict(), "cells": sizes}
-    workdir.claim(folder / "config.json", claimed, setup.MAY_CHANGE)
+    workdir.claim(folder / "config.json", claimed, search_config.MAY_CHANGE)
     children = min(args.children or len(cells), len(cells))
     evaluator, images = prepare(config)
     first = min(len(parts[0].cells), children)

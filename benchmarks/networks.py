@@ -28,7 +28,7 @@ def _ours(args):
   from nasnet_jax.models import stacked
   from nasnet_jax.models.layers import IMAGENET
 
-  space, _ = zoo.CELLS["nasnet_a"]
+  space, _ = zoo.cells.CELLS["nasnet_a"]
   config = stacked.NetworkConfig(
     num_cells=args.cells,
     features=_FILTERS // 24,
@@ -38,7 +38,7 @@ def _ours(args):
     skip_reduction=True,
     numerics=dataclasses.replace(IMAGENET),
   )
-  cells = stacked.as_cells(space, zoo.genotype("nasnet_a"))
+  cells = stacked.as_cells(space, zoo.cells.genotype("nasnet_a"))
   network = stacked.StackedNetwork(config, cells)
   return sides.ours(network, args.batch, args.side)
 

@@ -26,9 +26,9 @@ from typing import NamedTuple
 import numpy as np
 import strategies
 
-from nasnet_jax import tabular
 from nasnet_jax.controllers import surrogate
 from nasnet_jax.report import style
+from nasnet_jax.search import tabular
 from nasnet_jax.training import workdir
 
 TRIALS = 20  # Liu et al. 2018

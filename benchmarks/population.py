@@ -30,10 +30,11 @@ def _setup(num_cells=2, features=32, batch=32, width=1, arch=1, train=4096):
   import jax
   import numpy as np
 
-  from nasnet_jax import evaluators, population, spaces
+  from nasnet_jax import spaces
   from nasnet_jax.data.augment import DEFAULTS
   from nasnet_jax.models.layers import Numerics
   from nasnet_jax.models.stacked import NetworkConfig
+  from nasnet_jax.population import evaluators, population
 
   rng = np.random.default_rng(0)
   images = rng.integers(0, 256, (train, 32, 32, 3)).astype(np.uint8)
@@ -255,7 +256,7 @@ def section_torch(python):
 
     @staticmethod
     def decode(_):
-      return zoo.genotype("nasnet_a")
+      return zoo.cells.genotype("nasnet_a")
 
   evaluator.space = Cell
   step = _static_stepper(evaluator, np.zeros((1, 1), int), 32, plain=False)
@@ -331,8 +332,10 @@ def section_overhead():
   counting, telling, history, journal and checkpoint, in rounds of 20."""
   import numpy as np
 
-  from nasnet_jax import controllers, counting, evaluators, spaces
+  from nasnet_jax import controllers, spaces
+  from nasnet_jax.costs import counting
   from nasnet_jax.models.stacked import NetworkConfig
+  from nasnet_jax.population import evaluators
   from nasnet_jax.search import rounds
 
   space = spaces.get("nasnet")

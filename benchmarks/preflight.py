@@ -25,7 +25,7 @@ os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
 import jax
 import libtpu
 
-from nasnet_jax import shipped
+from nasnet_jax.cli import shipped
 from nasnet_jax.preflight import chips, figures, program
 from nasnet_jax.training import mesh
 

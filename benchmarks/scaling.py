@@ -21,7 +21,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from nasnet_jax import report, shipped  # noqa: E402
+from nasnet_jax import report  # noqa: E402
+from nasnet_jax.cli import shipped  # noqa: E402
 from nasnet_jax.report import scalings  # noqa: E402
 
 STUDIES = {
@@ -82,7 +83,7 @@ def main():
   from nasnet_jax.training import mesh
 
   mesh.prepare_host()
-  from nasnet_jax import scale  # only now may JAX start
+  from nasnet_jax.jobs import scale  # only now may JAX start
 
   runs = pathlib.Path(args.runs).resolve()
   for variant in [args.only] if args.only else STUDIES:

@@ -36,8 +36,8 @@ def ours(network, batch: int, side: int):
   import jax
   import numpy as np
 
-  from nasnet_jax import fit
   from nasnet_jax.data import augment
+  from nasnet_jax.training import fit
 
   recipe = fit.Recipe(batch_size=batch, drop_path_keep=1.0)
   aug = augment.Augmentation(mean=(0.5,), std=(0.5,))

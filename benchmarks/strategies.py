@@ -32,9 +32,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from nasnet_jax import controllers, report, tabular
+from nasnet_jax import controllers, report
 from nasnet_jax.controllers import base
-from nasnet_jax.search import rounds
+from nasnet_jax.search import rounds, tabular
 from nasnet_jax.training import workdir
 
 MARKS = (50, 100, 200, 500)  # queries

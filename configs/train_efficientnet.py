@@ -2,7 +2,7 @@
 
 Paper:    Tan & Le 2019 (arXiv 1905.11946): EfficientNet-B0, the default, 5.3M
           parameters, 77.1 % top-1, to `:efficientnet_b7`, 66M, 84.3 %. Every
-          other network of `nasnet_jax.block_zoo.NETWORKS` by its name:
+          other network of `nasnet_jax.zoo.blocks.NETWORKS` by its name:
           `:efficientnet_lite0` (75.1 %), `:mnasnet_a1` (Tan et al. 2019, 75.2
           %), `:mobilenet_v2`, `:resnet_50`, ... The recipe is EfficientNet's
           (section 5.2 and tensorflow/tpu's code), for MnasNet with what its
@@ -28,18 +28,18 @@ Result:   nothing is claimed here.
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from nasnet_jax import block_zoo
+from nasnet_jax import zoo
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config; variant: a network by its name, or "tiny"."""
   name = "efficientnet_b0" if variant in ("", "tiny") else variant
-  if name not in block_zoo.NETWORKS:
+  if name not in zoo.blocks.NETWORKS:
     raise ValueError(
       f"train_efficientnet has no variant {variant!r}, only: tiny,"
-      f" {', '.join(block_zoo.NETWORKS)}"
+      f" {', '.join(zoo.blocks.NETWORKS)}"
     )
-  published = block_zoo.network(name)
+  published = zoo.blocks.network(name)
   config = ml_collections.ConfigDict()
   config.job = "train"
   config.model = ml_collections.ConfigDict()

@@ -2,8 +2,8 @@
 
 Paper:    Zoph et al. 2018 (arXiv 1707.07012): NASNet-A (4 @ 1056), the default,
           5.3M parameters, 74.0 % top-1; `:nasnet_a_large` (6 @ 4032), 88.9M,
-          82.7 %. Every other ImageNet network of `nasnet_jax.zoo.NETWORKS` by
-          its name, such as `:pnasnet_5_large` (Liu et al. 2018, 82.9 %) or
+          82.7 %. Every other ImageNet network of `zoo.cells.NETWORKS` by its
+          name, such as `:pnasnet_5_large` (Liu et al. 2018, 82.9 %) or
           `:amoebanet_a_mobile` (Real et al. 2019, 74.5 %). The recipe is
           NASNet's (slim's comments on 50 x 32 images for mobile, 100 x 16 for
           large), with what the others' papers and code say differently.
@@ -30,7 +30,7 @@ from nasnet_jax import zoo
 
 _NETWORKS = {
   name: network
-  for name, network in zoo.NETWORKS.items()
+  for name, network in zoo.cells.NETWORKS.items()
   if network.config.get("stem") == "imagenet"
 }
 

@@ -9,7 +9,7 @@ boxes, labels and scores, each with a .json beside it.
 
 from absl import flags
 
-from nasnet_jax import cli
+from nasnet_jax.cli import entry
 from nasnet_jax.training import mesh
 
 _CHECKPOINT = flags.DEFINE_string(
@@ -21,9 +21,9 @@ _SCORE = flags.DEFINE_float("min_score", 0.5, "boxes below are left out")
 
 def main(argv: list[str]):
   if not _CHECKPOINT.value or len(argv) < 2:
-    raise cli.UsageError("give --checkpoint=runs/... and images or folders")
+    raise entry.UsageError("give --checkpoint=runs/... and images or folders")
   mesh.prepare_host()
-  from nasnet_jax import detect, predict  # only now may JAX start
+  from nasnet_jax.jobs import detect, predict  # only now may JAX start
 
   images = predict.find_images(argv[1:])
   detector = detect.load(_CHECKPOINT.value)
@@ -37,4 +37,4 @@ def main(argv: list[str]):
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  entry.run(main)

@@ -9,7 +9,7 @@ stop a run, and says how to mend it.
 
 from absl import flags
 
-from nasnet_jax import cli, doctor
+from nasnet_jax.cli import doctor, entry
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run planned")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where its data lies")
@@ -17,10 +17,10 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "where its data lies")
 
 def main(argv: list[str]) -> int:
   if len(argv) > 1:
-    raise cli.UsageError(f"{argv[1]!r} is no flag: flags start with --")
+    raise entry.UsageError(f"{argv[1]!r} is no flag: flags start with --")
   findings = doctor.examine(_WORKDIR.value, _DATA_DIR.value)
   return int(doctor.report(findings, print) > 0)
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  entry.run(main)

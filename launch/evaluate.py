@@ -8,7 +8,7 @@ answers as many test images as result.json says.
 
 from absl import flags
 
-from nasnet_jax import cli
+from nasnet_jax.cli import entry
 from nasnet_jax.training import mesh
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
@@ -20,13 +20,13 @@ _DATA_DIR = flags.DEFINE_string(
 def main(argv: list[str]) -> int:
   del argv
   if not _WORKDIR.value:
-    raise cli.UsageError("give --workdir=runs/...")
+    raise entry.UsageError("give --workdir=runs/...")
   mesh.prepare_host()
-  from nasnet_jax import trained  # only now may JAX start
+  from nasnet_jax.jobs import results  # only now may JAX start
 
-  found = trained.load(_WORKDIR.value)
-  images = trained.test_images(found.result, _DATA_DIR.value)
-  score = trained.evaluate(found, images)
+  found = results.load(_WORKDIR.value)
+  images = results.test_images(found.result, _DATA_DIR.value)
+  score = results.evaluate(found, images)
   said = found.result["test_correct"]
   print(
     f"test accuracy {score.accuracy:.6f}: {score.correct} of {score.examples};"
@@ -42,4 +42,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  entry.run(main)

@@ -13,7 +13,7 @@ import pathlib
 
 from absl import flags
 
-from nasnet_jax import cli
+from nasnet_jax.cli import entry
 from nasnet_jax.training import mesh
 
 _CHECKPOINT = flags.DEFINE_string(
@@ -61,17 +61,17 @@ _DATA_DIR = flags.DEFINE_string(
 def main(argv: list[str]):
   del argv
   if not _CHECKPOINT.value or not _FORMAT.value:
-    raise cli.UsageError("give --checkpoint=runs/... and --format=onnx")
+    raise entry.UsageError("give --checkpoint=runs/... and --format=onnx")
   mesh.prepare_host()
   from nasnet_jax.export import artifact, formats  # only now may JAX start
 
   unknown = [n for n in _FORMAT.value if n not in formats.FORMATS]
   if unknown:
-    raise cli.UsageError(
+    raise entry.UsageError(
       f"--format={unknown[0]} is not one of: {', '.join(formats.FORMATS)}"
     )
   if _CALIBRATION.value and "tflite" not in _FORMAT.value:
-    raise cli.UsageError("--calibration is for int8: give --format=tflite")
+    raise entry.UsageError("--calibration is for int8: give --format=tflite")
   options = artifact.Options(
     preprocess=_PREPROCESS.value,
     sides=tuple(_side(text) for text in _SIDES.value),
@@ -97,7 +97,7 @@ def main(argv: list[str]):
 def _side(text: str) -> tuple[int, int]:
   numbers = text.split("x")
   if not all(n.isdigit() and int(n) for n in numbers) or len(numbers) > 2:
-    raise cli.UsageError(f"--sides={text} is no side: give 32 or 32x48")
+    raise entry.UsageError(f"--sides={text} is no side: give 32 or 32x48")
   return int(numbers[0]), int(numbers[-1])
 
 
@@ -108,4 +108,4 @@ def _compared(done) -> str:
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  entry.run(main)

@@ -12,7 +12,7 @@ config.json of that folder beside it.
 
 from absl import flags
 
-from nasnet_jax import cli
+from nasnet_jax.cli import entry
 from nasnet_jax.training import mesh
 
 _WEIGHTS = flags.DEFINE_string("weights", None, "exported folder, or a file")
@@ -22,9 +22,9 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the new run")
 def main(argv: list[str]):
   del argv
   if not _WEIGHTS.value or not _WORKDIR.value:
-    raise cli.UsageError("give --weights=exports/... and --workdir=runs/...")
+    raise entry.UsageError("give --weights=exports/... and --workdir=runs/...")
   mesh.prepare_host()
-  from nasnet_jax import counting  # only now may JAX start
+  from nasnet_jax.costs import counting  # only now may JAX start
   from nasnet_jax.export import importing
 
   found = importing.to_run(_WEIGHTS.value, _WORKDIR.value)
@@ -37,4 +37,4 @@ def main(argv: list[str]):
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  entry.run(main)

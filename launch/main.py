@@ -13,7 +13,7 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from nasnet_jax import cli
+from nasnet_jax.cli import entry
 from nasnet_jax.training import hosts, mesh
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
@@ -24,20 +24,22 @@ _WORKDIR = flags.DEFINE_string(
 # config.job -> module with run(config, workdir, command=...)
 JOBS = {
   "search": "nasnet_jax.search",
-  "train": "nasnet_jax.train",
-  "scale": "nasnet_jax.scale",
-  "detect": "nasnet_jax.detect",
+  "train": "nasnet_jax.jobs.train",
+  "scale": "nasnet_jax.jobs.scale",
+  "detect": "nasnet_jax.jobs.detect",
 }
 
 
 def main(argv: list[str]):
   config, workdir = _read_config(), _WORKDIR.value
   if len(argv) > 1:
-    raise cli.UsageError(f"{argv[1]!r} is no flag: flags start with --")
+    raise entry.UsageError(f"{argv[1]!r} is no flag: flags start with --")
   if config is None or not workdir:
-    raise cli.UsageError("give both --config=configs/... and --workdir=...")
+    raise entry.UsageError("give both --config=configs/... and --workdir=...")
   if config.job not in JOBS:
-    raise cli.UsageError(f"config.job is {config.job!r}, not one of {[*JOBS]}")
+    raise entry.UsageError(
+      f"config.job is {config.job!r}, not one of {[*JOBS]}"
+    )
   devices = config.mesh.arch * config.mesh.data or config.mesh.data
   among = config.get("hosts") or {}
   mesh.prepare_host(-(-devices // max(1, among.get("count", 1))))
@@ -53,9 +55,9 @@ def _read_config():
     if config is not None:
       config.get("job")  # one that was not loaded says so only when it is read
   except OSError as error:  # and tells every place where it was looked for
-    raise cli.UsageError(str(error).strip().splitlines()[-1]) from error
+    raise entry.UsageError(str(error).strip().splitlines()[-1]) from error
   return config
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  entry.run(main)

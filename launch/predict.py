@@ -9,7 +9,7 @@ the pictures.
 
 from absl import flags
 
-from nasnet_jax import cli
+from nasnet_jax.cli import entry
 from nasnet_jax.training import mesh
 
 _CHECKPOINT = flags.DEFINE_string(
@@ -22,12 +22,12 @@ _TOP = flags.DEFINE_integer("top", 5, "classes per image")
 
 def main(argv: list[str]):
   if not _CHECKPOINT.value or len(argv) < 2:
-    raise cli.UsageError("give --checkpoint=runs/... and images or folders")
+    raise entry.UsageError("give --checkpoint=runs/... and images or folders")
   mesh.prepare_host()
-  from nasnet_jax import predict, trained  # only now may JAX start
+  from nasnet_jax.jobs import predict, results  # only now may JAX start
 
   images = predict.find_images(argv[1:])
-  network = trained.load(_CHECKPOINT.value)
+  network = results.load(_CHECKPOINT.value)
   for answer in predict.classify(network, images, _BATCH.value, _TOP.value):
     print(answer.path)
     for name, probability in answer.classes:
@@ -37,4 +37,4 @@ def main(argv: list[str]):
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  entry.run(main)

@@ -22,7 +22,7 @@ os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
 from absl import flags
 from ml_collections import config_flags
 
-from nasnet_jax import cli
+from nasnet_jax.cli import entry
 from nasnet_jax.training import mesh
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
@@ -40,9 +40,9 @@ _BRIEF = flags.DEFINE_bool(
 
 def main(argv: list[str]) -> int:
   if len(argv) > 1:
-    raise cli.UsageError(f"{argv[1]!r} is no flag: flags start with --")
+    raise entry.UsageError(f"{argv[1]!r} is no flag: flags start with --")
   if _CONFIG.value is None or not _TOPOLOGY.value:
-    raise cli.UsageError(
+    raise entry.UsageError(
       "give both --config=configs/... and --topology=v5e:4x4"
     )
   mesh.prepare_host()
@@ -64,4 +64,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  entry.run(main)

@@ -10,7 +10,8 @@ beside it.
 
 from absl import flags
 
-from nasnet_jax import cli, report
+from nasnet_jax import report
+from nasnet_jax.cli import entry
 
 _OUT = flags.DEFINE_string("out", "comparison.html", "the page of several runs")
 
@@ -18,7 +19,7 @@ _OUT = flags.DEFINE_string("out", "comparison.html", "the page of several runs")
 def main(argv: list[str]) -> None:
   folders = argv[1:]
   if not folders:
-    raise cli.UsageError("give the folder of a run, or of several")
+    raise entry.UsageError("give the folder of a run, or of several")
   try:
     if len(folders) == 1:
       print(report.write_report(folders[0]))
@@ -26,8 +27,8 @@ def main(argv: list[str]) -> None:
     else:
       print(report.write_comparison(folders, _OUT.value))
   except (FileNotFoundError, ValueError) as error:
-    raise cli.UsageError(str(error)) from error
+    raise entry.UsageError(str(error)) from error
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  entry.run(main)

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from nasnet_jax.models import blocks, ops, stacked
+from nasnet_jax.models import block_network, ops, stacked
 from nasnet_jax.models.layers import BatchNorm
 
 Array = jax.Array
@@ -58,7 +58,7 @@ def halves(network: nn.Module) -> Halves:
   """
   if isinstance(network, stacked.StackedNetwork):
     return _halves_of_cells(network)
-  if isinstance(network, blocks.BlockNetwork):
+  if isinstance(network, block_network.BlockNetwork):
     return _halves_of_blocks(network)
   raise ValueError(
     f"{type(network).__name__} is no backbone of a detector: take a network of"
@@ -109,9 +109,9 @@ def _width(network: stacked.StackedNetwork, cells, position: int) -> int:
   return len(concat) * cell.features
 
 
-def _halves_of_blocks(network: blocks.BlockNetwork) -> Halves:
+def _halves_of_blocks(network: block_network.BlockNetwork) -> Halves:
   arch, config = network.architecture, network.config
-  plan = blocks.plan(arch, config.width, config.depth)
+  plan = block_network.plan(arch, config.width, config.depth)
   reductions = [b for b in plan if b.stride > 1 and b.index]
   if not reductions:
     raise ValueError(
@@ -234,7 +234,7 @@ def keep_out_padding(
       return without(call(*args, **kwargs))
     if isinstance(module, ops.Window):
       return pool(module, call, *args)
-    if isinstance(module, blocks.SqueezeExcite):
+    if isinstance(module, block_network.SqueezeExcite):
       return squeezed(call, *args)
     return call(*args, **kwargs)
 

@@ -456,9 +456,9 @@ def make_loss(network: Detector, recipe, aug: augment.Augmentation) -> Callable:
   """The loss that `training.step` takes: (params, batch_stats, batch, rng,
   progress) -> (loss, (batch_stats, metrics)).
 
-  A batch is (images, `stream.Labels`, positions int[N] in the whole batch).
-  `accuracy` among the metrics is the share of sampled proposals whose class is
-  right.
+  A batch is (images, `picture_stream.Labels`, positions int[N] in the whole
+  batch). `accuracy` among the metrics is the share of sampled proposals whose
+  class is right.
 
   Args:
     recipe: with `drop_path_keep` and `drop_path_version`, see `fit.Recipe`.

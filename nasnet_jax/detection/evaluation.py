@@ -12,7 +12,7 @@ from nasnet_jax.data import augment
 from nasnet_jax.detection import metrics
 from nasnet_jax.detection.detector import Detector, make_detect
 from nasnet_jax.detection.nms import Detections
-from nasnet_jax.detection.stream import Stream
+from nasnet_jax.detection.picture_stream import Stream
 from nasnet_jax.training import hosts
 
 

@@ -20,12 +20,13 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from nasnet_jax import __version__, detect, fit, predict, trained
+from nasnet_jax import __version__
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.detection import backbone
 from nasnet_jax.export import card, check, outline
 from nasnet_jax.export.check import ExportError
-from nasnet_jax.training import workdir
+from nasnet_jax.jobs import detect, predict, results
+from nasnet_jax.training import fit, workdir
 
 CONFIG, CARD, EXAMPLES = "config.json", "README.md", "examples.npz"
 NUM_EXAMPLES = 8
@@ -177,11 +178,11 @@ def open_run(run_dir, options: Options) -> Source:
   """What is exported of a finished run, of classification or detection.
 
   Raises:
-    WorkdirError, CheckpointError: as `trained.load`.
+    WorkdirError, CheckpointError: as `results.load`.
     ValueError: for features of a network that cannot be cut.
   """
-  result = trained.read_result(run_dir)
-  found = (_backbone if _is_detector(result) else trained.load)(run_dir)
+  result = results.read_result(run_dir)
+  found = (_backbone if _is_detector(result) else results.load)(run_dir)
   features = options.features or _is_detector(result)
   image_shape = tuple(result["data"]["image_shape"])
   augmentation, channels = found.augmentation, image_shape[2]
@@ -205,7 +206,7 @@ def _is_detector(result: dict[str, Any]) -> bool:
   return result.get("job") == "detect"
 
 
-def _backbone(run_dir) -> trained.Trained:
+def _backbone(run_dir) -> results.Trained:
   """The network inside of a detector."""
   found = detect.load(run_dir)
   detector = found.network
@@ -215,7 +216,7 @@ def _backbone(run_dir) -> trained.Trained:
     for name, tree in found.variables.items()
     if "backbone" in tree
   }
-  return trained.Trained(
+  return results.Trained(
     network, variables, found.augmentation, found.result, pathlib.Path(run_dir)
   )
 
@@ -313,7 +314,7 @@ def labelled(
   try:
     if _is_detector(result):
       raise DataError("a detector's pictures are of many sides: give --images")
-    data = trained.test_images(result, options.data_dir)
+    data = results.test_images(result, options.data_dir)
   except (DataError, OSError) as error:
     shape = (min(count, NUM_EXAMPLES), *source.image_shape)
     made = np.random.default_rng(0).integers(0, 256, shape, np.uint8)

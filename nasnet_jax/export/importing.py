@@ -13,8 +13,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from nasnet_jax import trained
 from nasnet_jax.export import tables, torch_module
+from nasnet_jax.jobs import results
 from nasnet_jax.training import checkpoint, workdir
 from nasnet_jax.training.checkpoint import CheckpointError
 
@@ -30,7 +30,7 @@ class Imported(NamedTuple):
   """A network as it was exported, with the weights of the file.
 
   Attributes:
-    network, variables: as in `trained.Trained`.
+    network, variables: as in `results.Trained`.
     result: of the run that it was exported from.
   """
 
@@ -62,8 +62,8 @@ def read(path) -> Imported:
   else:
     arrays, inside = _read_safetensors(path)
   result = _described(path, inside)["result"]
-  network = trained.build(result)
-  wanted = trained.template_of(network, result["data"]["image_shape"])
+  network = results.build(result)
+  wanted = results.template_of(network, result["data"]["image_shape"])
   return Imported(network, _variables(path, arrays, wanted), result)
 
 
@@ -135,7 +135,7 @@ def _variables(path, arrays, wanted) -> dict[str, Any]:
 
 
 def to_run(path, run_dir) -> Imported:
-  """Writes the folder of a run with these weights, which `trained.load` reads
+  """Writes the folder of a run with these weights, which `results.load` reads
   and fine-tuning starts from.
 
   Raises:
@@ -143,11 +143,11 @@ def to_run(path, run_dir) -> Imported:
     ValueError: if the folder has a run.
   """
   folder = pathlib.Path(run_dir)
-  if (folder / trained.RESULT).exists():
+  if (folder / results.RESULT).exists():
     raise ValueError(f"{folder} has a run already: take another folder")
   found = read(path)
-  checkpoint.write(folder / trained.WEIGHTS, found.variables)
-  workdir.write_json(folder / trained.RESULT, _result(found.result, path))
+  checkpoint.write(folder / results.WEIGHTS, found.variables)
+  workdir.write_json(folder / results.RESULT, _result(found.result, path))
   return found
 
 

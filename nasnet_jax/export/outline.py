@@ -10,7 +10,7 @@ import pathlib
 import textwrap
 from typing import Any, NamedTuple
 
-from nasnet_jax.models import blocks, ops, stacked, stages
+from nasnet_jax.models import block_network, ops, stacked, stage_network
 
 # By whether a cell passes on its outputs separately.
 CELL_DOC = {
@@ -136,7 +136,7 @@ def kept(network, variables: dict[str, Any], cut) -> dict[str, Any]:
 
 def until(network, cut) -> tuple:
   """The cells or blocks up to a cut; all of them if it is None."""
-  is_row = isinstance(network, blocks.BlockNetwork)
+  is_row = isinstance(network, block_network.BlockNetwork)
   uses = rows(network) if is_row else cells(network)
   if cut is None:
     return uses
@@ -166,12 +166,12 @@ _BLOCK_CLASSES = {
 }
 
 
-def rows(network: blocks.BlockNetwork) -> tuple[BlockUse, ...]:
+def rows(network: block_network.BlockNetwork) -> tuple[BlockUse, ...]:
   """Every block, in order."""
   arch, config = network.architecture, network.config
-  width = blocks.stem_features(arch, config.width)
+  width = block_network.stem_features(arch, config.width)
   uses = []
-  for block in blocks.plan(arch, config.width, config.depth):
+  for block in block_network.plan(arch, config.width, config.depth):
     make = _residual if block.group.kind in _RESIDUAL else _mobile
     fields = make(block, width)
     uses.append(
@@ -188,12 +188,12 @@ def rows(network: blocks.BlockNetwork) -> tuple[BlockUse, ...]:
   return tuple(uses)
 
 
-def _squeeze(block: blocks.BlockPlan, entering: int) -> dict[str, int]:
+def _squeeze(block: block_network.BlockPlan, entering: int) -> dict[str, int]:
   share = block.group.squeeze
   return {"squeeze": max(1, int(entering * share))} if share else {}
 
 
-def _mobile(block: blocks.BlockPlan, inputs: int) -> dict[str, Any]:
+def _mobile(block: block_network.BlockPlan, inputs: int) -> dict[str, Any]:
   group = block.group
   fields: dict[str, Any] = {"kernel": group.kernel}
   if group.kind == "separable":
@@ -209,7 +209,7 @@ def _mobile(block: blocks.BlockPlan, inputs: int) -> dict[str, Any]:
   return fields
 
 
-def _residual(block: blocks.BlockPlan, inputs: int) -> dict[str, Any]:
+def _residual(block: block_network.BlockPlan, inputs: int) -> dict[str, Any]:
   group, features = block.group, block.features
   if group.kind == "basic":
     fields = {
@@ -239,7 +239,7 @@ class StageLine(NamedTuple):
 
 
 def stage_lines(
-  network: stages.StageNetwork, channels: int
+  network: stage_network.StageNetwork, channels: int
 ) -> tuple[StageLine, ...]:
   """The nodes and pools of all stages, in order."""
   lines, width, last = [], channels, "x"

@@ -68,7 +68,7 @@ def network(name: str, **changes) -> stacked.StackedNetwork:
   """
   if name not in NAMES:
     raise ValueError(f"slim has no {name!r}, only {', '.join(NAMES)}")
-  imagenet = zoo.network(name).config.get("stem") == "imagenet"
+  imagenet = zoo.cells.network(name).config.get("stem") == "imagenet"
   numerics = IMAGENET if imagenet else Numerics()
   return tables.published(name, **{"numerics": numerics, **changes})
 
@@ -294,8 +294,8 @@ def _aux_scope(network: stacked.StackedNetwork) -> str:
 def _check_cells(network: stacked.StackedNetwork):
   config = network.config
   for name, layout in (("nasnet_a", "nasnet"), ("pnasnet_5", "pnas")):
-    space, _ = zoo.CELLS[name]
-    cells = stacked.as_cells(space, zoo.genotype(name))
+    space, _ = zoo.cells.CELLS[name]
+    cells = stacked.as_cells(space, zoo.cells.genotype(name))
     stems = ("imagenet", "cifar") if layout == "nasnet" else ("imagenet",)
     if (
       network.cells == cells
@@ -394,7 +394,7 @@ def _check_network(found, network: stacked.StackedNetwork):
       break
   else:
     return
-  other = zoo.network(name)
+  other = zoo.cells.network(name)
   config = network.config
   if all(getattr(config, k) == v for k, v in other.config.items()):
     return

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasnet_jax import block_zoo, zoo
-from nasnet_jax.models import blocks, stacked
+from nasnet_jax import zoo
+from nasnet_jax.models import block_network, stacked
 from nasnet_jax.training import checkpoint
 
 # PyTorch's names of our arrays.
@@ -47,27 +47,27 @@ def published(name: str, **fields) -> stacked.StackedNetwork:
   """A published network.
 
   Args:
-    name: key of `zoo.NETWORKS`.
+    name: key of `zoo.cells.NETWORKS`.
     **fields: of NetworkConfig, in place of the published ones.
   """
-  entry = zoo.network(name)
+  entry = zoo.cells.network(name)
   fields = {"num_classes": entry.num_classes, **entry.config, **fields}
-  space, _ = zoo.CELLS[entry.cells]
-  cells = stacked.as_cells(space, zoo.genotype(entry.cells))
+  space, _ = zoo.cells.CELLS[entry.cells]
+  cells = stacked.as_cells(space, zoo.cells.genotype(entry.cells))
   return stacked.StackedNetwork(stacked.NetworkConfig(**fields), cells)
 
 
-def published_blocks(name: str, **fields) -> blocks.BlockNetwork:
+def published_blocks(name: str, **fields) -> block_network.BlockNetwork:
   """A published network of blocks.
 
   Args:
-    name: key of `block_zoo.NETWORKS`.
+    name: key of `zoo.blocks.NETWORKS`.
     **fields: of BlockConfig, in place of the published ones.
   """
-  entry = block_zoo.network(name)
-  config = blocks.BlockConfig(**{**entry.config, **fields})
-  literal = block_zoo.architecture(entry.architecture)
-  return blocks.BlockNetwork(config, literal)
+  entry = zoo.blocks.network(name)
+  config = block_network.BlockConfig(**{**entry.config, **fields})
+  literal = zoo.blocks.architecture(entry.architecture)
+  return block_network.BlockNetwork(config, literal)
 
 
 @functools.lru_cache(maxsize=16)  # a network is traced for it, in seconds

@@ -29,7 +29,9 @@ def network(name: str, **changes) -> stacked.StackedNetwork:
     name: "nasnet_a_large" (nasnetalarge) or "pnasnet_5_large" (pnasnet5large).
     **changes: fields of NetworkConfig that differ.
   """
-  padding = "zeros_avg" if zoo.network(name).cells == "nasnet_a" else "same"
+  padding = (
+    "zeros_avg" if zoo.cells.network(name).cells == "nasnet_a" else "same"
+  )
   numerics = dataclasses.replace(IMAGENET, pool_padding=padding)
   return tables.published(name, **{"numerics": numerics, **changes})
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from nasnet_jax.export import outline, tables
 from nasnet_jax.export.graph import GraphError
-from nasnet_jax.models import blocks, stacked, stages
+from nasnet_jax.models import block_network, stacked, stage_network
 from nasnet_jax.models.layers import EXAMPLE_NORM_EPSILON, NORM_AXES
 
 _ACTIVATIONS = {"relu": "F.relu", "relu6": "F.relu6", "swish": "F.silu"}
@@ -124,9 +124,9 @@ def _body(network, image_shape, whitened, cut) -> list[str]:
       if any(use.kind == kind for use in uses)
     ]
     return [*found, _stacked(network, image_shape, whitened, uses, cut)]
-  if isinstance(network, blocks.BlockNetwork):
+  if isinstance(network, block_network.BlockNetwork):
     return [_blocks(network, image_shape[2], whitened, cut)]
-  if isinstance(network, stages.StageNetwork):
+  if isinstance(network, stage_network.StageNetwork):
     return [_stages(network, image_shape[2], whitened)]
   raise GraphError(f"{type(network).__name__} is not written as a module")
 
@@ -361,7 +361,7 @@ def _features(made, forward, maps: str, whitened: bool) -> str:
 
 def _blocks(network, channels: int, whitened: bool, cut) -> str:
   arch, config = network.architecture, network.config
-  width = blocks.stem_features(arch, config.width)
+  width = block_network.stem_features(arch, config.width)
   act = _ACTIVATIONS[arch.activation]
   made = [
     f"self.stem_conv = Conv({channels}, {width}, {arch.stem_kernel},"
@@ -386,7 +386,7 @@ def _blocks(network, channels: int, whitened: bool, cut) -> str:
     width = use.features
   if cut is not None:
     return _features(made, forward, "x", whitened)
-  head = blocks.head_features(arch, config.width)
+  head = block_network.head_features(arch, config.width)
   if head:
     made.append(f"self.head_conv = pointwise({width}, {head})")
     made.append(f"self.head_norm = batch_norm({head})")

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 
-from nasnet_jax import scaling
-from nasnet_jax.models import blocks, stacked, stages
+from nasnet_jax.models import block_network, stacked, stage_network
+from nasnet_jax.spaces import compound_scaling
 from nasnet_jax.spaces.blocks import BlockSpace
 from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.spaces.mnasnet import MnasSpace
@@ -30,15 +30,15 @@ class Family(NamedTuple):
   literals: Callable[[Any, Any], tuple]
   module: Callable[[Any, tuple], nn.Module]
   check_side: Callable[[Any, tuple[int, int]], None]
-  scaled: Callable[[Any, scaling.Factors], Any]
+  scaled: Callable[[Any, compound_scaling.Factors], Any]
 
 
 _BLOCKS = Family(
-  blocks.BlockConfig,
-  blocks.as_architecture,
-  blocks.BlockNetwork,
-  blocks.check_side,
-  blocks.scaled,
+  block_network.BlockConfig,
+  block_network.as_architecture,
+  block_network.BlockNetwork,
+  block_network.check_side,
+  block_network.scaled,
 )
 FAMILIES = {
   CellSpace: Family(
@@ -49,11 +49,11 @@ FAMILIES = {
     stacked.scaled,
   ),
   StageSpace: Family(
-    stages.StageConfig,
-    stages.as_stages,
-    stages.StageNetwork,
-    stages.check_side,
-    stages.scaled,
+    stage_network.StageConfig,
+    stage_network.as_stages,
+    stage_network.StageNetwork,
+    stage_network.check_side,
+    stage_network.scaled,
   ),
   BlockSpace: _BLOCKS,
   MnasSpace: _BLOCKS,

@@ -16,7 +16,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from nasnet_jax import scaling
 from nasnet_jax.models.cell import Cell, SeparateCell
 from nasnet_jax.models.layers import (
   BatchNorm,
@@ -27,6 +26,7 @@ from nasnet_jax.models.layers import (
   keep,
   kernel_std,
 )
+from nasnet_jax.spaces import compound_scaling
 
 Array = jax.Array
 
@@ -116,14 +116,16 @@ class NetworkConfig:
     return f"N={self.num_cells}, F={self.features}"
 
 
-def scaled(config: NetworkConfig, factors: scaling.Factors) -> NetworkConfig:
+def scaled(
+  config: NetworkConfig, factors: compound_scaling.Factors
+) -> NetworkConfig:
   """The sizes of a network that grows by these factors: N is its depth, F its
   width. Widths are even, for factorised reductions."""
   return dataclasses.replace(
     config,
-    num_cells=scaling.round_repeats(config.num_cells, factors.depth),
-    features=scaling.round_features(config.features, factors.width, 2),
-    stem_features=scaling.round_features(
+    num_cells=compound_scaling.round_repeats(config.num_cells, factors.depth),
+    features=compound_scaling.round_features(config.features, factors.width, 2),
+    stem_features=compound_scaling.round_features(
       config.stem_features, factors.width, 2
     ),
   )
@@ -324,6 +326,23 @@ def cell_shapes(
     shapes.append(shape)
     outputs.append((num_blocks + 2, cell.features, shape.out_side))
   return tuple(shapes)
+
+
+def groups_of(shape: CellShape | SeparateShape, num_blocks: int):
+  """(place of each state in the raw stack or -1, groups for `mixed.make`)."""
+  count = shape.num_inputs
+  places = [-1] * (num_blocks + count)
+  own = ((*shape.out_side, shape.features), 1)
+  if shape.stride > 1:
+    places[:count] = range(count)
+    return tuple(places), (own, ((*shape.side, shape.features), shape.stride))
+  if isinstance(shape, SeparateShape):
+    return tuple(places), (own,)
+  raw_width = shape.current[0] * shape.current[1]
+  if shape.previous is None and raw_width != shape.features:
+    places[1] = 0
+    return tuple(places), (own, ((*shape.side, raw_width), 1))
+  return tuple(places), (own,)
 
 
 def aux_position(config: NetworkConfig) -> int | None:

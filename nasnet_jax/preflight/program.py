@@ -17,20 +17,14 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
-from nasnet_jax import (
-  counting,
-  detect,
-  evaluators,
-  fit,
-  inputs,
-  population,
-  train,
-)
+from nasnet_jax.costs import counting
 from nasnet_jax.data import batches
-from nasnet_jax.detection import detector, pictures, stream
-from nasnet_jax.models import any_cell
-from nasnet_jax.search import setup
-from nasnet_jax.training import loop, mesh, metrics, sharded
+from nasnet_jax.detection import detector, picture_stream, pictures
+from nasnet_jax.jobs import detect, job_config, train
+from nasnet_jax.models import stacked
+from nasnet_jax.population import any_cell, evaluators, population
+from nasnet_jax.search import search_config
+from nasnet_jax.training import fit, loop, mesh, metrics, sharded
 
 
 class PreflightError(ValueError):
@@ -167,10 +161,10 @@ class _Photographs(NamedTuple):
 
   num_images: int
   image_shape: tuple[int, int, int]
-  sizes: stream.Sizes | None = None
+  sizes: picture_stream.Sizes | None = None
 
 
-def _images(config, batch_sizes) -> inputs.Splits:
+def _images(config, batch_sizes) -> job_config.Splits:
   """The job's images: their sizes, and arrays that take no memory, where the
   set is known; else the set itself."""
   fields = config.data
@@ -179,13 +173,13 @@ def _images(config, batch_sizes) -> inputs.Splits:
     name = fields.options.name or "imagenet2012"
   known = _KNOWN.get(name)
   if known is None or fields.get("fraction", 1.0) < 1:
-    return inputs.load_images(fields, batch_sizes)
+    return job_config.load_images(fields, batch_sizes)
   shape = known.shape
   if "stream" in fields:
     shape = (*[fields.stream.image_size] * 2, 3)
   make = _Photographs if "stream" in fields else _in_memory
   valid = fields.num_valid
-  return inputs.Splits(
+  return job_config.Splits(
     name,
     "",
     tuple(map(str, range(known.classes))),
@@ -239,7 +233,7 @@ class _Search(NamedTuple):
   """A search's population on a topology, as far as it can be opened there."""
 
   space: Any
-  images: inputs.Splits
+  images: job_config.Splits
   recipe: population.Recipe
   population: population.Population
   count: Any  # (genotype) -> (params, MACs)
@@ -248,18 +242,18 @@ class _Search(NamedTuple):
 
 def open_search(config, devices) -> _Search:
   """What the evaluator of a search makes of its config."""
-  space = setup.get_space(config)
+  space = search_config.get_space(config)
   images = _images(config, (config.child.batch_size, config.final.batch_size))
-  recipe = setup.child_recipe(config)
+  recipe = search_config.child_recipe(config)
   on = mesh.make_mesh(config.mesh.arch, config.mesh.data, devices)
-  sizes = setup.child_network(config, images.num_classes, space)
+  sizes = search_config.child_network(config, images.num_classes, space)
   network, make_counter = evaluators.open_network(
     space, sizes, images.image_shape, recipe.fold
   )
   pop = population.make_population(
     network,
     recipe,
-    inputs.get_augmentation(config.data, images),
+    job_config.get_augmentation(config.data, images),
     on,
     images.train.num_images,
     images.valid.num_images,
@@ -339,7 +333,7 @@ def _branch_shares(network, genotypes) -> dict[int, np.ndarray]:
     genes = population.genes_of(
       jax.tree.map(lambda leaf: np.swapaxes(leaf, 0, 1), genotypes), cell.kind
     )
-    raw_places, _ = any_cell.groups_of(shape, genes.active.shape[1])
+    raw_places, _ = stacked.groups_of(shape, genes.active.shape[1])
     number, _ = jax.vmap(
       functools.partial(any_cell.branch_numbers, mix=mix, raw_places=raw_places)
     )(genes)
@@ -380,7 +374,7 @@ def _detect(config, devices) -> Plan:
     np.broadcast_to(np.uint8(0), (size, *images.image_shape)),
     jax.tree.map(
       lambda x: np.broadcast_to(x, (size, *np.shape(x))),
-      stream.no_labels(images.sizes.max_boxes),
+      picture_stream.no_labels(images.sizes.max_boxes),
     ),
   )
   _, macs = counting.count_module(

@@ -9,12 +9,12 @@ import os
 import pathlib
 
 from nasnet_jax.report import (
-  blocks,
-  cells,
-  curves,
+  block_drawings,
+  cell_drawings,
   page,
   runs,
-  stages,
+  search_charts,
+  stage_drawings,
   style,
   winners,
 )
@@ -149,21 +149,21 @@ def _curves(named: dict[str, runs.Run], folder: pathlib.Path) -> str:
     (
       "compared_children",
       "Best reward so far (strong) and mean of the last 20 children (thin)",
-      curves.compared_rewards_figure(histories, "children"),
+      search_charts.compared_rewards_figure(histories, "children"),
     ),
     (
       "compared_seconds",
       "The same against the training that it took",
-      curves.compared_rewards_figure(histories, "seconds"),
+      search_charts.compared_rewards_figure(histories, "seconds"),
     ),
   ]
   charts += [
     (
       f"compared_{cost}",
       f"Pareto fronts: accuracy against {words.removesuffix(' per image')}",
-      curves.compared_fronts_figure(histories, cost),
+      search_charts.compared_fronts_figure(histories, cost),
     )
-    for cost, words in curves.COSTS.items()
+    for cost, words in search_charts.COSTS.items()
   ]
   figures = [
     page.inline(style.save(figure, folder / name), name, caption)
@@ -187,18 +187,18 @@ def _winners(named: dict[str, runs.Run]) -> str:
     kind = "winner" if won.final else "best child so far"
     parts.append(f"<p><b>{html.escape(label)}</b>, {kind}: child {won.id}</p>")
     if "stages" in won.genotype:
-      figure = stages.draw_stages(won.genotype)
+      figure = stage_drawings.draw_stages(won.genotype)
       svg = style.to_svg(figure)
       parts.append(page.inline(svg, f"s{number}", "Its graphs", natural=True))
     if "architecture" in won.genotype:
-      svg = style.to_svg(blocks.draw_blocks(won.genotype))
+      svg = style.to_svg(block_drawings.draw_blocks(won.genotype))
       parts.append(page.inline(svg, f"b{number}", "Its blocks", natural=True))
     drawn = won.genotype.get("cells", {})
     figures = [
       page.inline(
-        style.to_svg(cells.draw_cell(cell, "")),
+        style.to_svg(cell_drawings.draw_cell(cell, "")),
         f"c{number}{name}",
-        cells.cell_title(name),
+        cell_drawings.cell_title(name),
         natural=True,
       )
       for name, cell in drawn.items()

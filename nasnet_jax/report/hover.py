@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_jax.report import cells, page, runs
+from nasnet_jax.report import cell_drawings, page, runs
 
 # File of a run that tells what each operation costs where (`counting`).
 COSTS = "edge_costs.json"
@@ -70,30 +70,32 @@ def tips(
     costs: [states][operations][2], parameters and MACs in all cells of this
       kind together; None where they are not known.
   """
-  inputs = cells.num_inputs(cell)
+  inputs = cell_drawings.num_inputs(cell)
   found = {}
   for s in range(inputs):
     back = ("the last cell", "the one before it", "the third last cell")
     whose = back[s] if s < len(back) else f"{s + 1} cells back"
     found[f"state-{s}"] = _lines(
-      f"{cells.state_label(s)}: output of {whose}", *_readers(cell, s)
+      f"{cell_drawings.state_label(s)}: output of {whose}", *_readers(cell, s)
     )
   for k, block in enumerate(cell["blocks"]):
     edges = list(zip(block["operations"], block["inputs"], strict=True))
     spent = [_cost(op, state, operations, costs) for op, state in edges]
     for side, (op, state) in enumerate(edges):
       found[f"block-{k}-side-{side}"] = _lines(
-        op, f"reads {cells.state_label(state, inputs)}", *_words(spent[side])
+        op,
+        f"reads {cell_drawings.state_label(state, inputs)}",
+        *_words(spent[side]),
       )
     whole = None if None in spent else np.sum(spent, 0)
-    text = cells.block_text(block, inputs)
+    text = cell_drawings.block_text(block, inputs)
     words = (*_readers(cell, inputs + k), *_words(whole))
     found[f"block-{k}"] = _lines(f"block {k}", text, *words)
     found[f"block-{k}-combine"] = _lines(
       block.get("combine", "add").replace("_", " "), text
     )
   members = cell.get("outputs") or cell["concat"]
-  names = [cells.state_label(s, inputs) for s in members]
+  names = [cell_drawings.state_label(s, inputs) for s in members]
   if "outputs" in cell:
     for i, name in enumerate(names):
       found[f"output-{i}"] = f"output {i}: {name}"

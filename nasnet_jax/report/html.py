@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from nasnet_jax.report import (
-  blocks,
-  cells,
-  curves,
+  block_drawings,
+  cell_drawings,
   hover,
   page,
   runs,
   scalings,
-  stages,
+  search_charts,
+  stage_drawings,
   style,
   winners,
 )
@@ -190,14 +190,14 @@ def _cells(run: runs.Run, winner: winners.Winner | None) -> str:
   if not drawn:
     return ""
   folder = run.path / "figures"
-  cells.draw_genotype(winner.genotype, folder / "cells")
+  cell_drawings.draw_genotype(winner.genotype, folder / "cells")
   operations, costs = hover.read_costs(run, winner.final)
   figures = []
   for name, cell in drawn.items():
-    title = cells.cell_title(name)
+    title = cell_drawings.cell_title(name)
     stem = "cell" if name == "cell" else f"cell_{name}"
-    style.save(cells.draw_cell(cell, title), folder / stem)
-    svg = style.to_svg(cells.draw_cell(cell, ""))
+    style.save(cell_drawings.draw_cell(cell, title), folder / stem)
+    svg = style.to_svg(cell_drawings.draw_cell(cell, ""))
     figure = page.inline(svg, stem, title, natural=True)
     said = hover.tips(cell, operations, costs.get(name))
     figures.append(hover.put(figure, stem, said))
@@ -213,7 +213,9 @@ def _cells(run: runs.Run, winner: winners.Winner | None) -> str:
 
 
 def _stages(run: runs.Run, winner: winners.Winner) -> str:
-  figure = stages.draw_stages(winner.genotype, run.path / "figures" / "stages")
+  figure = stage_drawings.draw_stages(
+    winner.genotype, run.path / "figures" / "stages"
+  )
   whose = "Stages of the winner" if winner.final else "Stages of the best child"
   drawn = page.inline(
     style.to_svg(figure), "stages", "Its graphs", natural=True
@@ -222,7 +224,9 @@ def _stages(run: runs.Run, winner: winners.Winner) -> str:
 
 
 def _blocks(run: runs.Run, winner: winners.Winner) -> str:
-  figure = blocks.draw_blocks(winner.genotype, run.path / "figures" / "blocks")
+  figure = block_drawings.draw_blocks(
+    winner.genotype, run.path / "figures" / "blocks"
+  )
   whose = "Blocks of the winner" if winner.final else "Blocks of the best child"
   drawn = page.inline(
     style.to_svg(figure), "blocks", "From the image on", natural=True
@@ -242,18 +246,18 @@ def _curves(run: runs.Run) -> str:
   charts = []
   if len(history):
     charts += [
-      ("reward", "Reward by child", curves.reward_figure(history)),
+      ("reward", "Reward by child", search_charts.reward_figure(history)),
       (
         "operations",
         "Operations the controller chose",
-        curves.operations_figure(history, space),
+        search_charts.operations_figure(history, space),
       ),
     ]
   charts.append(
     (
       "retrain",
       "Retraining: the ranked children and the winner",
-      curves.retrain_figure(run.curves),
+      search_charts.retrain_figure(run.curves),
     )
   )
   figures = _drawn(run, charts)
@@ -284,9 +288,11 @@ def _tradeoffs(run: runs.Run, winner: winners.Winner | None) -> str:
     (
       f"accuracy_{cost}",
       f"Accuracy against {words.removesuffix(' per image')}",
-      curves.tradeoff_figure(history, cost, won, runs.target_of(run, cost)),
+      search_charts.tradeoff_figure(
+        history, cost, won, runs.target_of(run, cost)
+      ),
     )
-    for cost, words in curves.COSTS.items()
+    for cost, words in search_charts.COSTS.items()
   ]
   figures = _drawn(run, charts)
   if not figures:
@@ -299,7 +305,9 @@ def _tradeoffs(run: runs.Run, winner: winners.Winner | None) -> str:
 
 def _front_table(history: runs.History) -> str:
   """The children on any Pareto front, by rising number of parameters."""
-  fronts = {cost: curves.front(history, cost) for cost in curves.COSTS}
+  fronts = {
+    cost: search_charts.front(history, cost) for cost in search_charts.COSTS
+  }
   fronts = {cost: rows for cost, rows in fronts.items() if len(rows)}
   members = sorted(
     {int(row) for rows in fronts.values() for row in rows},
@@ -307,7 +315,7 @@ def _front_table(history: runs.History) -> str:
   )
   body = []
   for row in members:
-    on = [curves.COSTS[c] for c, rows in fronts.items() if row in rows]
+    on = [search_charts.COSTS[c] for c, rows in fronts.items() if row in rows]
     values = [
       history.id[row],
       f"{history.accuracy[row]:.2%}",
@@ -321,7 +329,7 @@ def _front_table(history: runs.History) -> str:
     for words in (
       "child",
       "accuracy",
-      *(curves.COSTS[cost] for cost in fronts),
+      *(search_charts.COSTS[cost] for cost in fronts),
       "on the front of",
     )
   )

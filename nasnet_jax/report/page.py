@@ -4,7 +4,7 @@ import html
 import math
 from typing import Any
 
-from nasnet_jax.report import cells, runs, style
+from nasnet_jax.report import cell_drawings, runs, style
 
 _CSS = """
 :root{color-scheme:light dark;--paper:#fff;--page:#f6f7f9;--ink:#1f2933;
@@ -128,14 +128,14 @@ def inline(svg: str, name: str, caption: str, natural: bool = False) -> str:
 def legend(drawn: dict[str, Any]) -> str:
   """The colours of the operations, for the families that occur."""
   used = {
-    cells.op_family(op)
+    cell_drawings.op_family(op)
     for cell in drawn.values()
     for block in cell["blocks"]
     for op in block["operations"]
   }
   entries = [
     f'<span><i class="{family}"></i>{words}</span>'
-    for family, words in cells.FAMILIES.items()
+    for family, words in cell_drawings.FAMILIES.items()
     if family in used
   ]
   css = _legend_css(style.LIGHT) + (
@@ -148,7 +148,7 @@ def _legend_css(colors: dict[str, str]) -> str:
   return "".join(
     f".legend .{family}{{background:{colors[family]};"
     f"border-color:{colors[family + '_edge']}}}"
-    for family in cells.FAMILIES
+    for family in cell_drawings.FAMILIES
   )
 
 

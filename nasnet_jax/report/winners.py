@@ -5,7 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nasnet_jax.report import blocks, cells, runs, stages, statistics
+from nasnet_jax.report import (
+  block_drawings,
+  cell_drawings,
+  runs,
+  stage_drawings,
+  statistics,
+)
 
 
 class Winner(NamedTuple):
@@ -86,10 +92,10 @@ def test_accuracy(result: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def genotype_lines(genotype: dict[str, Any]) -> list[str]:
-  lines = stages.stage_text(genotype) if "stages" in genotype else []
+  lines = stage_drawings.stage_text(genotype) if "stages" in genotype else []
   if "architecture" in genotype:
-    lines = [words for words, _ in blocks.block_rows(genotype)]
+    lines = [words for words, _ in block_drawings.block_rows(genotype)]
   for name, cell in genotype.get("cells", {}).items():
-    lines.append(cells.cell_title(name).lower())
-    lines += [f"  {line}" for line in cells.cell_text(cell)]
+    lines.append(cell_drawings.cell_title(name).lower())
+    lines += [f"  {line}" for line in cell_drawings.cell_text(cell)]
   return lines

@@ -3,7 +3,7 @@
 `job.run` is the recipe, `load_winner` gives back what it found.
 """
 
+from nasnet_jax.jobs.results import load as load_winner
 from nasnet_jax.search.job import run
-from nasnet_jax.trained import load as load_winner
 
 __all__ = ["load_winner", "run"]

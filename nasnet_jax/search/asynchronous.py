@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from nasnet_jax.controllers import base, journal
-from nasnet_jax.evaluators import Outcome, Progress, Stream
+from nasnet_jax.population.evaluators import Outcome, Progress, Stream
 from nasnet_jax.search import rounds
 from nasnet_jax.search.halving import Halving
 from nasnet_jax.search.rounds import Row, Settings, Standing

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from nasnet_jax import running
+from nasnet_jax.jobs import run_log
 from nasnet_jax.search import halving, rounds
 from nasnet_jax.training import profile, stop
 from nasnet_jax.training.scalars import Scalars, duration
@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 Row = dict[str, Any]
 
 
-class Console(running.Console):
+class Console(run_log.Console):
   """Of a search: the rounds too."""
 
   def __init__(
@@ -25,7 +25,7 @@ class Console(running.Console):
     trace: profile.StepTrace | None = None,
   ):
     """settings: of the search; epochs: of a child of budget 1; every: seconds
-    between lines on work that is under way; trace: see `running.Console`."""
+    between lines on work that is under way; trace: see `run_log.Console`."""
     super().__init__(request, scalars, every, trace)
     self._settings, self._epochs = settings, epochs
     self._rounds = []  # (children, seconds) of this process

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 
-from nasnet_jax import counting, curves, fit
-from nasnet_jax.curves import Watch
+from nasnet_jax.costs import counting
 from nasnet_jax.data import augment
+from nasnet_jax.jobs import resumable
+from nasnet_jax.jobs.resumable import Watch
 from nasnet_jax.models import families
 from nasnet_jax.search.halving import was_stopped
 from nasnet_jax.search.rounds import child_seed
-from nasnet_jax.training import hosts, workdir
+from nasnet_jax.training import fit, hosts, workdir
 
 _log = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ def _train(
   valid: fit.Images | None = None,
 ) -> tuple[Any, fit.Score | None]:
   """(state at the end, its score on `valid`), going on where it stood."""
-  return curves.train(
+  return resumable.train(
     folder,
     {"id": child["id"], "stage": stage},
     network,
@@ -164,4 +165,4 @@ def _train(
 
 
 def _checkpoints(folder, stage: str, child: Row) -> pathlib.Path:
-  return curves.checkpoints(folder, {"id": child["id"], "stage": stage})
+  return resumable.checkpoints(folder, {"id": child["id"], "stage": stage})

@@ -14,8 +14,8 @@ import collections
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from nasnet_jax.evaluators import Outcome, Stops
-from nasnet_jax.rewards import Reward
+from nasnet_jax.population.evaluators import Outcome, Stops
+from nasnet_jax.search.rewards import Reward
 
 Row = dict[str, Any]
 

@@ -11,23 +11,22 @@ import jax
 import numpy as np
 from clu import parameter_overview, platform
 
-from nasnet_jax import (
-  __version__,
-  counting,
-  curves,
-  fit,
-  inputs,
-  report,
-  running,
-  trained,
-)
+from nasnet_jax import __version__, report
 from nasnet_jax.controllers import base
-from nasnet_jax.evaluators import Evaluator
+from nasnet_jax.costs import counting
+from nasnet_jax.jobs import job_config, results, resumable, run_log
 from nasnet_jax.models import families
-from nasnet_jax.search import asynchronous, final, halving, rounds, setup
+from nasnet_jax.population.evaluators import Evaluator
+from nasnet_jax.search import (
+  asynchronous,
+  final,
+  halving,
+  rounds,
+  search_config,
+)
 from nasnet_jax.search.console import Console
 from nasnet_jax.spaces.cells import CellSpace
-from nasnet_jax.training import checkpoint, hosts, profile, stop, workdir
+from nasnet_jax.training import checkpoint, fit, hosts, profile, stop, workdir
 from nasnet_jax.training.scalars import Scalars
 
 _log = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ class Parts(NamedTuple):
 
   space: Any
   controller: base.Controller
-  images: inputs.Splits
+  images: job_config.Splits
   evaluator: Evaluator
   rounds: rounds.Settings
   final: final.Settings
@@ -50,7 +49,7 @@ def run(
   run_dir,
   *,
   command: str = "",
-  make_evaluator: Callable[..., Evaluator] = setup.get_evaluator,
+  make_evaluator: Callable[..., Evaluator] = search_config.get_evaluator,
 ) -> dict[str, Any]:
   """Searches, or goes on with a search, until `result.json` is there.
 
@@ -73,12 +72,12 @@ def run(
     fingerprint = parts.images.fingerprint
     workdir.claim(
       folder / "config.json",
-      running.recorded(config, data_fingerprint=fingerprint),
-      setup.MAY_CHANGE,
+      run_log.recorded(config, data_fingerprint=fingerprint),
+      search_config.MAY_CHANGE,
     )
     trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
-    with running.log_file(folder), Scalars(folder) as scalars, trace:
-      if not hosts.of_first((folder / trained.RESULT).exists()):
+    with run_log.log_file(folder), Scalars(folder) as scalars, trace:
+      if not hosts.of_first((folder / results.RESULT).exists()):
         console = Console(
           request,
           scalars,
@@ -92,30 +91,32 @@ def run(
         rows = _search(folder, parts, console)
         found = _final_stage(folder, parts, rows, console)
         result = _result(folder, config, parts, rows, found, scalars, command)
-        workdir.write_json(folder / trained.RESULT, result)
+        workdir.write_json(folder / results.RESULT, result)
         _tidy(folder)
     if hosts.is_first():
       page = report.finish_report(folder)
       _log.info("%s", report.summary_text(folder))
       _log.info("report: %s", page)
     hosts.wait()  # or the others would read what is not there yet
-    return trained.read_result(folder)
+    return results.read_result(folder)
 
 
 def _prepare(config, make_evaluator) -> Parts:
-  space = setup.get_space(config)
-  controller = setup.get_controller(config, space)
-  settings = setup.round_settings(config)
-  images = setup.load_images(config)
-  aug = inputs.get_augmentation(config.data, images)
-  final_settings = setup.final_settings(config, images.num_classes, aug, space)
+  space = search_config.get_space(config)
+  controller = search_config.get_controller(config, space)
+  settings = search_config.round_settings(config)
+  images = search_config.load_images(config)
+  aug = job_config.get_augmentation(config.data, images)
+  final_settings = search_config.final_settings(
+    config, images.num_classes, aug, space
+  )
   check_side = families.of(space).check_side
   check_side(final_settings.network, images.image_shape[:2])
   shown = images
   if config.search.shuffle_labels:
-    shown = inputs.shuffled_labels(images, settings.seed)
+    shown = job_config.shuffled_labels(images, settings.seed)
   evaluator = make_evaluator(config, space, shown, aug)
-  setup.check_evaluator(evaluator, settings)
+  search_config.check_evaluator(evaluator, settings)
   return Parts(space, controller, shown, evaluator, settings, final_settings)
 
 
@@ -150,7 +151,7 @@ def _write_costs(folder, config, parts: Parts):
   if not isinstance(space, CellSpace) or not hosts.is_first():
     return
   sizes = {
-    "child": setup.child_network(config, images.num_classes, space),
+    "child": search_config.child_network(config, images.num_classes, space),
     "final": parts.final.network,
   }
   costs: Row = {"operations": list(space.operations)}
@@ -236,7 +237,7 @@ def _final_stage(folder, parts: Parts, rows, console: Console) -> Found:
   )
   test = fit.on_device(images.test)
   score = evaluate(weights, test)
-  checkpoint.write(folder / trained.WEIGHTS, weights)
+  checkpoint.write(folder / results.WEIGHTS, weights)
   return Found(ranking, best, score)
 
 
@@ -271,11 +272,11 @@ def _result(
     "test_correct": found.score.correct,
     "test_examples": found.score.examples,
     "eval_batch_size": parts.final.final.eval_batch_size,
-    "network": trained.describe_network(parts.final.network),
+    "network": results.describe_network(parts.final.network),
     "augmentation": dataclasses.asdict(parts.final.augmentation),
-    "data": inputs.describe(images),
+    "data": job_config.describe(images),
     "cost": _cost(folder, rows, scalars, config.child.epochs),
-    "environment": running.environment(),
+    "environment": run_log.environment(),
     "command": command,
     "how_to_load": (
       "from nasnet_jax import search\n"
@@ -289,7 +290,7 @@ def _result(
 def _cost(
   folder, rows: list[Row], scalars: Scalars, epochs: float
 ) -> dict[str, float]:
-  points = workdir.keep_lines(folder / curves.CURVES, lambda _: True, "")
+  points = workdir.keep_lines(folder / resumable.CURVES, lambda _: True, "")
   retraining = sum(row["seconds"] for row in points)
   searching = sum(r["seconds"] for r in scalars.rows if r["group"] == "search")
   spent = halving.spent(rows, epochs)

@@ -22,10 +22,15 @@ import jax
 import numpy as np
 
 from nasnet_jax.controllers import base, journal
-from nasnet_jax.evaluators import Evaluator, Outcome, Progress, drain
-from nasnet_jax.rewards import ACCURACY, Reward
+from nasnet_jax.population.evaluators import (
+  Evaluator,
+  Outcome,
+  Progress,
+  drain,
+)
 from nasnet_jax.search.halving import OFF, Halving
 from nasnet_jax.search.halving import Settings as HalvingSettings
+from nasnet_jax.search.rewards import ACCURACY, Reward
 from nasnet_jax.training import checkpoint, hosts, workdir
 
 _log = logging.getLogger(__name__)

@@ -49,6 +49,16 @@ class Genotype(NamedTuple):
     return self.inputs.shape[-2]
 
 
+class Genes(NamedTuple):
+  """One cell of a `Genotype`: the same fields without the axis of cells."""
+
+  inputs: Array
+  ops: Array
+  combine: Array
+  active: Array
+  concat: Array
+
+
 def loose_ends(inputs: Array, active: Array) -> Array:
   """bool[..., B+2]: active blocks that no active block reads.
 

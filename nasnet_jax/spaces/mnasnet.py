@@ -8,8 +8,8 @@ What the text leaves open, and how it is read here:
 
 - The blocks are MobileNetV2's seven groups (Sandler et al. 2018, table 2).
 - Channels are rounded to multiples of 8 as the released code rounds them
-  (`scaling.round_features`), and a block has at least one layer. So some
-  choices come out equal: `canonical` knows them.
+  (`compound_scaling.round_features`), and a block has at least one layer. So
+  some choices come out equal: `canonical` knows them.
 - "Pooling" as a skip is a 3x3 average of what enters, with the layer's stride.
   Like the identity it is added where channels agree.
 - The depthwise operation ends in a 1x1 convolution without activation, as the
@@ -26,8 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nasnet_jax import scaling
-from nasnet_jax.spaces import base
+from nasnet_jax.spaces import base, compound_scaling
 from nasnet_jax.spaces.blocks import BLOCKS, Architecture, Group
 
 # Section 4.1, in this order the choices of a block. The two expansions are
@@ -211,7 +210,7 @@ class MnasSpace:
     """int[B, ratios]: the channels that each block can have."""
     return np.array(
       [
-        [scaling.round_features(f, ratio) for ratio in self.ratios]
+        [compound_scaling.round_features(f, ratio) for ratio in self.ratios]
         for f in self.features
       ]
     )

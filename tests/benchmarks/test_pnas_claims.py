@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from nasnet_jax import spaces, tabular
+from nasnet_jax import spaces
+from nasnet_jax.search import tabular
 
 PNAS = spaces.get("pnas", min_blocks=1)
 CHAIN = spaces.get("pnas_chain")

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from nasnet_jax import spaces, tabular
+from nasnet_jax import spaces
+from nasnet_jax.search import tabular
 from nasnet_jax.spaces.base import ListSpace
 
 SPACE = ListSpace((4, 5))

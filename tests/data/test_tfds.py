@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from nasnet_jax import data
-from nasnet_jax.data import photographs, stream
+from nasnet_jax.data import photo_stream, photographs
 from nasnet_jax.data.image_data import DataError
 
 PREPARE = pathlib.Path(__file__).with_name("prepare_tfds.py")
@@ -196,8 +196,8 @@ def test_a_set_is_streamed_without_tensorflow(written, workers):
   found = photographs.load("tfds", name="photos", data_dir=written)
   assert (len(found.train), len(found.test)) == (12, 6)
   assert found.class_names == ("cat", "dog")
-  batches = stream.Stream(
-    found.train, stream.Crops(8), 2, workers=workers
+  batches = photo_stream.Stream(
+    found.train, photo_stream.Crops(8), 2, workers=workers
   ).training_batches(4, 0, 0, 3)
   rows = [
     (int(image[0, 0, 0]), int(label))

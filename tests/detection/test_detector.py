@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasnet_jax import block_zoo, zoo
+from nasnet_jax import zoo
 from nasnet_jax.data.augment import Augmentation
 from nasnet_jax.detection import backbone as bb
 from nasnet_jax.detection import detector as det
-from nasnet_jax.detection import stream
+from nasnet_jax.detection import picture_stream
 from nasnet_jax.detection.anchors import Anchors
 from nasnet_jax.detection.targets import Truth
-from nasnet_jax.models import blocks, stacked, stages
+from nasnet_jax.models import block_network, stacked, stage_network
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.spaces.blocks import Architecture, Group
 
@@ -49,22 +49,24 @@ SMALL = det.DetectorConfig(
 
 
 def _row_body():
-  return det.Body(blocks.BlockNetwork, blocks.BlockConfig(), ROW)
+  return det.Body(block_network.BlockNetwork, block_network.BlockConfig(), ROW)
 
 
 def _cells_body(name="nasnet_a", **config):
   sizes = {"num_cells": 1, "features": 4, "stem": "imagenet"} | config
   if "stem_features" not in sizes:
     sizes["stem_features"] = 8
-  cells = stacked.as_cells(zoo.CELLS[name][0], zoo.genotype(name))
+  cells = stacked.as_cells(zoo.cells.CELLS[name][0], zoo.cells.genotype(name))
   return det.Body(stacked.StackedNetwork, stacked.NetworkConfig(**sizes), cells)
 
 
 def _published(name):
-  if name in block_zoo.NETWORKS:
-    arch = block_zoo.architecture(block_zoo.network(name).architecture)
-    return det.Body(blocks.BlockNetwork, blocks.BlockConfig(), arch)
-  entry = zoo.network(name)
+  if name in zoo.blocks.NETWORKS:
+    arch = zoo.blocks.architecture(zoo.blocks.network(name).architecture)
+    return det.Body(
+      block_network.BlockNetwork, block_network.BlockConfig(), arch
+    )
+  entry = zoo.cells.network(name)
   return _cells_body(entry.cells, **entry.config)
 
 
@@ -82,7 +84,7 @@ def _size(tree) -> int:
 def _truth(rows):
   """Truth of a batch: [(y1, x1, y2, x2, class), ...] for each image."""
   found = [
-    stream.rows_of_truth(
+    picture_stream.rows_of_truth(
       np.array(one, float).reshape(-1, 5)[:, :4],
       np.array(one, float).reshape(-1, 5)[:, 4],
       np.zeros(len(one), bool),
@@ -177,7 +179,7 @@ def test_networks_that_cannot_be_cut_are_told(body, words):
 
 def test_a_network_of_stages_is_no_backbone():
   with pytest.raises(ValueError, match="StageNetwork is no backbone"):
-    bb.halves(stages.StageNetwork(stages.StageConfig(), ()))
+    bb.halves(stage_network.StageNetwork(stage_network.StageConfig(), ()))
 
 
 def _small(body, random_variables, config=SMALL):
@@ -265,7 +267,7 @@ def test_chunks_change_nothing_but_memory(row):
   network, variables = row
   images, side = _images(2, (96, 128)), jnp.array([[96, 128], [80, 100]])
   truth = _truth([[(10, 10, 50, 60, 1)], [(5, 8, 40, 30, 2)]])
-  batch = images, stream.Labels(truth, side), jnp.arange(2)
+  batch = images, picture_stream.Labels(truth, side), jnp.arange(2)
   results = []
   for chunk in (0, 5):
     config = dataclasses.replace(SMALL, chunk=chunk)
@@ -309,7 +311,7 @@ def test_computing_cells_again_changes_nothing(random_variables):
 def _step(network, variables, truth, side=(96, 128), rng=0, inside=None):
   images = _images(len(truth.valid), side)
   sides = jnp.array([inside or side] * len(images))
-  batch = images, stream.Labels(truth, sides), jnp.arange(len(images))
+  batch = images, picture_stream.Labels(truth, sides), jnp.arange(len(images))
   loss_fn = det.make_loss(network, RECIPE, AUG)
 
   def value(params):

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasnet_jax import detect, fit, train, trained
 from nasnet_jax.data.augment import Augmentation
 from nasnet_jax.detection import detector as det
-from nasnet_jax.detection import evaluation, stream
-from nasnet_jax.training import checkpoint, mesh, sharded, workdir
+from nasnet_jax.detection import evaluation, picture_stream
+from nasnet_jax.jobs import detect, results, train
+from nasnet_jax.training import checkpoint, fit, mesh, sharded, workdir
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -192,7 +192,7 @@ def test_a_classifier_gives_the_backbone_and_names_what_is_new(
   weights = jax.tree.map(
     lambda x: rng.normal(size=x.shape).astype(np.float32), classes
   )
-  found = trained.Trained(backbone, weights, Augmentation(), {}, tmp_path)
+  found = results.Trained(backbone, weights, Augmentation(), {}, tmp_path)
   started = detect.from_classifier(found)(variables)
   for collection in ("params", "batch_stats"):
     kept = dict(weights[collection])
@@ -226,7 +226,7 @@ def test_training_starts_from_a_finished_classifier(tmp_path, made_up, caplog):
   with caplog.at_level("INFO", "nasnet_jax"):
     detect.run(again, tmp_path / "detector")
   assert "new, and not of the checkpoint: box_head, rpn" in caplog.text
-  old, new = trained.load(classifier), detect.load(tmp_path / "detector")
+  old, new = results.load(classifier), detect.load(tmp_path / "detector")
   for collection in ("params", "batch_stats"):
     kept = dict(old.variables[collection])
     kept.pop("classifier", None)
@@ -297,7 +297,7 @@ def test_configs_name_fields_that_there_are(name, variant, side):
   det.DetectorConfig(**fields, anchors=det.Anchors(**anchors))
   sizes = detect.make_sizes(config.data.sizes.to_dict())
   assert sizes.shorter == side
-  assert stream.Sizes(sizes.buckets).largest >= (side, side)
+  assert picture_stream.Sizes(sizes.buckets).largest >= (side, side)
   fields = config.train.to_dict()
   known = set(fit.Recipe.__dataclass_fields__)
   assert set(fields) - known == {"seed", "checkpoint_seconds"}

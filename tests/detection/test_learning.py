@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from nasnet_jax import detect
+from nasnet_jax.jobs import detect
 
 ROOT = pathlib.Path(__file__).parents[2]
 _LEAST = 0.1  # of the longer side of a picture: objects that are 16 pixels here

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nasnet_jax.export import tables
-from nasnet_jax.models import layers, ops, stacked, stages
+from nasnet_jax.models import layers, ops, stacked, stage_network
 
 COMBINERS = ("add", "concat", "add_layer_norm", "add_instance_norm")
 OPERATIONS = tuple(ops.OPERATIONS)
@@ -53,9 +53,11 @@ def _with_pools(padding):
 
 
 def _stages():
-  config = stages.StageConfig(features=(4, 6), kernel_size=3, num_classes=3)
+  config = stage_network.StageConfig(
+    features=(4, 6), kernel_size=3, num_classes=3
+  )
   graphs = ((3, ((0, 1), (0, 2), (1, 2))), (4, ((0, 3), (1, 3))))
-  return stages.StageNetwork(config, graphs)
+  return stage_network.StageNetwork(config, graphs)
 
 
 def networks():

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasnet_jax import trained
 from nasnet_jax.export import (
   artifact,
   card,
@@ -18,6 +17,7 @@ from nasnet_jax.export import (
   importing,
   tables,
 )
+from nasnet_jax.jobs import results
 from nasnet_jax.training.checkpoint import CheckpointError
 
 NAME = "nasnet_a_cifar"
@@ -31,7 +31,7 @@ def run(random_variables, tmp_path_factory):
   network = tables.published(NAME, num_cells=1, features=4, num_classes=3)
   network = network.clone()
   variables = random_variables(network, 16)
-  trained.save(folder, NAME, network, variables, class_names=CLASSES)
+  results.save(folder, NAME, network, variables, class_names=CLASSES)
   result = json.loads((folder / "result.json").read_text())
   result["data"]["image_shape"] = [16, 16, 3]
   (folder / "result.json").write_text(json.dumps(result))
@@ -235,8 +235,8 @@ def test_whitening_is_that_of_evaluation(run):
   pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
   pixels = np.repeat(pixels, 3, -1)
   found = artifact.as_input(source, pixels)
-  augmentation = trained.load(run).augmentation
-  wanted = trained.augment.normalise(pixels, augmentation)
+  augmentation = results.load(run).augmentation
+  wanted = results.augment.normalise(pixels, augmentation)
   np.testing.assert_allclose(found, wanted, atol=1e-6)
   first = artifact.as_input(source, pixels, channels_first=True)
   np.testing.assert_array_equal(first, found.transpose(0, 3, 1, 2))
@@ -255,7 +255,7 @@ def test_exported_weights_come_back_as_a_run(run, name, tmp_path):
   pytest.importorskip("safetensors")
   _export(run, name, tmp_path / "out", verify=False)
   importing.to_run(tmp_path / "out", tmp_path / "run")
-  before, after = trained.load(run), trained.load(tmp_path / "run")
+  before, after = results.load(run), results.load(tmp_path / "run")
   assert after.network == before.network
   assert after.result["data"]["classes"] == CLASSES
   assert after.augmentation == before.augmentation
@@ -275,7 +275,7 @@ def test_weights_trained_on_in_torch_come_back(run, tmp_path):
     model.classifier.bias += 1
   torch.save(model.state_dict(), tmp_path / "out" / "further.pt")
   found = importing.read(tmp_path / "out" / "further.pt")
-  before = trained.load(run).variables["params"]["classifier"]["bias"]
+  before = results.load(run).variables["params"]["classifier"]["bias"]
   after = found.variables["params"]["classifier"]["bias"]
   np.testing.assert_allclose(after, before + 1, rtol=1e-6)
 

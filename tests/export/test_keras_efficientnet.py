@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from nasnet_jax import block_zoo
+from nasnet_jax import zoo
 from nasnet_jax.export import keras as ours
 from nasnet_jax.export import tables
 from nasnet_jax.training import checkpoint
@@ -147,7 +147,7 @@ def test_tables_name_every_array_once(name):
   table = ours.table(ours.network(f"efficientnet_{name}"))
   assert len({entry.name for entry in table}) == len(table)
   trainable = sum(int(np.prod(e.shape)) for e in table if e.path[0] == "params")
-  assert trainable == block_zoo.network(f"efficientnet_{name}").params
+  assert trainable == zoo.blocks.network(f"efficientnet_{name}").params
 
 
 def test_a_published_network_has_the_dropout_of_its_training():

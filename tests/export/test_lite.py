@@ -20,8 +20,8 @@ import jax
 import numpy as np
 import pytest
 
-from nasnet_jax import block_zoo
-from nasnet_jax.data import augment, stream
+from nasnet_jax import zoo
+from nasnet_jax.data import augment, photo_stream
 from nasnet_jax.export import lite, tables, torch_file
 from nasnet_jax.training.checkpoint import CheckpointError
 
@@ -70,8 +70,8 @@ def _classify(size: int):
 
 def _picture(size: int, content: bytes) -> np.ndarray:
   side = SIDES[size]
-  crops = stream.Crops(side, center=side / (side + 32))
-  return stream.decode("picture", content, crops)
+  crops = photo_stream.Crops(side, center=side / (side + 32))
+  return photo_stream.decode("picture", content, crops)
 
 
 def _coffee(size: int) -> np.ndarray:
@@ -217,7 +217,7 @@ def test_tables_name_every_array_once(size):
   trainable = sum(
     int(np.prod(e.shape)) for e in table if "running" not in e.name
   )
-  assert trainable == block_zoo.network(name).params
+  assert trainable == zoo.blocks.network(name).params
 
 
 # What PyTorch's pickles refer to.

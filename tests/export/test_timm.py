@@ -110,4 +110,4 @@ def test_tables_name_every_array_once(name):
   trainable = sum(
     int(np.prod(e.shape)) for e in table if "running" not in e.name
   )
-  assert trainable == zoo.network(name).params
+  assert trainable == zoo.cells.network(name).params

@@ -12,10 +12,10 @@ import sys
 def main():
   method, n = sys.argv[1], int(sys.argv[2])
   del sys.argv[1:3]
-  from nasnet_jax import running
+  from nasnet_jax.jobs import run_log
   from nasnet_jax.search import console
 
-  owner = console.Console if method == "in_round" else running.Console
+  owner = console.Console if method == "in_round" else run_log.Console
   original, count = getattr(owner, method), [0]
 
   def look(*args, **kwargs):

@@ -12,14 +12,14 @@ import zipfile
 
 import pytest
 
-from nasnet_jax import command_line, shipped
+from nasnet_jax.cli import commands, shipped
 
 ROOT = pathlib.Path(__file__).parents[2]
-SCRIPTS = {c.script for c in command_line.COMMANDS.values()}
+SCRIPTS = {c.script for c in commands.COMMANDS.values()}
 
 
 def _run(*arguments, **options):
-  line = [sys.executable, "-m", "nasnet_jax.command_line", *arguments]
+  line = [sys.executable, "-m", "nasnet_jax.cli.commands", *arguments]
   return subprocess.run(
     line, capture_output=True, text=True, timeout=120, cwd=ROOT, **options
   )
@@ -38,9 +38,9 @@ def _defined(script: str) -> set[str]:
   return found
 
 
-@pytest.mark.parametrize("name", command_line.COMMANDS)
+@pytest.mark.parametrize("name", commands.COMMANDS)
 def test_completion_knows_the_flags_of_the_program_and_no_others(name):
-  found = command_line.COMMANDS[name]
+  found = commands.COMMANDS[name]
   defined = _defined(found.script)
   if found.other:
     defined |= _defined(found.other)
@@ -48,13 +48,13 @@ def test_completion_knows_the_flags_of_the_program_and_no_others(name):
 
 
 def test_every_program_of_launch_has_a_command():
-  others = {c.other for c in command_line.COMMANDS.values()}
+  others = {c.other for c in commands.COMMANDS.values()}
   programs = {file.name for file in (ROOT / "launch").glob("*.py")}
   assert others - {""} | SCRIPTS == programs
 
 
 def test_every_example_names_a_command_and_its_flags():
-  for name, found in command_line.COMMANDS.items():
+  for name, found in commands.COMMANDS.items():
     for example in found.examples:
       words = example.replace("\\\n", " ").split()
       assert words[0] == name
@@ -67,7 +67,7 @@ def test_every_example_names_a_command_and_its_flags():
 
 
 def test_a_run_without_flags_gets_the_config_and_the_folder_of_its_name():
-  script, *flags = command_line.command("search", [])
+  script, *flags = commands.command("search", [])
   assert script == str(ROOT / "launch" / "main.py")
   assert flags == [
     f"--config={ROOT}/configs/search_digits.py",
@@ -88,7 +88,7 @@ def test_a_shipped_config_goes_by_its_name_from_anywhere(
   given, monkeypatch, tmp_path
 ):
   monkeypatch.chdir(tmp_path)
-  _, *flags = command_line.command("search", [*given, "--config.x.y=1"])
+  _, *flags = commands.command("search", [*given, "--config.x.y=1"])
   assert flags == [
     f"--config={ROOT}/configs/search_cifar.py:small",
     "--config.x.y=1",
@@ -100,7 +100,7 @@ def test_a_config_file_of_ones_own_stays_what_it_is(monkeypatch, tmp_path):
   monkeypatch.chdir(tmp_path)
   for name in ("mine.py", "search_cifar"):  # the second like a shipped one
     (tmp_path / name).write_text("")
-    _, *flags = command_line.command("train", [f"--config={name}"])
+    _, *flags = commands.command("train", [f"--config={name}"])
     assert flags[0] == f"--config={name}"
 
 
@@ -114,7 +114,7 @@ def test_a_config_by_its_name_is_the_one_of_its_file_and_locked():
 
 
 def test_detect_with_a_checkpoint_asks_a_trained_detector():
-  script, *flags = command_line.command(
+  script, *flags = commands.command(
     "detect", ["--checkpoint=runs/voc", "a.jpg"]
   )
   assert script == str(ROOT / "launch" / "detect.py")
@@ -193,7 +193,7 @@ def test_bash_completes_commands_flags_configs_and_files():
 _ZSH_SETUP = """
 PS1= RPS1=
 autoload -Uz compinit; compinit -u -d "$ZDOTDIR/dump"
-eval "$({python} -m nasnet_jax.command_line completion zsh)"
+eval "$({python} -m nasnet_jax.cli.commands completion zsh)"
 tell() {{ print -r -- "$BUFFER" >> "$ZDOTDIR/lines"; BUFFER= }}
 zle -N tell; bindkey '^G' tell; bindkey '^I' complete-word
 """

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from nasnet_jax import detect
+from nasnet_jax.jobs import detect
 
 pytestmark = pytest.mark.slow
 

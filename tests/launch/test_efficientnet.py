@@ -8,9 +8,12 @@ import pathlib
 import numpy as np
 import pytest
 
-from nasnet_jax import block_zoo, counting, fit, inputs, train, trained
+from nasnet_jax import zoo
+from nasnet_jax.costs import counting
 from nasnet_jax.data import augment
+from nasnet_jax.jobs import job_config, results, train
 from nasnet_jax.models import families
+from nasnet_jax.training import fit
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = "--config=configs/train_efficientnet.py:tiny"
@@ -49,8 +52,8 @@ def test_a_tiny_efficientnet_is_trained_and_kept(run):
   assert result["space"] == "blocks"
   assert result["augmentation"]["policy"] == "randaugment"
   assert result["recipe"]["drop_path_version"] == "depth"
-  found = trained.load(run)
-  assert found.network.architecture == block_zoo.EFFICIENTNET
+  found = results.load(run)
+  assert found.network.architecture == zoo.blocks.EFFICIENTNET
   assert found.predict(np.zeros((2, 32, 32, 3), np.uint8)).shape == (2, 3)
   assert (run / "figures" / "cells.svg").stat().st_size > 1000
 
@@ -71,7 +74,7 @@ def test_a_killed_training_ends_like_one_that_was_not(
   launch_and_kill("main.py", folder, TINY)
   done = launch("main.py", TINY, f"--workdir={folder}")
   assert done.returncode == 0, done.stderr
-  one, other = trained.load(folder), trained.load(run)
+  one, other = results.load(folder), results.load(run)
   for name in ("test_correct", "valid_accuracy", "winner"):
     assert one.result[name] == other.result[name]
   for collection in ("params", "batch_stats"):
@@ -98,7 +101,7 @@ def test_it_is_fine_tuned_under_a_new_head(run, tmp_path):
     config.data.options.update({"num_images": 16, "num_classes": 5})
   train.run(config, tmp_path / "tuned")
   old, new = (
-    trained.load(folder).variables["params"]
+    results.load(folder).variables["params"]
     for folder in (run, tmp_path / "tuned")
   )
   assert new["classifier"]["kernel"].shape[-1] == 5
@@ -112,15 +115,15 @@ def test_it_is_fine_tuned_under_a_new_head(run, tmp_path):
   ["", "efficientnet_b2", "efficientnet_lite1", "mnasnet_a1", "resnet_50"],
 )
 def test_every_variant_is_the_network_it_says(variant):
-  published = block_zoo.network(variant or "efficientnet_b0")
+  published = zoo.blocks.network(variant or "efficientnet_b0")
   config = _config("train_efficientnet", variant)
-  space, genotype = trained.find_cells(config.model.genotype)
-  sizes = inputs.get_network(config.network, 1000, space)
+  space, genotype = results.find_cells(config.model.genotype)
+  sizes = job_config.get_network(config.network, 1000, space)
   network = families.network(space, genotype, sizes)
   assert counting.count_module(network, (64, 64, 3))[0] == published.params
   assert config.data.stream.image_size == published.side
   recipe = fit.Recipe(
-    epochs=config.train.epochs, **inputs.recipe_fields(config.train)
+    epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   # 0.016 per 256 examples: Tan & Le's code.
   assert recipe.learning_rate == 0.016 * recipe.batch_size / 256

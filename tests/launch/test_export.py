@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from nasnet_jax import trained
 from nasnet_jax.export import tables
+from nasnet_jax.jobs import results
 from nasnet_jax.training import checkpoint
 
 
@@ -49,10 +49,10 @@ def test_a_run_that_left_comes_back_and_is_tuned(
     "nasnet_a_cifar", num_cells=1, features=4, num_classes=10
   )
   run, out, again = (tmp_path / name for name in ("run", "out", "again"))
-  trained.save(run, "nasnet_a_cifar", network, random_variables(network, 8))
+  results.save(run, "nasnet_a_cifar", network, random_variables(network, 8))
   # Of digits: one channel.
   variables = random_variables(network, 8, channels=1)
-  checkpoint.write(run / trained.WEIGHTS, variables)
+  checkpoint.write(run / results.WEIGHTS, variables)
   result = json.loads((run / "result.json").read_text())
   result["data"]["image_shape"] = [8, 8, 1]
   (run / "result.json").write_text(json.dumps(result))

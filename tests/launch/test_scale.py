@@ -8,16 +8,11 @@ import pathlib
 import numpy as np
 import pytest
 
-from nasnet_jax import (
-  block_zoo,
-  counting,
-  inputs,
-  scale,
-  scaling,
-  spaces,
-  trained,
-)
+from nasnet_jax import spaces, zoo
+from nasnet_jax.costs import counting
+from nasnet_jax.jobs import job_config, results, scale
 from nasnet_jax.models import families
+from nasnet_jax.spaces import compound_scaling
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = "--config=configs/scale_grid.py:tiny"
@@ -87,8 +82,8 @@ def test_every_point_is_trained_and_the_best_is_raised(run):
 
 
 def test_each_row_is_the_network_that_its_factors_make(run, cells):
-  space, genotype = trained.find_cells(str(cells))
-  sizes = inputs.get_network(_config("tiny").network, 10, space)
+  space, genotype = results.find_cells(str(cells))
+  sizes = job_config.get_network(_config("tiny").network, 10, space)
   changes = {  # by coefficients: N, F, side
     (1.0, 1.0, 1.0): (1, 4, 8),
     (2.0, 1.0, 1.0): (2, 4, 8),
@@ -114,7 +109,7 @@ def test_a_member_of_several_seeds_is_chosen_by_its_mean(monkeypatch):
 
   monkeypatch.setattr(scale, "_train", trained_row)
   config = _config("tiny", scale__seeds=2)
-  points = (*map(scaling.Coefficients._make, config.scale.points),)
+  points = (*map(compound_scaling.Coefficients._make, config.scale.points),)
   parts = scale.Parts(*[None] * 6, points)
   rows, chosen = scale._search(None, config, parts, None)
   assert chosen == 1 and len(rows) == 10
@@ -137,11 +132,11 @@ def test_a_killed_search_ends_like_one_that_was_not(
 
 def test_blocks_are_scaled_from_the_baseline_of_the_paper():
   config = _config("")
-  space, genotype = trained.find_cells(config.model.genotype)
-  sizes = inputs.get_network(config.network, 1000, space)
+  space, genotype = results.find_cells(config.model.genotype)
+  sizes = job_config.get_network(config.network, 1000, space)
   network = families.network(space, genotype, sizes)
   params, _ = counting.count_module(network, (64, 64, 3))
-  assert params == block_zoo.network("efficientnet_b0").params
+  assert params == zoo.blocks.network("efficientnet_b0").params
   assert config.data.stream.image_size == 224
 
 
@@ -156,14 +151,14 @@ SMALL = {
 @pytest.mark.parametrize("variant", SMALL)
 def test_small_variants_compare_about_twice_the_cost(variant):
   config = _config(variant)
-  space, genotype = trained.find_cells(config.model.genotype)
-  sizes = inputs.get_network(config.network, 10, space)
+  space, genotype = results.find_cells(config.model.genotype)
+  sizes = job_config.get_network(config.network, 10, space)
   points = [(1.0, 1.0, 1.0), *config.scale.points]
   macs = []
   for point in points:
-    factors = scaling.factors(scaling.Coefficients(*point), 1)
+    factors = compound_scaling.factors(compound_scaling.Coefficients(*point), 1)
     grown = families.of(space).scaled(sizes, factors)
-    side = scaling.round_side(16, factors.resolution)
+    side = compound_scaling.round_side(16, factors.resolution)
     network = families.network(space, genotype, grown)
     macs.append(counting.count_module(network, (side, side, 3))[1])
   assert [round(m / macs[0], 2) for m in macs[1:]] == SMALL[variant]

@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from nasnet_jax import search, trained
+from nasnet_jax import search
+from nasnet_jax.jobs import results
 from nasnet_jax.training import checkpoint, workdir
 
 
@@ -114,7 +115,7 @@ def test_the_same_command_on_a_finished_search_only_sums_it_up(digits, launch):
 
 def test_the_winner_can_be_used_from_python(digits):
   winner = search.load_winner(digits[0])
-  images = trained.test_images(winner.result)
+  images = results.test_images(winner.result)
   logits = winner.predict(images.images)
   assert logits.shape == (297, 10)
   right = int((logits.argmax(-1) == images.labels).sum())

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasnet_jax import counting, curves, fit, inputs, spaces, train, trained
+from nasnet_jax import spaces
+from nasnet_jax.costs import counting
+from nasnet_jax.jobs import job_config, results, resumable, train
 from nasnet_jax.models import stacked
-from nasnet_jax.training import checkpoint
+from nasnet_jax.training import checkpoint, fit
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -46,7 +48,7 @@ def _curve(folder):
 
 
 def _weights(folder):
-  return jax.tree.leaves(trained.load(folder).variables)
+  return jax.tree.leaves(results.load(folder).variables)
 
 
 def test_a_training_writes_a_network_that_loads_again(run):
@@ -57,8 +59,8 @@ def test_a_training_writes_a_network_that_loads_again(run):
   assert len(_curve(folder)) == 2
   assert result["winner"]["params"] == 8_342
   assert result["test_top_5"] >= result["test_correct"]
-  found = trained.load(folder)
-  images = trained.test_images(result)
+  found = results.load(folder)
+  images = results.test_images(result)
   logits = np.asarray(found.predict(images.images))
   right = (logits.argmax(-1) == np.asarray(images.labels)).sum()
   assert right == result["test_correct"]
@@ -103,7 +105,7 @@ def test_trained_weights_are_fine_tuned_under_a_new_head(run, launch, tmp_path):
   )
   assert done.returncode == 0, done.stderr
   old, new = (
-    trained.load(folder).variables["params"]
+    results.load(folder).variables["params"]
     for folder in (run[0], tmp_path / "tuned")
   )
   heads = [params["classifier"]["kernel"] for params in (old, new)]
@@ -253,15 +255,15 @@ def averaged(tmp_path_factory, write_tfds):
       kept.append(jax.device_get((state.ema, state.params)))
       return state, score
 
-    real = curves.train
-    patch.setattr(curves, "train", watched)
+    real = resumable.train
+    patch.setattr(resumable, "train", watched)
     train.run(config, top / "run")
   return top / "run", *kept[0]
 
 
 def test_the_moving_average_is_what_is_tested_and_kept(averaged):
   folder, (params, batch_stats), last = averaged
-  found = trained.load(folder)
+  found = results.load(folder)
   for one, other in zip(
     jax.tree.leaves(found.variables),
     jax.tree.leaves({"batch_stats": batch_stats, "params": params}),
@@ -270,7 +272,7 @@ def test_the_moving_average_is_what_is_tested_and_kept(averaged):
     np.testing.assert_array_equal(one, other)
   kernels = [p["classifier"]["kernel"] for p in (params, last)]
   assert np.abs(kernels[0] - kernels[1]).max() > 1e-4
-  images = trained.test_images(found.result)
+  images = results.test_images(found.result)
   right = found.predict(images.images).argmax(-1) == images.labels
   assert int(right.sum()) == found.result["test_correct"]
 
@@ -286,8 +288,8 @@ def test_a_set_of_tfds_is_trained_on(averaged):
 @pytest.mark.parametrize("variant", ["", "pnasnet_5", "amoebanet_a", "small"])
 def test_every_variant_is_the_network_it_says(variant):
   config = _config("train_cifar", variant)
-  space, genotype = trained.find_cells(config.model.genotype)
-  sizes = inputs.get_network(config.network, 10, space)
+  space, genotype = results.find_cells(config.model.genotype)
+  sizes = job_config.get_network(config.network, 10, space)
   network = stacked.StackedNetwork(sizes, stacked.as_cells(space, genotype))
   params = {
     "": 3_346_538,
@@ -297,7 +299,7 @@ def test_every_variant_is_the_network_it_says(variant):
   }
   assert counting.count_module(network, (32, 32, 3))[0] == params[variant]
   recipe = fit.Recipe(
-    epochs=config.train.epochs, **inputs.recipe_fields(config.train)
+    epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   if not variant:
     assert recipe == fit.Recipe()  # the defaults are the paper's
@@ -307,11 +309,11 @@ def test_every_variant_is_the_network_it_says(variant):
 
 
 def test_weights_of_another_network_are_listed(run):
-  found = trained.load(run[0])
+  found = results.load(run[0])
   variables = jax.tree.map(np.asarray, found.variables)
   params = dict(variables["params"])
   params["cell_9"] = params.pop("cell_0")
-  start = trained.transfer(found, keep_head=True)
+  start = results.transfer(found, keep_head=True)
   with pytest.raises(checkpoint.CheckpointError) as error:
     start({**variables, "params": params})
   assert "missing: cell_9" in str(error.value)

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasnet_jax import fit, inputs, spaces, train, trained, zoo
+from nasnet_jax import spaces, zoo
+from nasnet_jax.jobs import job_config, results, train
 from nasnet_jax.models import stacked
+from nasnet_jax.training import fit
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = "--config=configs/transfer_imagenet.py:tiny"
@@ -81,7 +83,7 @@ def run(launch, tmp_path_factory, found, folder):
 
 
 def _weights(workdir):
-  return jax.tree.leaves(trained.load(workdir).variables)
+  return jax.tree.leaves(results.load(workdir).variables)
 
 
 def _assert_same(one, other):
@@ -157,7 +159,7 @@ def test_a_network_of_photographs_starts_on_a_set_of_tfds_with_its_weights(
   state = fit.init_state(
     parts.network, parts.recipe, (64, 64, 3), 3, 0, parts.start
   )
-  old, new = dict(trained.load(run[0]).variables["params"]), dict(state.params)
+  old, new = dict(results.load(run[0]).variables["params"]), dict(state.params)
   assert old.pop("classifier")["kernel"].shape[-1] == 2
   assert new.pop("classifier")["kernel"].shape[-1] == 3
   jax.tree.map(np.testing.assert_array_equal, old, new)
@@ -191,7 +193,7 @@ def test_made_up_photographs_are_a_source_of_the_job():
   config.data.source = "fake"
   config.data.options.num_images = 40
   config.data.options.num_classes = 7
-  images = inputs.load_images(config.data, (16,))
+  images = job_config.load_images(config.data, (16,))
   assert (images.train.num_images, images.num_classes) == (40, 7)
   assert images.image_shape == (64, 64, 3)
 
@@ -224,15 +226,19 @@ def test_nasnet_a_on_real_photographs_killed_and_resumed(
 
 @pytest.mark.parametrize(
   "name",
-  [n for n, p in zoo.NETWORKS.items() if p.config.get("stem") == "imagenet"],
+  [
+    n
+    for n, p in zoo.cells.NETWORKS.items()
+    if p.config.get("stem") == "imagenet"
+  ],
 )
 def test_every_variant_is_the_network_it_says(name):
   config = _config(name)
-  published = zoo.NETWORKS[name]
+  published = zoo.cells.NETWORKS[name]
   assert config.model.genotype == published.cells
   assert config.data.stream.image_size == published.side
-  sizes = inputs.get_network(
-    config.network, 1000, zoo.CELLS[published.cells][0]
+  sizes = job_config.get_network(
+    config.network, 1000, zoo.cells.CELLS[published.cells][0]
   )
   wanted = stacked.NetworkConfig(num_classes=1000, **published.config)
   rest = {"aux": True, "dropout": 0.5, "numerics": sizes.numerics}
@@ -271,7 +277,7 @@ def test_every_variant_is_the_network_it_says(name):
 def test_every_family_has_its_own_recipe(name, recipe):
   config = _config(name)
   made = fit.Recipe(
-    epochs=config.train.epochs, **inputs.recipe_fields(config.train)
+    epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   made.make_schedule()
   shared = {
@@ -315,7 +321,7 @@ def test_the_sets_of_the_transfer_table_are_read_as_tfds_has_them(
   assert config.data.options.name == name
   config.data.options.name += ":1.0.0"  # the made-up one, not tfds's own
   config.data.data_dir = str(tmp_path)
-  images = inputs.load_images(config.data, ())
+  images = job_config.load_images(config.data, ())
   trained_on = 7 if variant == "flowers" else 4
   assert (images.train.num_images, images.test.num_images) == (trained_on, 2)
   assert images.class_names == ("one", "other")
@@ -331,7 +337,7 @@ def test_the_sets_that_tfds_lacks_are_folders(tmp_path, variant):
         (folder / f"{i}.png").write_bytes(_picture(i))
   config = _config(variant, "finetune")
   config.data.data_dir = str(tmp_path)
-  images = inputs.load_images(config.data, ())
+  images = job_config.load_images(config.data, ())
   assert (images.train.num_images, images.test.num_images) == (6, 2)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from nasnet_jax.models import kernels, mixed
+from nasnet_jax.models import kernels
+from nasnet_jax.population import mixed
 
 # Odd, not square, smaller than the window, a single pixel.
 SIDES = [(7, 9), (8, 5), (2, 3), (1, 1)]

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasnet_jax import counting, spaces, zoo
+from nasnet_jax import spaces, zoo
+from nasnet_jax.costs import counting
 from nasnet_jax.models import drop_path as dp
 from nasnet_jax.models import layers, ops, stacked
 from nasnet_jax.models.stacked import NetworkConfig, StackedNetwork
@@ -29,13 +30,13 @@ _spec.loader.exec_module(numpy_cells)
 
 
 def network_of(cells: str, **fields) -> StackedNetwork:
-  space, _ = zoo.CELLS[cells]
-  literal = stacked.as_cells(space, zoo.genotype(cells))
+  space, _ = zoo.cells.CELLS[cells]
+  literal = stacked.as_cells(space, zoo.cells.genotype(cells))
   return StackedNetwork(NetworkConfig(**fields), literal)
 
 
 def published(name: str, **more) -> StackedNetwork:
-  entry = zoo.network(name)
+  entry = zoo.cells.network(name)
   fields = {**entry.config, "num_classes": entry.num_classes, **more}
   return network_of(entry.cells, **fields)
 
@@ -43,7 +44,10 @@ def published(name: str, **more) -> StackedNetwork:
 @functools.cache
 def shapes_of(name: str, **more):
   """(sizes of the modules, endpoints, auxiliary logits) of a training."""
-  network, side = published(name, aux=True, **more), zoo.network(name).side
+  network, side = (
+    published(name, aux=True, **more),
+    zoo.cells.network(name).side,
+  )
   images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
   init = functools.partial(network.init_with_output, train=True)
   outputs, variables = jax.eval_shape(init, jax.random.key(0), images)
@@ -78,18 +82,18 @@ WITHOUT_MACS = {"amoebanet_a_cifar", "amoebanet_b_cifar", "amoebanet_d"}
 
 @functools.cache
 def counted(name: str) -> tuple[int, int]:
-  side = zoo.network(name).side
+  side = zoo.cells.network(name).side
   return counting.count_module(published(name), (side, side, 3))
 
 
-@pytest.mark.parametrize("name", zoo.NETWORKS)
+@pytest.mark.parametrize("name", zoo.cells.NETWORKS)
 def test_every_network_of_the_zoo_has_exactly_its_size(name):
-  entry = zoo.network(name)
+  entry = zoo.cells.network(name)
   params, macs = counted(name)
   assert params == entry.params
   if name not in WITHOUT_MACS:
     assert round(macs / 1e6, 1) == MACS[name]
-  if name not in zoo.DISAGREEMENTS:
+  if name not in zoo.cells.DISAGREEMENTS:
     for ours, printed in (
       (params, entry.paper_params),
       (macs, entry.paper_macs),
@@ -144,15 +148,15 @@ def test_an_odd_width_keeps_all_its_channels():
 
 
 def test_sizes_that_disagree_with_the_printed_ones_are_said_to():
-  for name in zoo.DISAGREEMENTS:
-    entry = zoo.network(name)
+  for name in zoo.cells.DISAGREEMENTS:
+    entry = zoo.cells.network(name)
     printed = np.array([entry.paper_params, entry.paper_macs])
     assert np.abs(np.array(counted(name)) / 1e6 / printed - 1).max() > 0.02
 
 
 def test_every_cell_of_the_zoo_is_in_a_network_of_the_table():
-  used = {entry.cells for entry in zoo.NETWORKS.values()}
-  assert used == set(zoo.CELLS)
+  used = {entry.cells for entry in zoo.cells.NETWORKS.values()}
+  assert used == set(zoo.cells.CELLS)
 
 
 # Real et al. 2019 and Huang et al. 2019; millions to the precision of the
@@ -367,14 +371,14 @@ def test_every_endpoint_has_slims_shape(name):
 def test_sizes_with_the_background_class_and_with_statistics(
   name, params, with_statistics
 ):
-  side = (zoo.network(name).side,) * 2
+  side = (zoo.cells.network(name).side,) * 2
   background = published(name, num_classes=1001)
   assert counting.count_module(background, (*side, 3))[0] == params
   if with_statistics:
     statistics = dict(shapes_of(name)[3]["batch_stats"])
     del statistics["aux_head"]
     moving = sum(math.prod(x.shape) for x in jax.tree.leaves(statistics))
-    assert zoo.network(name).params + moving == with_statistics
+    assert zoo.cells.network(name).params + moving == with_statistics
 
 
 @pytest.mark.parametrize(
@@ -397,7 +401,7 @@ def test_drop_path_counts_the_cells_as_slim_does(name, cells):
 @pytest.mark.parametrize(
   ("cells", "imagenet"),
   [
-    *((cells, False) for cells in zoo.CELLS),
+    *((cells, False) for cells in zoo.cells.CELLS),
     *((cells, True) for cells in ("nasnet_a", "pnasnet_5", "amoebanet_d")),
     *(
       pytest.param(f"amoebanet_{letter}", True, marks=pytest.mark.slow)
@@ -474,7 +478,7 @@ def test_the_skip_of_reductions_changes_what_is_read():
 
 
 def test_no_side_from_32_to_600_is_refused():
-  for entry in zoo.NETWORKS.values():
+  for entry in zoo.cells.NETWORKS.values():
     config = NetworkConfig(**entry.config)
     for side in range(32, 601):
       stacked.check_side(config, (side, side))

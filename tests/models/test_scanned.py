@@ -127,11 +127,13 @@ def test_initial_variables_do_not_depend_on_it():
 
 def test_published_networks_have_cells_that_are_alike():
   """NASNet-A large: of 6 cells in each stack, 4 in a loop."""
-  entry = zoo.network("nasnet_a_large")
+  entry = zoo.cells.network("nasnet_a_large")
   config = stacked.NetworkConfig(
     num_classes=1000, scan_cells=True, **{**entry.config, "aux": False}
   )
-  cells = stacked.as_cells(zoo.CELLS[entry.cells][0], zoo.genotype(entry.cells))
+  cells = stacked.as_cells(
+    zoo.cells.CELLS[entry.cells][0], zoo.cells.genotype(entry.cells)
+  )
   network = stacked.StackedNetwork(config, cells)
   image = jax.ShapeDtypeStruct((1, 331, 331, 3), jnp.float32)
   shapes = jax.eval_shape(

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasnet_jax import counting, spaces
+from nasnet_jax import spaces
+from nasnet_jax.costs import counting
 from nasnet_jax.models import drop_path as dp
 from nasnet_jax.models import layers, stacked
 from nasnet_jax.models.stacked import NetworkConfig, StackedNetwork

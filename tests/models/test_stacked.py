@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasnet_jax import counting, spaces, zoo
+from nasnet_jax import spaces, zoo
+from nasnet_jax.costs import counting
 from nasnet_jax.models import drop_path as dp
 from nasnet_jax.models import layers, stacked
 from nasnet_jax.models.cell import Cell
@@ -19,7 +20,7 @@ from nasnet_jax.spaces import genotype as gt
 from nasnet_jax.spaces.cells import CellSpace
 
 NASNET = spaces.get("nasnet")
-NASNET_A = stacked.as_cells(NASNET, zoo.genotype("nasnet_a"))
+NASNET_A = stacked.as_cells(NASNET, zoo.cells.genotype("nasnet_a"))
 SMALL = NetworkConfig(num_cells=1, features=4)
 
 
@@ -106,7 +107,7 @@ def test_parameters_and_macs_of_nasnet_a_are_exact(num_cells, params, macs):
   image_shape = (32, 32, 3)
   counted = counting.count_module(StackedNetwork(config, NASNET_A), image_shape)
   count = counting.make_counter(config, NASNET.operations, 5, image_shape)
-  assert counted == count(zoo.genotype("nasnet_a"))
+  assert counted == count(zoo.cells.genotype("nasnet_a"))
   assert counted[0] == params
   assert round(counted[1] / 1e6, 1) == macs / 1e6
 
@@ -136,7 +137,7 @@ def test_another_operation_on_an_edge_costs_what_the_table_says(kind):
   image_shape = (14, 11, 2)
   count = counting.make_counter(config, NASNET.operations, 5, image_shape)
   costs = counting.edge_costs(config, NASNET.operations, 5, image_shape)[kind]
-  before = zoo.genotype("nasnet_a")
+  before = zoo.cells.genotype("nasnet_a")
   pool = NASNET.operations.index("avg_pool_3x3")
   for block, side in ((0, 1), (3, 0), (4, 1)):
     state = before.inputs[kind, block, side]

@@ -16,10 +16,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from nasnet_jax import counting, detect, fit, population
+from nasnet_jax.costs import counting
 from nasnet_jax.detection import detector
+from nasnet_jax.jobs import detect
+from nasnet_jax.population import population
 from nasnet_jax.preflight import chips, costs, figures, hlo, job, program, words
-from nasnet_jax.training import loop
+from nasnet_jax.training import fit, loop
 
 ROOT = pathlib.Path(__file__).parents[2]
 needs_libtpu = pytest.mark.skipif(

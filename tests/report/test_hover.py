@@ -12,7 +12,7 @@ from nasnet_jax.report import hover
 
 SPACE = spaces.get("nasnet")
 OPERATIONS = list(SPACE.operations)
-NORMAL = SPACE.to_json(zoo.genotype("nasnet_a"))["cells"]["normal"]
+NORMAL = SPACE.to_json(zoo.cells.genotype("nasnet_a"))["cells"]["normal"]
 
 
 def _costs(seed=0):

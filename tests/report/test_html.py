@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nasnet_jax import report, spaces
-from nasnet_jax.report import curves, runs
+from nasnet_jax.report import runs, search_charts
 
 _VOID = {"meta", "br", "img", "link", "input", "hr"}
 
@@ -250,7 +250,7 @@ def test_twenty_thousand_children_take_seconds(make_run):
 
 def test_the_charts_count_all_children(make_run):
   history = runs.read_run(make_run(children=50)).history
-  axes = curves.reward_figure(history).axes[0]
+  axes = search_charts.reward_figure(history).axes[0]
   drawn = {line.get_label(): line.get_xdata() for line in axes.lines}
   points, *_ = axes.lines
   assert len(points.get_xdata()) == 45
@@ -290,10 +290,12 @@ def test_pareto_fronts_are_of_children_that_ran_to_the_end(make_run):
         y[cost] < x[cost] and y["accuracy"] >= x["accuracy"] for y in can
       )
     ]
-    assert sorted(history.id[curves.front(history, cost)]) == wanted
-  axes = curves.tradeoff_figure(history, "params", target=120_000.0).axes[0]
+    assert sorted(history.id[search_charts.front(history, cost)]) == wanted
+  axes = search_charts.tradeoff_figure(
+    history, "params", target=120_000.0
+  ).axes[0]
   drawn = {line.get_label(): line for line in axes.lines}
-  front = curves.front(history, "params")
+  front = search_charts.front(history, "params")
   ends = drawn["Pareto front"].get_xydata()
   assert ends[:, 0] == pytest.approx(history.params[front] / 1000)
   assert ends[:, 1] == pytest.approx(100 * history.accuracy[front])

@@ -7,19 +7,19 @@ search has compiled.
 import harness
 import numpy as np
 
-from nasnet_jax import inputs
-from nasnet_jax.search import setup
+from nasnet_jax.jobs import job_config
+from nasnet_jax.search import search_config
 
 
 def main():
   config = harness.load_config("search_digits", "tiny")
   config.child.epochs = 6
-  space = setup.get_space(config)
-  images = setup.load_images(config)
-  aug = inputs.get_augmentation(config.data, images)
+  space = search_config.get_space(config)
+  images = search_config.load_images(config)
+  aug = job_config.get_augmentation(config.data, images)
   decisions = space.sample(np.random.default_rng(0), 4)
-  for shown in (images, inputs.shuffled_labels(images, 0)):
-    evaluator = setup.get_evaluator(config, space, shown, aug)
+  for shown in (images, job_config.shuffled_labels(images, 0)):
+    evaluator = search_config.get_evaluator(config, space, shown, aug)
     outcomes = evaluator.evaluate(
       decisions, np.arange(4, dtype=np.uint32), np.ones(4, np.float32)
     )

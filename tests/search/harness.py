@@ -49,7 +49,7 @@ class FakeEvaluator:
   """Rewards from decisions and seed alone; every seventh child fails."""
 
   def evaluate(self, decisions, seeds, budgets, progress=None):
-    from nasnet_jax.evaluators import Outcome
+    from nasnet_jax.population.evaluators import Outcome
 
     outcomes = []
     for i, (row, seed) in enumerate(zip(decisions, seeds)):
@@ -119,16 +119,16 @@ def accuracy_of(seed: int, share: float) -> float:
 
 def fake_evaluator(width=3, **recipe):
   """A population of `width` slots that trains nothing (`training` counts)."""
-  from nasnet_jax import inputs
-  from nasnet_jax.search import setup
+  from nasnet_jax.jobs import job_config
+  from nasnet_jax.search import search_config
 
   config = tiny_config()
   config.mesh.arch, config.child.width, config.child.epochs = 1, width, 9
   config.child.update(recipe)
-  space = setup.get_space(config)
-  images = setup.load_images(config)
-  aug = inputs.get_augmentation(config.data, images)
-  evaluator = setup.get_evaluator(config, space, images, aug)
+  space = search_config.get_space(config)
+  images = search_config.load_images(config)
+  aug = job_config.get_augmentation(config.data, images)
+  evaluator = search_config.get_evaluator(config, space, images, aug)
   evaluator.training = FakeTraining(evaluator)
   return evaluator
 
@@ -165,7 +165,7 @@ def asynchronous_search(folder, progress=None, eta=2, width=3):
 
 
 def make_fake(config, space, images, aug):
-  """In the place of `setup.get_evaluator`."""
+  """In the place of `search_config.get_evaluator`."""
   del config, space, images, aug
   return FakeEvaluator()
 
@@ -302,6 +302,6 @@ def main(argv: list[str]):
 
 
 if __name__ == "__main__":
-  from nasnet_jax import cli
+  from nasnet_jax.cli import entry
 
-  cli.run(main)
+  entry.run(main)

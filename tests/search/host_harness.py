@@ -19,8 +19,8 @@ def main(argv: list[str]):
   os.environ.pop("XLA_FLAGS", None)
   mesh.prepare_host(DEVICES // int(count))
   hosts.start(coordinator, int(count), int(index), timeout=20)
-  from nasnet_jax import inputs
-  from nasnet_jax.search import rounds, setup
+  from nasnet_jax.jobs import job_config
+  from nasnet_jax.search import rounds, search_config
   from nasnet_jax.training import workdir
 
   sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -30,19 +30,19 @@ def main(argv: list[str]):
   config.search.children, config.search.children_per_round = 10, 5
   config.network.num_reductions = 0
   config.mesh.arch = DEVICES
-  space = setup.get_space(config)
-  images = setup.load_images(config)
-  aug = inputs.get_augmentation(config.data, images)
+  space = search_config.get_space(config)
+  images = search_config.load_images(config)
+  aug = job_config.get_augmentation(config.data, images)
   with workdir.locked(workdir_path) as folder:
     rounds.run(
       folder,
-      setup.get_controller(config, space),
-      setup.get_evaluator(config, space, images, aug),
-      setup.round_settings(config),
+      search_config.get_controller(config, space),
+      search_config.get_evaluator(config, space, images, aug),
+      search_config.round_settings(config),
     )
 
 
 if __name__ == "__main__":
-  from nasnet_jax import cli
+  from nasnet_jax.cli import entry
 
-  cli.run(main)
+  entry.run(main)

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from nasnet_jax import data, fit, search, spaces
+from nasnet_jax import data, search, spaces
 from nasnet_jax.search import final, job
+from nasnet_jax.training import fit
 
 SPACE = spaces.get("nasnet", 2, ("identity", "conv_1x1"))
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from nasnet_jax import controllers, rewards
-from nasnet_jax.evaluators import OK, Outcome
-from nasnet_jax.search import asynchronous, final, halving, rounds
+from nasnet_jax import controllers
+from nasnet_jax.population.evaluators import OK, Outcome
+from nasnet_jax.search import asynchronous, final, halving, rewards, rounds
 from nasnet_jax.training import stop
 
 HALVING = halving.Settings(eta=3, min_epochs=1.0)

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from nasnet_jax import controllers, rewards
+from nasnet_jax import controllers
 from nasnet_jax.controllers import journal
-from nasnet_jax.evaluators import Outcome
-from nasnet_jax.search import halving, rounds
+from nasnet_jax.population.evaluators import Outcome
+from nasnet_jax.search import halving, rewards, rounds
 from nasnet_jax.training import stop, workdir
 
 CHOICES = (2, 3, 3, 2)

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from nasnet_jax import block_zoo, spaces
+from nasnet_jax import spaces, zoo
 from nasnet_jax.spaces.blocks import BLOCKS, Architecture, Group
 
 
-@pytest.mark.parametrize("name", block_zoo.ARCHITECTURES)
+@pytest.mark.parametrize("name", zoo.blocks.ARCHITECTURES)
 def test_architectures_survive_json(name):
-  arch = block_zoo.architecture(name)
+  arch = zoo.blocks.architecture(name)
   text = json.dumps(BLOCKS.to_json(arch))
   assert BLOCKS.from_json(json.loads(text)) == arch
   assert hash(arch)  # a module holds it
@@ -46,6 +46,6 @@ def test_what_is_no_architecture_gets_one_clear_line(make, words):
 
 def test_unknown_names_are_named_with_those_known():
   with pytest.raises(ValueError, match="'b0' is not one of: efficientnet_b0"):
-    block_zoo.network("b0")
+    zoo.blocks.network("b0")
   with pytest.raises(ValueError, match="'vgg' is not one of: efficientnet"):
-    block_zoo.architecture("vgg")
+    zoo.blocks.architecture("vgg")

@@ -251,7 +251,7 @@ def test_encode_refuses_cells_outside_the_space():
 def test_encode_refuses_a_published_output_of_other_states():
   # NASNet-A concatenates h_{i-1} and a state that is read: no sample is so.
   with pytest.raises(ValueError, match="loose ends"):
-    spaces.SPACES["nasnet"].encode(zoo.genotype("nasnet_a"))
+    spaces.SPACES["nasnet"].encode(zoo.cells.genotype("nasnet_a"))
 
 
 @pytest.mark.smoke
@@ -472,13 +472,13 @@ def test_json_gives_the_same_genotype_back(space):
 
 def test_json_leaves_inactive_blocks_out():
   space = spaces.SPACES["nasnet"]
-  genotype = zoo.genotype("nasnet_a")
+  genotype = zoo.cells.genotype("nasnet_a")
   padded = gt.pad_blocks(genotype, 7)
   assert space.to_json(padded) == space.to_json(genotype)
 
 
 def test_json_says_names_not_numbers():
-  data = spaces.SPACES["nasnet"].to_json(zoo.genotype("nasnet_a"))
+  data = spaces.SPACES["nasnet"].to_json(zoo.cells.genotype("nasnet_a"))
   assert data["space"] == "nasnet"
   assert data["cells"]["reduction"]["concat"] == [3, 4, 5, 6]
   assert data["cells"]["normal"]["blocks"][2] == {
@@ -489,7 +489,7 @@ def test_json_says_names_not_numbers():
 
 
 def _broken_json(change):
-  data = spaces.SPACES["nasnet"].to_json(zoo.genotype("nasnet_a"))
+  data = spaces.SPACES["nasnet"].to_json(zoo.cells.genotype("nasnet_a"))
   change(data)
   return data
 
@@ -584,9 +584,9 @@ def test_darts_literals_swap_the_two_cell_inputs():
 
 
 def test_darts_conversion_twice_changes_nothing():
-  there = cells.to_darts(zoo.NASNET_A)
-  assert there != zoo.NASNET_A
-  assert cells.from_darts(there) == zoo.NASNET_A
+  there = cells.to_darts(zoo.cells.NASNET_A)
+  assert there != zoo.cells.NASNET_A
+  assert cells.from_darts(there) == zoo.cells.NASNET_A
 
 
 def test_slim_operations_without_a_counterpart_are_named():

@@ -7,7 +7,7 @@ from nasnet_jax import zoo
 from nasnet_jax.spaces import SPACES
 from nasnet_jax.spaces import genotype as gt
 
-NASNET_A = zoo.genotype("nasnet_a")
+NASNET_A = zoo.cells.genotype("nasnet_a")
 NUM_OPERATIONS = len(SPACES["nasnet"].operations)
 
 

@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from nasnet_jax import block_zoo, counting, spaces
+from nasnet_jax import spaces, zoo
 from nasnet_jax.controllers import make
-from nasnet_jax.models import blocks, families
+from nasnet_jax.costs import counting
+from nasnet_jax.models import block_network, families
 from nasnet_jax.spaces import base
 from nasnet_jax.spaces.mnasnet import MNASNET, MNASNET_RELEASED, MnasSpace
 
@@ -28,7 +29,7 @@ SMALL = MnasSpace(
 def test_a_block_has_the_papers_432_ways_and_mobilenet_v2s_sizes():
   assert isinstance(MNASNET, base.SearchSpace)
   assert math.prod(MNASNET.num_choices) == 432**7
-  net = block_zoo.MOBILENET_V2
+  net = zoo.blocks.MOBILENET_V2
   assert MNASNET.features == tuple(g.features for g in net.groups)
   assert MNASNET.layers == tuple(g.repeats for g in net.groups)
   assert MNASNET.strides == tuple(g.stride for g in net.groups)
@@ -42,27 +43,29 @@ def test_a_block_has_the_papers_432_ways_and_mobilenet_v2s_sizes():
 
 @pytest.mark.parametrize("name", ["mnasnet_a1", "mnasnet_b1"])
 def test_the_released_networks_are_in_their_space_to_the_parameter(name):
-  literal, published = block_zoo.architecture(name), block_zoo.network(name)
+  literal, published = zoo.blocks.architecture(name), zoo.blocks.network(name)
   genotype = MNASNET_RELEASED.decode(MNASNET_RELEASED.encode(literal))
   assert MNASNET_RELEASED.architecture(genotype) == literal
-  network = families.network(MNASNET_RELEASED, genotype, blocks.BlockConfig())
+  network = families.network(
+    MNASNET_RELEASED, genotype, block_network.BlockConfig()
+  )
   params, macs = counting.count_module(network, (224, 224, 3))
   assert params == published.params
   count = counting.make_block_counter(
-    blocks.BlockConfig(), MNASNET_RELEASED, (224, 224, 3)
+    block_network.BlockConfig(), MNASNET_RELEASED, (224, 224, 3)
   )
   assert count(genotype) == (params, macs)
 
 
 def test_efficientnet_b0_is_in_the_space_but_for_its_activation():
   space = spaces.get("mnasnet_released", blocks={"activation": "swish"})
-  b0 = dataclasses.replace(block_zoo.EFFICIENTNET, fixed=("head",))
+  b0 = dataclasses.replace(zoo.blocks.EFFICIENTNET, fixed=("head",))
   assert space.architecture(space.decode(space.encode(b0))) == b0
 
 
 def test_the_texts_space_has_no_block_of_112_channels():
   with pytest.raises(ValueError, match="block 4 has features 112, and space"):
-    MNASNET.encode(block_zoo.MNASNET_A1)
+    MNASNET.encode(zoo.blocks.MNASNET_A1)
 
 
 def test_decoding_is_undone_by_encoding_and_survives_json():
@@ -81,7 +84,7 @@ def _wiring(space, decisions, config):
   arch = space.architecture(space.decode(decisions))
   width = arch.stem
   rows = []
-  for block in blocks.plan(arch, config.width, config.depth):
+  for block in block_network.plan(arch, config.width, config.depth):
     group = block.group
     skip = ""
     if group.skip and width == block.features:
@@ -112,7 +115,7 @@ def test_networks_are_equal_exactly_where_their_canonical_forms_are():
   np.testing.assert_array_equal(SMALL.canonical(canonical), canonical)
   by_form, by_wiring = {}, {}
   for row, form in zip(rows, canonical):
-    wiring = _wiring(SMALL, row, blocks.BlockConfig())
+    wiring = _wiring(SMALL, row, block_network.BlockConfig())
     assert by_form.setdefault(tuple(form), wiring) == wiring
     assert by_wiring.setdefault(wiring, tuple(form)) == tuple(form)
   assert 20 < len(by_form) < len(np.unique(rows, axis=0))
@@ -131,7 +134,7 @@ def test_of_restricted_choices_equal_networks_are_equal_too():
   rows[:, [2, 8]] = 0
   by_form, by_wiring = {}, {}
   for row, form in zip(rows, NARROW.canonical(rows)):
-    wiring = _wiring(NARROW, row, blocks.BlockConfig())
+    wiring = _wiring(NARROW, row, block_network.BlockConfig())
     assert by_form.setdefault(tuple(form), wiring) == wiring
     assert by_wiring.setdefault(wiring, tuple(form)) == tuple(form)
   assert len(by_form) < len(np.unique(rows, axis=0))

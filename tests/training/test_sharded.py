@@ -7,11 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from nasnet_jax import fit
 from nasnet_jax.data import augment
 from nasnet_jax.models import stacked
 from nasnet_jax.spaces import get
-from nasnet_jax.training import checkpoint, mesh, sharded
+from nasnet_jax.training import checkpoint, fit, mesh, sharded
 
 SPACE = get("nasnet", 1, ("identity", "sep_conv_3x3"))
 AUGMENTATION = augment.Augmentation(pad=1, mean=(0.5,), std=(0.5,))

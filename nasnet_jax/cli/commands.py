@@ -1,0 +1,382 @@
+"""`nasnet-jax COMMAND ...`: the programs of `launch/` under one name.
+
+A command is a program and, where none is given, a config and a folder for the
+run. The program takes over the process, so signals and exit codes are its own,
+and what it records as the command of a run works without this one too. Nothing
+here imports JAX: help and completion answer at once.
+"""
+
+import ast
+import difflib
+import os
+import pathlib
+import sys
+import textwrap
+from typing import NamedTuple
+
+from nasnet_jax import __version__
+from nasnet_jax.cli import shipped
+
+_CONFIG = "--config"
+_RUN = ("--config=", "--workdir=")
+
+
+class Command(NamedTuple):
+  """A command.
+
+  Attributes:
+    script: of `launch/`.
+    says: what it does, in a line.
+    flags: of its program, as completion writes them.
+    examples: without the "nasnet-jax" in front.
+    config: taken where none is given; "" where one must be.
+    other: a second program, taken where --checkpoint is given.
+  """
+
+  script: str
+  says: str
+  flags: tuple[str, ...]
+  examples: tuple[str, ...]
+  config: str = ""
+  other: str = ""
+
+
+_CHECKPOINT = ("--checkpoint=", "--out=")
+COMMANDS = {
+  "search": Command(
+    "main.py",
+    "search cells, and train what won",
+    _RUN,
+    (
+      "search",
+      "search --config=search_cifar:small --workdir=runs/cifar",
+      "search --config=search_pnas --config.search.seed=1 --workdir=runs/pnas",
+    ),
+    "search_digits",
+  ),
+  "train": Command(
+    "main.py",
+    "train a published network, or a cell that was found",
+    _RUN,
+    (
+      "train --config=train_cifar --workdir=runs/nasnet_a",
+      "train --config=train_cifar \\\n"
+      "    --config.model.genotype=runs/search_digits/result.json \\\n"
+      "    --workdir=runs/winner",
+      "train --config=train_efficientnet:efficientnet_b0 --workdir=runs/b0",
+    ),
+    "train_cifar",
+  ),
+  "finetune": Command(
+    "main.py",
+    "go on from trained weights on other images",
+    _RUN,
+    (
+      "finetune --config.model.checkpoint=runs/winner \\\n"
+      "    --config.data.source=folder --config.data.options.path=PICTURES \\\n"
+      "    --workdir=runs/tuned",
+    ),
+    "finetune",
+  ),
+  "scale": Command(
+    "main.py",
+    "find how depth, width and resolution should grow together",
+    _RUN,
+    ("scale --config=scale_grid:tiny --workdir=runs/scale",),
+    "scale_grid",
+  ),
+  "detect": Command(
+    "main.py",
+    "train a detector; with --checkpoint, find things on pictures",
+    (*_RUN, *_CHECKPOINT, "--min_score="),
+    (
+      "detect --config=detect_voc --workdir=runs/voc",
+      "detect --checkpoint=runs/voc photo.jpg --out=found",
+    ),
+    "detect_voc",
+    "detect.py",
+  ),
+  "predict": Command(
+    "predict.py",
+    "say what is on pictures",
+    (*_CHECKPOINT, "--batch_size=", "--top="),
+    ("predict --checkpoint=runs/winner photo.jpg folder/ --out=answers",),
+  ),
+  "evaluate": Command(
+    "evaluate.py",
+    "test a finished run's network again",
+    ("--workdir=", "--data_dir="),
+    ("evaluate --workdir=runs/search_digits",),
+  ),
+  "export": Command(
+    "export.py",
+    "write a trained network for another framework",
+    (
+      *_CHECKPOINT,
+      "--format=",
+      "--preprocess",
+      "--sides=",
+      "--tolerance=",
+      "--python=",
+      "--verify",
+      "--calibration=",
+      "--images=",
+      "--features",
+      "--data_dir=",
+    ),
+    (
+      "export --checkpoint=runs/search_digits --format=onnx",
+      "export --checkpoint=runs/winner --format=torch,keras --preprocess",
+    ),
+  ),
+  "import": Command(
+    "import_weights.py",
+    "go on here with weights that left by export",
+    ("--weights=", "--workdir="),
+    ("import --weights=exports/winner/torch --workdir=runs/again",),
+  ),
+  "report": Command(
+    "report.py",
+    "write a run's report anew, or one page of several runs",
+    ("--out=",),
+    (
+      "report runs/search_digits",
+      "report runs/ppo runs/evolution --out=comparison.html",
+    ),
+  ),
+  "preflight": Command(
+    "preflight.py",
+    "plan a TPU slice without holding it",
+    ("--config=", "--topology=", "--json=", "--fit", "--brief"),
+    ("preflight --config=search_digits:tiny --topology=v5e:2x2",),
+  ),
+  "doctor": Command(
+    "doctor.py",
+    "look for what would stop a run here",
+    ("--workdir=", "--data_dir="),
+    ("doctor", "doctor --workdir=runs/cifar --data_dir=DATA"),
+  ),
+}
+
+_EXIT_CODES = """\
+Exit codes: 0 done; 1 it did not work; 2 wrong flags; 130 Ctrl-C and 143 SIGTERM
+(the same command goes on). Errors are one line; --traceback shows the rest."""
+
+
+def main(argv: list[str] | None = None) -> int:
+  """The console script; returns only where no program took over."""
+  words = sys.argv[1:] if argv is None else argv
+  if not words or words[0] in ("help", "-h", "--help", "--helpfull"):
+    print(_help(words[1:]))
+    return 0
+  name, arguments = words[0], words[1:]
+  if name == "--version":
+    print(f"nasnet_jax {__version__}")
+    return 0
+  if name == "completion":
+    return _completion(arguments)
+  if name not in COMMANDS:
+    print(f"error: {_unknown(name)}", file=sys.stderr)
+    return 2
+  if any(word in ("-h", "--help", "--helpfull") for word in arguments):
+    print(_help([name]))
+    return 0
+  try:
+    line = command(name, arguments)
+  except shipped.NotShippedError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+  sys.stdout.flush()
+  os.execv(sys.executable, [sys.executable, *line])
+
+
+def command(name: str, arguments: list[str]) -> list[str]:
+  """What Python is called with: the program, and its arguments completed.
+
+  A config may be the name of a shipped one, such as search_cifar:small. Without
+  --workdir, a run's folder is runs/ and the config's name.
+  """
+  found = COMMANDS[name]
+  if found.other and _has(arguments, "--checkpoint"):
+    return [str(shipped.home() / "launch" / found.other), *arguments]
+  if found.config and not _has(arguments, _CONFIG):
+    arguments = [f"{_CONFIG}={found.config}", *arguments]
+  arguments = _joined(arguments)
+  config = ""
+  for i, word in enumerate(arguments):
+    flag, _, value = word.partition("=")
+    if _dashes(flag) == _CONFIG:
+      config = value
+      arguments[i] = f"{_CONFIG}={shipped.path(value)}"
+  if found.config and not _has(arguments, "--workdir"):
+    path, _, variant = config.partition(":")
+    run = "_".join(filter(None, (pathlib.Path(path).stem, variant)))
+    arguments.append(f"--workdir=runs/{run}")
+  return [str(shipped.home() / "launch" / found.script), *arguments]
+
+
+def _dashes(flag: str) -> str:
+  """absl takes one dash for two."""
+  return f"--{flag.lstrip('-')}" if flag.startswith("-") else flag
+
+
+def _has(arguments: list[str], flag: str) -> bool:
+  return any(_dashes(word.partition("=")[0]) == flag for word in arguments)
+
+
+def _joined(arguments: list[str]) -> list[str]:
+  """`--config x` as `--config=x`."""
+  words: list[str] = []
+  for word in arguments:
+    if words and _dashes(words[-1]) == _CONFIG:
+      words[-1] += f"={word}"
+    else:
+      words.append(word)
+  return words
+
+
+def _unknown(name: str) -> str:
+  near = difflib.get_close_matches(name, COMMANDS, n=1)
+  hint = f"did you mean {near[0]}?" if near else f"only {', '.join(COMMANDS)}"
+  return f"nasnet-jax has no command {name!r}: {hint}"
+
+
+def _help(words: list[str]) -> str:
+  if not words:
+    lines = ["nasnet-jax COMMAND ...", ""]
+    width = max(map(len, COMMANDS))
+    lines += [f"  {n:{width}}  {c.says}" for n, c in COMMANDS.items()]
+    lines += [
+      f"  {'completion':{width}}  bash or zsh: how to complete these words",
+      "",
+      "`nasnet-jax COMMAND --help` shows examples. Configs that are shipped:",
+      textwrap.fill(", ".join(shipped.names()), 80, **_indented("  ")),
+      "",
+      _EXIT_CODES,
+    ]
+    return "\n".join(lines)
+  if words[0] not in COMMANDS:
+    return _unknown(words[0])
+  found = COMMANDS[words[0]]
+  lines = [f"nasnet-jax {words[0]}: {found.says}", ""]
+  lines += [f"  nasnet-jax {example}" for example in found.examples]
+  if found.config:
+    lines += [
+      "",
+      f"Without --config it takes {found.config}, without --workdir"
+      " runs/ and its name.",
+      "--config.a.b=value changes a field; the header of a config is its"
+      " manual:",
+      *(f"  {name}: {_title(name)}" for name in shipped.names()),
+    ]
+  for script in filter(None, (found.script, found.other)):
+    lines += ["", f"launch/{script}", textwrap.indent(_doc(script), "  ")]
+  return "\n".join([*lines, "", _EXIT_CODES])
+
+
+def _indented(by: str) -> dict[str, str]:
+  return {"initial_indent": by, "subsequent_indent": by}
+
+
+def _doc(script: str) -> str:
+  return _docstring(shipped.home() / "launch" / script)
+
+
+def _title(config: str) -> str:
+  return _docstring(shipped.home() / "configs" / f"{config}.py").splitlines()[0]
+
+
+def _docstring(file: pathlib.Path) -> str:
+  return ast.get_docstring(ast.parse(file.read_text())) or ""
+
+
+_BASH = """\
+# eval "$(nasnet-jax completion bash)"
+_nasnet_jax() {
+  local word="${COMP_WORDS[COMP_CWORD]}" flags=""
+  if [[ $COMP_CWORD -eq 1 ]]; then
+    COMPREPLY=($(compgen -W "%(commands)s completion" -- "$word"))
+    return
+  fi
+  if [[ $word == "=" || ${COMP_WORDS[COMP_CWORD-1]} == "=" ]]; then
+    local at=$((COMP_CWORD - 1))
+    [[ $word == "=" ]] || at=$((COMP_CWORD - 2))
+    [[ $word == "=" ]] && word=""
+    if [[ ${COMP_WORDS[at]} == "--config" ]]; then
+      COMPREPLY=($(compgen -W "%(configs)s" -- "$word"))
+    fi
+    [[ -n ${COMPREPLY[*]} ]] || COMPREPLY=($(compgen -f -- "$word"))
+    return
+  fi
+  case "${COMP_WORDS[1]}" in
+%(cases)s
+    completion) COMPREPLY=($(compgen -W "bash zsh" -- "$word")); return ;;
+  esac
+  if [[ $word == -* ]]; then
+    COMPREPLY=($(compgen -W "$flags --traceback --help" -- "$word"))
+    [[ ${COMPREPLY[0]} != *= ]] || compopt -o nospace
+  else
+    COMPREPLY=($(compgen -f -- "$word"))
+  fi
+}
+complete -F _nasnet_jax nasnet-jax
+"""
+
+
+# zsh gives a function --config=x as one word, and has no compopt.
+_ZSH = """\
+# eval "$(nasnet-jax completion zsh)"
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
+_nasnet_jax() {
+  local -a flags
+  if (( CURRENT == 2 )); then
+    compadd -- %(commands)s completion
+    return
+  fi
+  if [[ $PREFIX == --*=* || $words[CURRENT-1] == --config ]]; then
+    [[ $PREFIX == --config=* || $words[CURRENT-1] == --config ]] \\
+      && flags=(%(configs)s)
+    compset -P '*='
+    compadd -a flags
+    _files
+    return
+  fi
+  case $words[2] in
+%(cases)s
+    completion) compadd -- bash zsh; return ;;
+  esac
+  if [[ $PREFIX == -* ]]; then
+    compadd -S '' -- ${(M)flags:#*=}
+    compadd -- ${flags:#*=} --traceback --help
+  else
+    _files
+  fi
+}
+compdef _nasnet_jax nasnet-jax
+"""
+
+
+def _completion(arguments: list[str]) -> int:
+  shells = {"bash": (_BASH, 'flags="{}"'), "zsh": (_ZSH, "flags=({})")}
+  if len(arguments) != 1 or arguments[0] not in shells:
+    print(
+      'error: give a shell: eval "$(nasnet-jax completion bash)", or zsh',
+      file=sys.stderr,
+    )
+    return 2
+  script, flags = shells[arguments[0]]
+  cases = [
+    f"    {name}) {flags.format(' '.join(found.flags))} ;;"
+    for name, found in COMMANDS.items()
+  ]
+  values = {
+    "commands": " ".join(COMMANDS),
+    "configs": " ".join(shipped.names()),
+    "cases": "\n".join(cases),
+  }
+  print(script % values, end="")
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,2 @@
+"""What a network costs: parameters and multiply-adds counted, bytes as XLA
+counts them, latency measured."""

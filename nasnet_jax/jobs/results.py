@@ -1,0 +1,288 @@
+"""A trained network again, from a run's `result.json` and its weights.
+
+Searches and trainings write the same files, so both are read here.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasnet_jax import __version__, spaces, zoo
+from nasnet_jax import data as image_sources
+from nasnet_jax.data import augment
+from nasnet_jax.jobs import job_config
+from nasnet_jax.models import families
+from nasnet_jax.models.layers import Numerics
+from nasnet_jax.spaces.blocks import BLOCKS
+from nasnet_jax.training import checkpoint, fit, workdir
+
+RESULT, WEIGHTS = "result.json", "final/weights"
+HEADS = ("classifier", "aux_head")  # modules that know the classes
+
+
+class Trained(NamedTuple):
+  """A trained network.
+
+  Attributes:
+    network: a module, see `models.families`.
+    variables: {"params", "batch_stats"} as `network.apply` reads them.
+    augmentation: how its images were whitened and varied.
+    result: all of result.json.
+    folder: where it was found.
+  """
+
+  network: nn.Module
+  variables: dict[str, Any]
+  augmentation: augment.Augmentation
+  result: dict[str, Any]
+  folder: pathlib.Path
+
+  def predict(self, images) -> jax.Array:
+    """f32[N, classes], logits of images uint8[N, H, W, C]."""
+    whitened = augment.normalise(jnp.asarray(images), self.augmentation)
+    return self.network.apply(self.variables, whitened, train=False)[0]
+
+
+def load(run_dir) -> Trained:
+  """Rebuilds the network of a finished run, wherever its folder lies now.
+
+  Raises:
+    WorkdirError: if the run is not finished.
+    CheckpointError: if the weights are damaged or of another network.
+  """
+  folder = pathlib.Path(run_dir)
+  result = read_result(folder)
+  network = build(result)
+  aug = result["augmentation"]
+  aug = augment.Augmentation(
+    **{**aug, "mean": tuple(aug["mean"]), "std": tuple(aug["std"])}
+  )
+  template = template_of(network, result["data"]["image_shape"])
+  variables = checkpoint.read(folder / WEIGHTS, template)
+  return Trained(network, variables, aug, result, folder)
+
+
+def save(
+  run_dir,
+  name: str,
+  network: nn.Module,
+  variables: dict[str, Any],
+  *,
+  class_names=None,
+  augmentation: augment.Augmentation = augment.PHOTOGRAPHS,
+  center: float = 0.875,
+):
+  """A folder like a finished run's, of weights that were trained elsewhere.
+
+  `load` reads it and fine-tuning starts from it. There is no test in it.
+
+  Args:
+    run_dir: the folder; made if it is not there.
+    name: key of `zoo.cells.NETWORKS` or `zoo.blocks.NETWORKS`, for the
+      architecture and the side of images.
+    network, variables: as a reader of `export` gives them.
+    class_names: in the order of the logits; None: their numbers.
+    augmentation: how images are whitened; the default takes pixels to -1..1.
+    center: share of a picture's shorter side that evaluation looks at; slim's
+      by default. EfficientNets: side / (side + 32).
+
+  Raises:
+    ValueError: one line: the cells are not those of `name`, names and classes
+      differ in number, or the folder has a run.
+    CheckpointError: listing variables that are not the network's.
+  """
+  folder, config = pathlib.Path(run_dir), network.config
+  cells, side = _published(name)
+  space, genotype = find_cells(cells)
+  known = isinstance(config, families.of(space).config)
+  if not known or network != families.network(space, genotype, config):
+    raise ValueError(f"the network's cells are not those of {name}")
+  if class_names is None:
+    class_names = [str(i) for i in range(config.num_classes)]
+  if len(class_names) != config.num_classes:
+    raise ValueError(
+      f"{len(class_names)} class_names are given for a network of"
+      f" {config.num_classes} classes"
+    )
+  if (folder / RESULT).exists():
+    raise ValueError(f"{folder} has a run already: take another folder")
+  image_shape = (side, side, 3)
+  checkpoint.compare("weights", variables, template_of(network, image_shape))
+  checkpoint.write(folder / WEIGHTS, variables)
+  result = {
+    "version": __version__,
+    "job": "import",
+    "space": space.name,
+    "space_options": space.options,
+    "winner": {"genotype": space.to_json(genotype)},
+    "network": describe_network(config),
+    "augmentation": dataclasses.asdict(augmentation),
+    "data": {
+      "name": name,
+      "classes": list(class_names),
+      "image_shape": list(image_shape),
+      "center": center,
+    },
+  }
+  workdir.write_json(folder / RESULT, result)
+
+
+def _published(name: str) -> tuple[str, int]:
+  """(what `find_cells` knows, side of images) of a published network."""
+  if name in zoo.blocks.NETWORKS:
+    entry = zoo.blocks.network(name)
+    return entry.architecture, entry.side
+  return zoo.cells.network(name).cells, zoo.cells.network(name).side
+
+
+def read_result(folder) -> dict[str, Any]:
+  """result.json; WorkdirError if there is none, or it is damaged."""
+  path = pathlib.Path(folder) / RESULT
+  if not path.exists():
+    raise workdir.WorkdirError(
+      f"{path} is not there: the run has not finished; the command that"
+      " started it goes on with it"
+    )
+  return workdir.read_json(path)
+
+
+def build(result: dict[str, Any]) -> nn.Module:
+  """The network that a result describes, without weights."""
+  space, genotype = _cells_in(result)
+  config = network_config(result["network"], space)
+  return families.network(space, genotype, config)
+
+
+def _cells_in(result: dict[str, Any]):
+  space = spaces.get(result["space"], **result["space_options"])
+  return space, space.from_json(result["winner"]["genotype"])
+
+
+def find_cells(name: str):
+  """(space, genotype) of published cells or blocks, or of what a run found.
+
+  Args:
+    name: a key of `zoo.cells.CELLS` or `zoo.blocks.ARCHITECTURES`, or the path
+      of a result.json or of the folder that has one.
+
+  Raises:
+    ValueError: if it is neither, in one line.
+  """
+  if name in zoo.cells.CELLS:
+    return zoo.cells.CELLS[name][0], zoo.cells.genotype(name)
+  if name in zoo.blocks.ARCHITECTURES:
+    return BLOCKS, zoo.blocks.architecture(name)
+  path = pathlib.Path(name).expanduser()
+  path = path / RESULT if path.is_dir() else path
+  try:
+    return _cells_in(json.loads(path.read_text()))
+  except OSError:
+    raise ValueError(
+      f"{name!r} is neither a published cell ({', '.join(zoo.cells.CELLS)}),"
+      " nor an architecture of blocks"
+      f" ({', '.join(zoo.blocks.ARCHITECTURES)}), nor the path of a result.json"
+    ) from None
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(f"{path} has no cells of ours: {error}") from None
+
+
+def network_config(fields: dict[str, Any], space):
+  """The inverse of `describe_network`, for a network of that space."""
+  numerics = Numerics(**fields["numerics"])
+  return families.of(space).config(**{**fields, "numerics": numerics})
+
+
+def describe_network(config) -> dict[str, Any]:
+  """A family's config as JSON can hold it."""
+  fields = dataclasses.asdict(config)
+  fields["numerics"].pop("dtype")  # evaluation and weights are float32
+  for name in ("bn_axis", "bn_parts", "bn_frozen"):  # of training only
+    fields["numerics"].pop(name)
+  return fields
+
+
+def template_of(network, image_shape) -> dict[str, Any]:
+  """Zeros in the shapes of the network's variables."""
+  state = jax.eval_shape(
+    lambda: fit.init_state(network, fit.Recipe(), tuple(image_shape), 1, 0)
+  )
+  return jax.tree.map(
+    lambda x: np.zeros(x.shape, x.dtype), fit.variables_of(state)
+  )
+
+
+def test_images(result: dict[str, Any], data_dir=None) -> fit.Data:
+  """The test split that a result is about, read again from its source.
+
+  Args:
+    data_dir: where the data lies now; None: where it lay then.
+
+  Raises:
+    DataError: if it cannot be read, or has changed since.
+  """
+  if "load" not in result["data"]:
+    raise image_sources.DataError(
+      "the network was trained elsewhere, so it has no test set of its own"
+    )
+  arguments = dict(result["data"]["load"])
+  if data_dir is not None:
+    arguments["data_dir"] = str(data_dir)
+  if "stream" in arguments:
+    images, make = job_config.load_streams(**arguments)
+  else:
+    images = image_sources.load(**arguments)
+  if images.fingerprint != result["data"]["fingerprint"]:
+    raise image_sources.DataError(
+      f"{images.name} is not what the run saw (its fingerprint is"
+      f" {images.fingerprint}, not {result['data']['fingerprint']})"
+    )
+  if "stream" in arguments:
+    return make(images.test)
+  return fit.on_device(fit.Images(images.test_images, images.test_labels))
+
+
+def evaluate(found: Trained, images: fit.Data) -> fit.Score:
+  """Answers on a test set, by the program that wrote the result; by class, too,
+  if the result has their mean."""
+  count = fit.make_evaluate(
+    found.network,
+    found.augmentation,
+    found.result["eval_batch_size"],
+    by_class="test_mean_per_class" in found.result,
+  )
+  return count(found.variables, images)
+
+
+def transfer(found: Trained, *, keep_head: bool):
+  """(variables) -> variables that start from the trained ones.
+
+  Args:
+    keep_head: whether the classifier is taken too; without, it and the
+      auxiliary head keep their initial values.
+
+  Raises (the function returned):
+    CheckpointError: naming what is missing, unexpected or of another shape.
+  """
+  new = () if keep_head else HEADS
+
+  def start(variables):
+    result = {}
+    for collection, wanted in variables.items():
+      have = dict(found.variables[collection])
+      # Trained nets may lack an auxiliary head, or have one of no use here.
+      for name in HEADS:
+        if name in new or name not in wanted:
+          have.pop(name, None)
+      fresh = {k: v for k, v in wanted.items() if k in new}
+      rest = {k: v for k, v in wanted.items() if k not in new}
+      checkpoint.compare(f"{found.folder} ({collection})", have, rest)
+      result[collection] = {**jax.tree.map(jnp.asarray, have), **fresh}
+    return result
+
+  return start

@@ -1,0 +1,163 @@
+"""From a config to the parts of a search. Nothing else here reads a config."""
+
+import jax.numpy as jnp
+
+from nasnet_jax import controllers, spaces
+from nasnet_jax.controllers import base
+from nasnet_jax.jobs import job_config
+from nasnet_jax.models import families, layers
+from nasnet_jax.models.layers import Numerics
+from nasnet_jax.population.evaluators import Evaluator
+from nasnet_jax.search import final, halving, rewards, rounds
+from nasnet_jax.training import fit
+
+# May differ between two processes of one run: none changes what comes out, but
+# for the rounding of sums over other devices (`mesh.data`).
+MAY_CHANGE = (
+  "log",
+  "profile",
+  "mesh",
+  "data.data_dir",
+  "final.checkpoint_seconds",
+)
+
+
+def get_space(config):
+  """The space; ValueError for an unknown name or operation."""
+  fields = config.space
+  if fields.get("num_blocks", 1) < 1:
+    raise ValueError(f"space.num_blocks is {fields.num_blocks}: give 1 or more")
+  return spaces.get(**config.space.to_dict())
+
+
+def load_images(config) -> job_config.Splits:
+  """The images, divided, with enough of them for every batch."""
+  sizes = (config.child.batch_size, config.final.batch_size)
+  if config.data.num_valid < 1:
+    raise ValueError(
+      f"data.num_valid is {config.data.num_valid}: rewards take validation"
+      " images, so give 1 or more"
+    )
+  return job_config.load_images(config.data, sizes)
+
+
+def child_network(config, num_classes: int, space):
+  """Sizes of the children, as their family's config."""
+  child = config.child
+  numerics = Numerics(
+    bn_decay=child.bn_decay,
+    bn_epsilon=child.bn_epsilon,
+    init=child.init,
+    dtype=jnp.dtype(child.get("dtype", "float32")),
+    **layers.batch_norm_groups(
+      child.bn_group, child.batch_size, config.mesh.data, "data"
+    ),
+  )
+  return families.of(space).config(
+    num_classes=num_classes, numerics=numerics, **config.network.to_dict()
+  )
+
+
+def child_recipe(config):
+  """population.Recipe of the children."""
+  from nasnet_jax.population import population
+
+  fields = config.child.to_dict()
+  del fields["bn_group"]  # of the network
+  return population.Recipe(**fields)
+
+
+def get_evaluator(config, space, images: job_config.Splits, aug) -> Evaluator:
+  """The population that trains the children."""
+  from nasnet_jax.population import evaluators
+  from nasnet_jax.training import mesh
+
+  return evaluators.PopulationEvaluator(
+    space,
+    child_network(config, images.num_classes, space),
+    child_recipe(config),
+    aug,
+    tuple(images.train),
+    tuple(images.valid),
+    mesh.make_mesh(config.mesh.arch, config.mesh.data),
+    costs=get_costs(config),
+  )
+
+
+def get_costs(config):
+  """evaluators.Costs; ValueError, one line, for numbers that are none."""
+  from nasnet_jax.population.evaluators import Costs
+
+  fields = config.search.get("cost", {})
+  costs = Costs(get_reward(config).cost, **dict(fields))
+  if costs.image_side < 0 or costs.latency_batch < 1:
+    raise ValueError(
+      f"search.cost.image_side is {costs.image_side} and latency_batch"
+      f" {costs.latency_batch}: give 0 (the children's own) or more pixels, and"
+      " 1 or more images"
+    )
+  return costs
+
+
+def get_reward(config) -> rewards.Reward:
+  """What the controller is told; ValueError for values that make no reward."""
+  return rewards.make(**config.search.reward.to_dict())
+
+
+def get_controller(config, space) -> base.Controller:
+  """The controller; ValueError names the nearest option to a misspelt one."""
+  name = config.search.controller
+  options = config.search.controller_options.get(name, {})
+  return controllers.make(name, space, **dict(options))
+
+
+def round_settings(config) -> rounds.Settings:
+  """Of the rounds; ValueError for numbers that make no search."""
+  search = config.search
+  if search.children < 1 or search.children_per_round < 1:
+    raise ValueError(
+      "search.children and search.children_per_round must be 1 or more"
+    )
+  if search.seed < 0:
+    raise ValueError(f"search.seed is {search.seed}: give 0 or more")
+  return rounds.Settings(
+    search.children,
+    search.children_per_round,
+    search.seed,
+    get_reward(config),
+    halving.check(halving.Settings(**search.halving.to_dict())),
+    search.asynchronous,
+  )
+
+
+def check_evaluator(evaluator, settings: rounds.Settings):
+  """Raises ValueError if the settings ask for what the evaluator cannot."""
+  one_by_one = settings.asynchronous or settings.halving.eta
+  if one_by_one and not hasattr(evaluator, "stream"):
+    raise ValueError(
+      "this evaluator answers in rounds only: set search.asynchronous to False"
+      " and search.halving.eta to 0"
+    )
+  # Rungs that no child would come to.
+  halving.Halving(settings.halving, settings.reward).stops(evaluator)
+
+
+def final_settings(config, num_classes: int, aug, space) -> final.Settings:
+  """Of the final stage."""
+  fields = config.final
+  if min(fields.top_k, fields.rank_epochs, fields.epochs) < 1:
+    raise ValueError(
+      "final.top_k, final.rank_epochs and final.epochs must be 1 or more"
+    )
+  shared = job_config.recipe_fields(fields)
+  recipe = fit.Recipe(epochs=fields.epochs, **shared)
+  recipe.make_schedule()  # a misspelt one is told now, not after the search
+  return final.Settings(
+    top_k=fields.top_k,
+    rank=fit.Recipe(epochs=fields.rank_epochs, **shared),
+    final=recipe,
+    network=job_config.get_network(fields.network, num_classes, space),
+    augmentation=aug,
+    seed=config.search.seed,
+    checkpoint_seconds=fields.checkpoint_seconds,
+  )

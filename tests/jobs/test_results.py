@@ -1,0 +1,148 @@
+"""A run's folder of weights that were trained elsewhere."""
+
+import importlib.util
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from nasnet_jax import zoo
+from nasnet_jax.data.image_data import DataError
+from nasnet_jax.export import slim, tables
+from nasnet_jax.jobs import results, train
+from nasnet_jax.models import block_network
+from nasnet_jax.training.checkpoint import CheckpointError
+
+ROOT = pathlib.Path(__file__).parents[2]
+NAME = "nasnet_a_cifar"
+
+
+@pytest.fixture(scope="module")
+def network():
+  return slim.network(NAME, num_cells=1, features=4, num_classes=3)
+
+
+@pytest.fixture(scope="module")
+def imported(network, random_variables, tmp_path_factory):
+  """(folder, the variables in it)."""
+  folder = tmp_path_factory.mktemp("imported") / "run"
+  variables = random_variables(network, 32)
+  arrays = slim.to_slim(variables, network)
+  results.save(folder, NAME, network, slim.from_slim(arrays, network))
+  return folder, variables
+
+
+def test_imported_weights_load_as_a_run(imported, network):
+  folder, variables = imported
+  found = results.load(folder)
+  assert found.network == network
+  for one, two in zip(
+    jax.tree.leaves(found.variables), jax.tree.leaves(variables), strict=True
+  ):
+    np.testing.assert_array_equal(one, two)
+  white = np.full((1, 2, 2, 3), 255, np.uint8)
+  whitened = results.augment.normalise(white, found.augmentation)
+  np.testing.assert_allclose(whitened, 1, rtol=1e-6)
+  np.testing.assert_allclose(
+    results.augment.normalise(0 * white, found.augmentation), -1, rtol=1e-6
+  )
+
+
+def test_a_network_of_blocks_is_a_run_too(random_variables, tmp_path):
+  config = block_network.BlockConfig(width=0.25, depth=0.5, num_classes=3)
+  literal = zoo.blocks.architecture("efficientnet")
+  network = block_network.BlockNetwork(config, literal)
+  variables = random_variables(network, 32)
+  results.save(tmp_path, "efficientnet_b0", network, variables)
+  found = results.load(tmp_path)
+  assert found.network == network
+  assert found.result["data"]["image_shape"] == [224, 224, 3]
+  for one, two in zip(
+    jax.tree.leaves(found.variables), jax.tree.leaves(variables), strict=True
+  ):
+    np.testing.assert_array_equal(one, two)
+  other = tmp_path / "other"
+  with pytest.raises(ValueError, match="are not those of efficientnet_lite0"):
+    results.save(other, "efficientnet_lite0", network, variables)
+  with pytest.raises(ValueError, match="are not those of nasnet_a_cifar"):
+    results.save(other, NAME, network, variables)
+
+
+def _finetune(folder, **model):
+  path = ROOT / "configs" / "finetune.py"
+  spec = importlib.util.spec_from_file_location("finetune", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config("tiny")
+  config.model.update({"checkpoint": str(folder), **model})
+  return config
+
+
+def test_imported_weights_start_another_network(imported, random_variables):
+  folder, variables = imported
+  network = slim.network(NAME, num_cells=1, features=4, num_classes=7)
+  start = results.transfer(results.load(folder), keep_head=False)
+  params = start(random_variables(network, 32, seed=1))["params"]
+  assert params["classifier"]["kernel"].shape[-1] == 7
+  np.testing.assert_array_equal(
+    params["stem"]["conv"]["kernel"],
+    variables["params"]["stem"]["conv"]["kernel"],
+  )
+
+
+@pytest.mark.slow
+def test_fine_tuning_starts_from_imported_weights(imported, tmp_path):
+  folder, variables = imported
+  images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
+  labels = np.arange(40) % 2
+  path = tmp_path / "two.npz"
+  np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
+  config = _finetune(folder)
+  config.data.source, config.data.options.path = "folder", str(path)
+  config.data.num_valid = 5
+  config.train.update({"batch_size": 8, "epochs": 1, "freeze": True})
+  train.run(config, tmp_path / "run")
+  tuned = results.load(tmp_path / "run").variables["params"]
+  assert tuned["classifier"]["kernel"].shape[-1] == 2
+  np.testing.assert_array_equal(
+    tuned["cell_2"]["project"]["conv"]["kernel"],
+    variables["params"]["cell_2"]["project"]["conv"]["kernel"],
+  )
+
+
+def test_a_kept_head_needs_the_names_of_the_classes(imported, tmp_path):
+  config = _finetune(imported[0], keep_head=True)
+  with pytest.raises(ValueError, match="tells 3 classes apart, not the 10"):
+    train.run(config, tmp_path / "run")
+
+
+def test_imported_weights_have_no_test_of_their_own(imported):
+  result = results.read_result(imported[0])
+  assert result["data"]["classes"] == ["0", "1", "2"]
+  with pytest.raises(DataError, match="trained elsewhere"):
+    results.test_images(result)
+
+
+def test_class_names_are_kept(imported, network, tmp_path):
+  names = ["ant", "bee", "cat"]
+  results.save(tmp_path, NAME, network, imported[1], class_names=names)
+  result = json.loads((tmp_path / "result.json").read_text())
+  assert result["data"]["classes"] == names
+
+
+def test_what_cannot_be_imported_gets_one_clear_line(
+  imported, network, tmp_path
+):
+  folder, variables = imported
+  with pytest.raises(ValueError, match="has a run already"):
+    results.save(folder, NAME, network, variables)
+  with pytest.raises(ValueError, match="cells are not those of pnasnet_5"):
+    results.save(tmp_path, "pnasnet_5_cifar", network, variables)
+  with pytest.raises(ValueError, match=r"2 class_names .* of 3 classes"):
+    results.save(tmp_path, NAME, network, variables, class_names=["a", "b"])
+  other = tables.published(NAME, num_cells=2, features=4, num_classes=3)
+  with pytest.raises(CheckpointError, match="weights does not fit; missing"):
+    results.save(tmp_path, NAME, other, variables)
+  assert not list(tmp_path.iterdir())
