@@ -347,8 +347,8 @@ def _result(folder, config, parts: Parts, score, tested, command: str) -> Row:
     "environment": run_log.environment(),
     "command": command,
     "how_to_load": (
-      "from nasnet_jax import trained\n"
-      f"network = trained.load({str(folder)!r})\n"
+      "from nasnet_jax.jobs import results\n"
+      f"network = results.load({str(folder)!r})\n"
       "logits = network.predict(images)  # uint8"
       f"[N, {', '.join(map(str, shape))}]"
     ),

@@ -147,7 +147,7 @@ def test_the_program_takes_over_with_its_own_exit_code():
 @pytest.mark.parametrize("words", [["--help"], [], ["search", "--help"]])
 def test_help_shows_examples_and_starts_no_jax(words):
   code = (
-    "import sys; from nasnet_jax import command_line as c;"
+    "import sys; from nasnet_jax.cli import commands as c;"
     f" c.main({words}); sys.exit('jax' in sys.modules)"
   )
   done = subprocess.run(
