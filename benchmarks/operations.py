@@ -5,8 +5,8 @@
 Compiles every operation of `configs/search_cifar.py`, forward and backward, for
 each kind of cell on one chip that one does not hold (some ten minutes on a
 core), and adds up what the edges of a random child would take if nothing were
-around them. Beside the whole update in docs/pods.md that tells what the rest
-costs: reading, writing and adding states. Prints one JSON object; --out keeps
+around them. The difference to a whole update (docs/results/preflight/) is what
+reading, writing and adding states costs. Prints one JSON object; --out keeps
 it. Cycles are the compiler's estimates.
 """
 

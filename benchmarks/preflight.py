@@ -1,4 +1,4 @@
-"""Fills the tables of docs/pods.md: jobs compiled for slices one does not hold.
+"""Compiles jobs for TPU slices that are not here: docs/results/preflight/.
 
   python benchmarks/preflight.py                     # all, hours on two cores
   python benchmarks/preflight.py --only=search_cifar --topologies=v5e:2x2
