@@ -236,6 +236,18 @@ def test_an_epoch_has_each_image_at_most_once(photograph_files, write_folder):
   assert first != second
 
 
+def test_every_row_of_every_step_is_cropped_by_itself(write_folder):
+  files = {
+    f"train/{label}/{i}.png": _photograph(0, suffix="png")
+    for label in ("cat", "dog")
+    for i in range(12)
+  }
+  found = photographs.load("folder", path=str(write_folder(files)))
+  shown = _train(found.train, range(4), batch_size=4)
+  images = {image.tobytes() for batch in shown for image in batch.images}
+  assert len(images) == 16
+
+
 def _plain(value: int) -> bytes:
   buffer = io.BytesIO()
   Image.new("RGB", (20, 20), (value, value, value)).save(buffer, "png")

@@ -131,6 +131,7 @@ def test_another_seed_gives_another_network(images):
   second = fit.init_state(_network(), RECIPE, (6, 6, 1), 9, 2)
   kernels = [s.params["stem"]["conv"]["kernel"] for s in (first, second)]
   assert not np.array_equal(*kernels)
+  assert (first.seed, second.seed) == (1, 2)  # of the order, and all else
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 30, 1000])
