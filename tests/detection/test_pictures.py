@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nasnet_jax.data.image_data import DataError
-from nasnet_jax.detection import pictures
+from nasnet_jax.detection import pictures, tfds_boxes
 
 _XML = """<annotation><filename>{name}.png</filename>
 <size><width>{w}</width><height>{h}</height><depth>3</depth></size>
@@ -120,7 +120,7 @@ def test_what_tfds_images_measure_is_read_once(tmp_path, write, monkeypatch):
   splits = {"train": [row], "validation": [row]}
   write.tfds(tmp_path / "t", "boxed", splits, ("dog",))
   first = pictures.load("tfds", data_dir=tmp_path / "t", name="boxed")
-  monkeypatch.setattr(pictures, "_scan", None)
+  monkeypatch.setattr(tfds_boxes, "_scan", None)
   again = pictures.load("tfds", data_dir=tmp_path / "t", name="boxed")
   assert again.fingerprint == first.fingerprint
 
@@ -140,7 +140,10 @@ def test_the_fingerprint_sees_a_moved_box(tmp_path, write):
   ("options", "words"),
   [
     ({"source": "cocoa"}, "did you mean 'coco'"),
-    ({"train_split": "train2014"}, "instances_train2014.json cannot be read"),
+    (
+      {"train_split": "train2014"},
+      "has no annotations/instances_train2014.json",
+    ),
     ({"spilt": "x"}, "no option 'spilt'"),
     ({"path": "nowhere"}, "is no folder"),
   ],
@@ -159,7 +162,7 @@ def test_a_wrong_source_is_said_in_a_line(tmp_path, write, options, words):
   [
     ({"category_id": 3}, "is of category 3"),
     ({"image_id": 9}, "image 9 has boxes"),
-    ({"image_id": None}, "image None has boxes"),
+    ({"image_id": None}, "has None as its image_id"),
   ],
 )
 def test_annotations_that_fit_nothing_are_named(tmp_path, write, fields, words):
