@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from nasnet_jax.models import drop_path as dp
-from nasnet_jax.models import kernels
+from nasnet_jax.models.kernels import memory
 from nasnet_jax.models.layers import (
   BatchNorm,
   Conv,
@@ -179,7 +179,7 @@ class SqueezeExcite(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    x = kernels.materialise(x)  # the mean and the product both read it
+    x = memory.materialise(x)  # the mean and the product both read it
     mean = x.astype(jnp.float32).mean((1, 2)).astype(x.dtype)
     hidden = Dense(self.numerics, self.hidden, name="reduce")(mean)
     hidden = ACTIVATIONS[self.activation](hidden)
@@ -238,7 +238,7 @@ class Block(nn.Module):
     if drop is not None and train:
       mask = dp.edge_mask(drop, self.index, 0, x.shape[0])
       x = x * mask.astype(x.dtype)
-    return kernels.materialise(shortcut + x)
+    return memory.materialise(shortcut + x)
 
 
 class MBConv(Block):
@@ -312,7 +312,7 @@ class Basic(Block):
         self.numerics, self.features, self.stride, name="shortcut"
       )
       shortcut = self._normed(layer, len(layers), inputs, train)
-    return kernels.materialise(self._act(self._add(shortcut, x, train, drop)))
+    return memory.materialise(self._act(self._add(shortcut, x, train, drop)))
 
 
 class Bottleneck(Basic):

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from nasnet_jax.models import block_network, kernels
+from nasnet_jax.models import block_network
+from nasnet_jax.models.kernels import memory, pools
 from nasnet_jax.models.layers import TRUNCATED_STD, Numerics, kernel_std
 from nasnet_jax.population import mixed
 from nasnet_jax.spaces.blocks import Group
@@ -129,7 +130,7 @@ class AnyLayer:
       return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing)))
 
     def pool(x):
-      return kernels.avg_pool(fit(x), 3, self._stride)
+      return pools.avg_pool(fit(x), 3, self._stride)
 
     ways = {"none": none, "identity": fit, "pool": pool}
     if self._stride > 1:
@@ -182,7 +183,7 @@ class AnyLayer:
     branch, skip = index
     states = _as_states(x)
     y, new, moments = self.mix.forward(branch, states, params, stats)
-    y = kernels.materialise(y + self._shortcut(skip, states))
+    y = memory.materialise(y + self._shortcut(skip, states))
     return y, new, moments
 
   def _forward(self, index, params, stats, x):
@@ -191,7 +192,7 @@ class AnyLayer:
 
   def _backward(self, saved, cotangents):
     (branch, skip), params, x, moments = saved
-    states = (*_as_states(x), *_as_states(kernels.materialise(cotangents[0])))
+    states = (*_as_states(x), *_as_states(memory.materialise(cotangents[0])))
     (dx,), dparams = self.mix.backward(branch, states, params, moments, None)
     return None, dparams, None, dx + self._shortcut_backward(skip, states)
 

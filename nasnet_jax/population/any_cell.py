@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from nasnet_jax.models import folded, kernels, stacked
+from nasnet_jax.models import folded, stacked
 from nasnet_jax.models.cell import FitInputs
+from nasnet_jax.models.kernels import convolutions, memory
 from nasnet_jax.models.layers import (
   NORM_AXES,
   TRUNCATED_STD,
@@ -108,7 +109,7 @@ def slot_sum(contribution: Callable) -> Callable:
 
   def backward(saved, g):
     used, stack, weights = saved
-    g = kernels.materialise(g)
+    g = memory.materialise(g)
     return None, *gradients(used, ((stack, jnp.int32(0)),), weights, g)
 
   apply.defvjp(forward, backward)
@@ -116,15 +117,15 @@ def slot_sum(contribution: Callable) -> Callable:
 
 
 def _relu_pointwise(x, kernel):
-  return kernels.pointwise_conv(jax.nn.relu(x), kernel.astype(x.dtype))
+  return convolutions.pointwise_conv(jax.nn.relu(x), kernel.astype(x.dtype))
 
 
 def _halves(x, weights, relu):
   first, second = weights
   x = jax.nn.relu(x) if relu else x
-  a = kernels.pointwise_conv(x[:, ::2, ::2], first.astype(x.dtype))
+  a = convolutions.pointwise_conv(x[:, ::2, ::2], first.astype(x.dtype))
   shifted = shift_by_one(x)[:, ::2, ::2]
-  b = kernels.pointwise_conv(shifted, second.astype(x.dtype))
+  b = convolutions.pointwise_conv(shifted, second.astype(x.dtype))
   return folded.join([a, b], x.shape[-1] // first.shape[0])
 
 
@@ -538,7 +539,7 @@ class AnyCell:
       y, new[name] = _norm(
         self.numerics, y, params[name]["norm"], stats[name], train
       )
-      return kernels.materialise(y)
+      return memory.materialise(y)
 
     weights = params["project"]["conv"]["kernel"]
     first = fit("project", project_sum(current.used, current.states, weights))
@@ -570,7 +571,7 @@ class AnyCell:
     """An input in the shape of the output, for the concatenation."""
     conv = params["conv"]
     if self.shape.stride == 1:
-      y = kernels.pointwise_conv(x, conv["kernel"].astype(x.dtype))
+      y = convolutions.pointwise_conv(x, conv["kernel"].astype(x.dtype))
     else:
       y = _halves(x, tuple(c["kernel"] for c in conv), relu=False)
     return _norm(self.numerics, y, params["norm"], stats, train)
@@ -648,7 +649,7 @@ class AnySeparateCell(AnyCell):
     if not train:
       return self._fit.apply(found, inputs, False), {}
     states, new = self._fit.apply(found, inputs, True, mutable=["batch_stats"])
-    states = [kernels.materialise(state) for state in states]
+    states = [memory.materialise(state) for state in states]
     return states, {"inputs": new["batch_stats"]}
 
 

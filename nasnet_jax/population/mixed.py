@@ -21,7 +21,8 @@ import numpy as np
 from jax import lax
 from jax.custom_batching import custom_vmap
 
-from nasnet_jax.models import folded, kernels
+from nasnet_jax.models import folded
+from nasnet_jax.models.kernels import memory
 from nasnet_jax.models.layers import TRUNCATED_STD, Numerics, kernel_std
 from nasnet_jax.models.ops import OPERATIONS
 
@@ -269,7 +270,7 @@ class _Functions:
 def read_state(states, group: int) -> Array:
   """The state that a place of one of the stacks points to."""
   stack, place = states[group]
-  return kernels.row_major(
+  return memory.row_major(
     lax.dynamic_index_in_dim(stack, place, 0, keepdims=False)
   )
 

@@ -23,11 +23,11 @@ from nasnet_jax.data import batches
 from nasnet_jax.models import (
   block_network,
   folded,
-  kernels,
   stacked,
   stage_network,
 )
 from nasnet_jax.models import drop_path as dp
+from nasnet_jax.models.kernels import memory
 from nasnet_jax.population import any_blocks, any_cell, mixed
 from nasnet_jax.population.any_cell import Output
 from nasnet_jax.spaces.genotype import ADD, CONCAT, Genes, Genotype
@@ -208,7 +208,7 @@ def make_network(
       new["stem"] = update["batch_stats"]
     else:
       x = stem_module.apply(found, images, False)
-    x = kernels.materialise(x)
+    x = memory.materialise(x)
     outputs = [Output(x[None], jnp.ones(1, bool))]
     for cell, part in zip(cells, parts, strict=True):
       genes = genes_of(genotype, cell.kind)
