@@ -33,7 +33,7 @@ def _setup(num_cells=2, features=32, batch=32, width=1, arch=1, train=4096):
   from nasnet_jax import spaces
   from nasnet_jax.data.augment import DEFAULTS
   from nasnet_jax.models.layers import Numerics
-  from nasnet_jax.models.stacked import NetworkConfig
+  from nasnet_jax.models.stacked_plan import NetworkConfig
   from nasnet_jax.population import evaluators, population
 
   rng = np.random.default_rng(0)
@@ -116,13 +116,13 @@ def _static_stepper(evaluator, decisions, batch, plain):
   from jax import lax
 
   from nasnet_jax.data import augment, batches
-  from nasnet_jax.models import stacked
+  from nasnet_jax.models import stacked, stacked_plan
   from nasnet_jax.models.layers import Numerics
   from nasnet_jax.training import losses, optimizers, schedules
   from nasnet_jax.training.state import TrainState
   from nasnet_jax.training.step import train_step
 
-  config = stacked.NetworkConfig(numerics=Numerics(init="fan_in"))
+  config = stacked_plan.NetworkConfig(numerics=Numerics(init="fan_in"))
   genotype = evaluator.space.decode(decisions[0])
   net = stacked.StackedNetwork(
     config, stacked.as_cells(evaluator.space, genotype)
@@ -334,7 +334,7 @@ def section_overhead():
 
   from nasnet_jax import controllers, spaces
   from nasnet_jax.costs import counting
-  from nasnet_jax.models.stacked import NetworkConfig
+  from nasnet_jax.models.stacked_plan import NetworkConfig
   from nasnet_jax.population import evaluators
   from nasnet_jax.search import rounds
 

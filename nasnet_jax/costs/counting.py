@@ -18,6 +18,7 @@ from nasnet_jax.models import (
   block_network,
   layers,
   stacked,
+  stacked_plan,
   stage_network,
 )
 from nasnet_jax.models.cell import halvings
@@ -72,7 +73,7 @@ def _count_operation(name, features, stride, shape) -> tuple[int, int]:
 
 
 def make_counter(
-  config: stacked.NetworkConfig,
+  config: stacked_plan.NetworkConfig,
   operations: tuple[str, ...],
   num_blocks: int,
   image_shape: tuple[int, int, int],
@@ -107,7 +108,7 @@ def make_counter(
 
 
 def edge_costs(
-  config: stacked.NetworkConfig,
+  config: stacked_plan.NetworkConfig,
   operations: tuple[str, ...],
   num_blocks: int,
   image_shape: tuple[int, int, int],
@@ -133,10 +134,12 @@ def edge_costs(
 
 def _tables(config, operations, num_blocks, image_shape, separate: bool):
   """(cells, their shapes, `_branch_table` of each)."""
-  make_shapes = stacked.separate_shapes if separate else stacked.cell_shapes
+  make_shapes = (
+    stacked_plan.separate_shapes if separate else stacked_plan.cell_shapes
+  )
   shapes = make_shapes(config, num_blocks, image_shape[:2])
   tables = [_branch_table(shape, operations, num_blocks) for shape in shapes]
-  return stacked.plan(config), shapes, tables
+  return stacked_plan.plan(config), shapes, tables
 
 
 def make_stage_counter(
@@ -205,7 +208,7 @@ def _count_block(module: nn.Module, shape: tuple[int, ...]) -> np.ndarray:
 
 def _branch_table(shape, operations, num_blocks):
   """(raw places, int64[groups * operations, 2] of (params, MACs))."""
-  raw_places, groups = stacked.groups_of(shape, num_blocks)
+  raw_places, groups = stacked_plan.groups_of(shape, num_blocks)
   rows = [
     _count_operation(op, shape.features, stride, state)
     for state, stride in groups
@@ -227,7 +230,7 @@ def _count_inputs(shape, reads) -> np.ndarray:
     reads: concatenated states of h_i and h_{i-1}; None: there is none.
   """
   features = shape.features
-  if isinstance(shape, stacked.SeparateShape):
+  if isinstance(shape, stacked_plan.SeparateShape):
     return _count_separate_inputs(shape)
   current, previous = reads
   total = _conv(current * shape.current[1], features, shape.side)
@@ -238,7 +241,7 @@ def _count_inputs(shape, reads) -> np.ndarray:
   return total
 
 
-def _count_separate_inputs(shape: stacked.SeparateShape) -> np.ndarray:
+def _count_separate_inputs(shape: stacked_plan.SeparateShape) -> np.ndarray:
   features = shape.features
   (width, side), *others = shape.inputs
   total = _conv(width, features, side)

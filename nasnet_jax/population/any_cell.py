@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from nasnet_jax.models import folded, stacked
+from nasnet_jax.models import folded, stacked_plan
 from nasnet_jax.models.cell import FitInputs
 from nasnet_jax.models.kernels import convolutions, memory
 from nasnet_jax.models.layers import (
@@ -28,7 +28,7 @@ from nasnet_jax.models.layers import (
   kernel_std,
   shift_by_one,
 )
-from nasnet_jax.models.stacked import CellShape, SeparateShape
+from nasnet_jax.models.stacked_plan import CellShape, SeparateShape
 from nasnet_jax.population import mixed
 from nasnet_jax.spaces.genotype import COMBINERS, CONCAT, Genes
 
@@ -384,7 +384,7 @@ class AnyCell:
     self.shape, self.numerics = shape, numerics
     self.num_blocks = num_blocks
     self._combines = _have_a_switch(combiners)
-    self.raw_places, self._groups = stacked.groups_of(shape, num_blocks)
+    self.raw_places, self._groups = stacked_plan.groups_of(shape, num_blocks)
     self.mix = mixed.make(operations, self._groups, shape.features, numerics)
     self._blocks = Blocks(
       self.mix, numerics, self.raw_places, combiners, shape.num_inputs

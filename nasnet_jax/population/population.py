@@ -24,6 +24,7 @@ from nasnet_jax.models import (
   block_network,
   folded,
   stacked,
+  stacked_plan,
   stage_network,
 )
 from nasnet_jax.models import drop_path as dp
@@ -102,7 +103,7 @@ class Network(NamedTuple):
     init: (rng, genotype) -> (params, batch_stats).
     apply: (params, batch_stats, genotype, images f32[N, H, W, C], drop or
       None, train) -> (logits f32[N, classes], batch_stats).
-    cells: `stacked.plan`.
+    cells: `stacked_plan.plan`.
     shapes, mixes: `CellShape` and mixed operation of each cell.
     genotype_shapes: shapes and types of one child's genotype.
     extract: (params, batch_stats, genotype) -> variables of the static network,
@@ -128,7 +129,7 @@ def genes_of(genotype: Genotype, kind: int) -> Genes:
 
 
 def make_network(
-  config: stacked.NetworkConfig,
+  config: stacked_plan.NetworkConfig,
   operations: tuple[str, ...],
   num_blocks: int,
   image_shape: tuple[int, int, int],
@@ -158,9 +159,11 @@ def make_network(
     raise ValueError("children have the CIFAR stem: set network.stem to it")
   num = dataclasses.replace(config.numerics, fold=fold)
   config = dataclasses.replace(config, numerics=num)
-  cells = stacked.plan(config)
+  cells = stacked_plan.plan(config)
   num_separate = num_blocks if separate else 0
-  make_shapes = stacked.separate_shapes if separate else stacked.cell_shapes
+  make_shapes = (
+    stacked_plan.separate_shapes if separate else stacked_plan.cell_shapes
+  )
   make_cell = any_cell.AnySeparateCell if separate else any_cell.AnyCell
   shapes = make_shapes(config, num_blocks, image_shape[:2])
   parts = []
@@ -617,11 +620,11 @@ def _extract_cell(params, stats, genes, shape, mix, reads):
     if s:
       out_stats[name] = s
 
-  if isinstance(shape, stacked.SeparateShape):
+  if isinstance(shape, stacked_plan.SeparateShape):
     add("inputs", params["inputs"], stats["inputs"])
   else:
     _extract_inputs(params, stats, shape, reads, add)
-  raw_places, _ = stacked.groups_of(shape, genes.active.shape[0])
+  raw_places, _ = stacked_plan.groups_of(shape, genes.active.shape[0])
   branch, _ = any_cell.branch_numbers(genes, mix, raw_places)
 
   def row(tree, *i):

@@ -21,7 +21,7 @@ from nasnet_jax.costs import counting
 from nasnet_jax.data import batches
 from nasnet_jax.detection import detector, picture_stream, pictures
 from nasnet_jax.jobs import detect, job_config, train
-from nasnet_jax.models import stacked
+from nasnet_jax.models import stacked_plan
 from nasnet_jax.population import any_cell, evaluators, population
 from nasnet_jax.search import search_config
 from nasnet_jax.training import fit, loop, mesh, metrics, sharded
@@ -333,7 +333,7 @@ def _branch_shares(network, genotypes) -> dict[int, np.ndarray]:
     genes = population.genes_of(
       jax.tree.map(lambda leaf: np.swapaxes(leaf, 0, 1), genotypes), cell.kind
     )
-    raw_places, _ = stacked.groups_of(shape, genes.active.shape[1])
+    raw_places, _ = stacked_plan.groups_of(shape, genes.active.shape[1])
     number, _ = jax.vmap(
       functools.partial(any_cell.branch_numbers, mix=mix, raw_places=raw_places)
     )(genes)

@@ -16,7 +16,8 @@ from nasnet_jax.costs import counting
 from nasnet_jax.data import digits
 from nasnet_jax.data.augment import DEFAULTS
 from nasnet_jax.models.layers import Numerics, batch_norm_groups
-from nasnet_jax.models.stacked import NetworkConfig, StackedNetwork, as_cells
+from nasnet_jax.models.stacked import StackedNetwork, as_cells
+from nasnet_jax.models.stacked_plan import NetworkConfig
 from nasnet_jax.population import population as pop
 from nasnet_jax.population.evaluators import (
   FAILED,

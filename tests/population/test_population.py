@@ -13,7 +13,7 @@ from jax import lax
 from nasnet_jax import spaces, zoo
 from nasnet_jax.data.augment import Augmentation
 from nasnet_jax.models.layers import Numerics
-from nasnet_jax.models.stacked import NetworkConfig
+from nasnet_jax.models.stacked_plan import NetworkConfig
 from nasnet_jax.population import population as pop
 from nasnet_jax.spaces import genotype as gt
 from nasnet_jax.training.mesh import make_mesh

@@ -14,7 +14,7 @@ import pytest
 
 from nasnet_jax import controllers, spaces
 from nasnet_jax.costs import counting
-from nasnet_jax.models import families, stacked
+from nasnet_jax.models import families, stacked_plan
 from nasnet_jax.population.evaluators import FAILED, OK
 from nasnet_jax.search import rounds, tabular
 from nasnet_jax.spaces import nasbench201 as nb
@@ -400,7 +400,7 @@ def test_the_shipped_table_has_every_cell_of_one_block_and_every_chain():
 def test_the_costs_in_the_shipped_table_are_those_of_the_networks():
   about, _ = tabular.read_cells()
   table = tabular.cifar_cells()
-  config = stacked.NetworkConfig(**about["network"])
+  config = stacked_plan.NetworkConfig(**about["network"])
   for i in np.random.default_rng(0).permutation(len(table.decisions))[:3]:
     child = table.space.decode(table.decisions[i])
     network = families.network(table.space, child, config)
