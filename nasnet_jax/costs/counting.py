@@ -16,6 +16,7 @@ import numpy as np
 
 from nasnet_jax.models import (
   block_network,
+  blocks,
   layers,
   stacked,
   stacked_plan,
@@ -31,7 +32,7 @@ _LAYERS = (
   layers.PointwiseConv,
   layers.Conv,
   stacked.Classifier,
-  block_network.Dense,
+  blocks.Dense,
 )
 
 
@@ -184,7 +185,7 @@ def make_block_counter(
     width = stem
     for block in block_network.plan(arch, config.width, config.depth):
       layer = block.group.layer
-      module = block_network.BLOCKS[layer.kind](
+      module = blocks.BLOCKS[layer.kind](
         config.numerics, layer, block.features, block.stride, arch.activation, 0
       )
       total += _count_block(module, (*side, width))

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from nasnet_jax.models import block_network, ops, stacked, stacked_plan
+from nasnet_jax.models import block_network, blocks, ops, stacked, stacked_plan
 from nasnet_jax.models.layers import BatchNorm
 
 Array = jax.Array
@@ -234,7 +234,7 @@ def keep_out_padding(
       return without(call(*args, **kwargs))
     if isinstance(module, ops.Window):
       return pool(module, call, *args)
-    if isinstance(module, block_network.SqueezeExcite):
+    if isinstance(module, blocks.SqueezeExcite):
       return squeezed(call, *args)
     return call(*args, **kwargs)
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from nasnet_jax.models import block_network
+from nasnet_jax.models import block_network, blocks
 from nasnet_jax.models.kernels import memory, pools
 from nasnet_jax.models.layers import TRUNCATED_STD, Numerics, kernel_std
 from nasnet_jax.population import mixed
@@ -58,7 +58,7 @@ def _lengths(group: Group, entering: int, leaving: int) -> dict[str, int]:
     "entering": entering,
     "leaving": leaving,
     "hidden": entering * group.expansion,
-    "squeezed": block_network.squeezed_features(entering, group.squeeze),
+    "squeezed": blocks.squeezed_features(entering, group.squeeze),
   }
 
 
@@ -93,7 +93,7 @@ class AnyLayer:
     self._features = max(leaving for _, leaving in widths)
     self._stride = stride
     modules = tuple(
-      block_network.BLOCKS[group.kind](
+      blocks.BLOCKS[group.kind](
         numerics, group, self._features, stride, activation, 0
       )
       for group in groups
