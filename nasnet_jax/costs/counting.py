@@ -25,7 +25,7 @@ from nasnet_jax.models import (
 from nasnet_jax.models.cell import halvings
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.models.ops import OPERATIONS
-from nasnet_jax.spaces.genotype import ADD, CONCAT, Genes, Genotype
+from nasnet_jax.spaces.genotype import ADD, CONCAT, Genotype, genes_of
 
 _LAYERS = (
   layers.DepthwiseConv,
@@ -82,7 +82,7 @@ def make_counter(
 ) -> Callable[[Genotype], tuple[int, int]]:
   """(genotype) -> (params, MACs) of its child, by tables: microseconds each.
 
-  Args: as `population.make_network`.
+  Args: as `any_stack.CellChoices` and `AnyStack`.
   """
   cells, shapes, tables = _tables(
     config, operations, num_blocks, image_shape, separate
@@ -91,10 +91,7 @@ def make_counter(
 
   def count(genotype: Genotype) -> tuple[int, int]:
     genotype = Genotype(*(np.asarray(leaf) for leaf in genotype))
-    kinds = genotype.inputs.shape[0]
-    genes = [
-      Genes(*(leaf[kind % kinds] for leaf in genotype)) for kind in range(2)
-    ]
+    genes = [genes_of(genotype, kind) for kind in range(2)]
     used = [1] + [int(genes[c.kind].concat.sum()) for c in cells]
     total = np.array(stem)
     for cell, shape, table in zip(cells, shapes, tables, strict=True):
@@ -117,7 +114,7 @@ def edge_costs(
 ) -> dict[int, np.ndarray]:
   """What an edge costs in all cells of a kind together.
 
-  Args: as `population.make_network`.
+  Args: as `any_stack.CellChoices` and `AnyStack`.
 
   Returns:
     {kind: int64[states, operations, 2]}: trainable parameters and MACs of an
