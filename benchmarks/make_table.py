@@ -171,7 +171,7 @@ def train(folder: pathlib.Path, evaluator, cells, children: int):
       folder,
       from_list(cells),
       evaluator,
-      rounds.Settings(children, ROUND, SEED),
+      rounds.RoundSettings(children, ROUND, SEED),
       progress=lambda share, text: request.check(),
       finished=lambda *now: say(*now, children),
     )

@@ -25,11 +25,11 @@ _FILTERS = 1056  # of the last stack's cells, 24 F
 
 def _ours(args):
   from nasnet_jax import zoo
-  from nasnet_jax.models import stacked
+  from nasnet_jax.models import stacked, stacked_plan
   from nasnet_jax.models.layers import IMAGENET
 
   space, _ = zoo.cells.CELLS["nasnet_a"]
-  config = stacked.NetworkConfig(
+  config = stacked_plan.NetworkConfig(
     num_cells=args.cells,
     features=_FILTERS // 24,
     num_classes=1000,

@@ -26,7 +26,7 @@ import libtpu
 from jax.sharding import SingleDeviceSharding
 
 from nasnet_jax.cli import shipped
-from nasnet_jax.models import stacked
+from nasnet_jax.models import stacked_plan
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.preflight import chips, costs, figures, hlo, program
 from nasnet_jax.training import mesh
@@ -51,7 +51,7 @@ def main():
   first = network.shapes[0].features
   total, kinds = 0.0, {}
   for shape, mix in zip(network.shapes, network.mixes, strict=True):
-    _, groups = stacked.groups_of(shape, blocks)
+    _, groups = stacked_plan.groups_of(shape, blocks)
     numerics = Numerics(fold=options.fold).widened(shape.features // first)
     if groups not in kinds:
       shares = plan.step.shares[mix.inactive + 1].mean(0)

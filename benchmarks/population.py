@@ -33,8 +33,9 @@ def _setup(num_cells=2, features=32, batch=32, width=1, arch=1, train=4096):
   from nasnet_jax import spaces
   from nasnet_jax.data.augment import DEFAULTS
   from nasnet_jax.models.layers import Numerics
-  from nasnet_jax.models.stacked import NetworkConfig
-  from nasnet_jax.population import evaluators, population
+  from nasnet_jax.models.stacked_plan import NetworkConfig
+  from nasnet_jax.population import population
+  from nasnet_jax.population.evaluator import PopulationEvaluator
 
   rng = np.random.default_rng(0)
   images = rng.integers(0, 256, (train, 32, 32, 3)).astype(np.uint8)
@@ -45,14 +46,14 @@ def _setup(num_cells=2, features=32, batch=32, width=1, arch=1, train=4096):
     axis_types=(jax.sharding.AxisType.Auto,) * 2,
     devices=jax.devices()[:arch],
   )
-  return evaluators.PopulationEvaluator(
+  return PopulationEvaluator(
     spaces.get("nasnet"),
     NetworkConfig(
       num_cells=num_cells,
       features=features,
       numerics=Numerics(init="fan_in"),
     ),
-    population.Recipe(batch_size=batch, width=width, eval_batch_size=100),
+    population.ChildRecipe(batch_size=batch, width=width, eval_batch_size=100),
     DEFAULTS["cifar10"],
     (images, labels),
     (images[:100], labels[:100]),
@@ -61,7 +62,7 @@ def _setup(num_cells=2, features=32, batch=32, width=1, arch=1, train=4096):
 
 
 def _slots(evaluator, decisions):
-  """(state, genotypes in slots) of freshly seated children."""
+  """(state, genotypes in slots) of children that just took their slots."""
   import numpy as np
 
   from nasnet_jax.spaces import genotype as gt
@@ -97,7 +98,7 @@ def _any_cell_stepper(evaluator, decisions):
 
   def step():
     held[0], metrics = evaluator.population.train(
-      held[0], genotypes, evaluator._train
+      held[0], genotypes, evaluator.train_data
     )
     jax.block_until_ready(metrics)
 
@@ -116,20 +117,20 @@ def _static_stepper(evaluator, decisions, batch, plain):
   from jax import lax
 
   from nasnet_jax.data import augment, batches
-  from nasnet_jax.models import stacked
+  from nasnet_jax.models import stacked, stacked_plan
   from nasnet_jax.models.layers import Numerics
   from nasnet_jax.training import losses, optimizers, schedules
   from nasnet_jax.training.state import TrainState
   from nasnet_jax.training.step import train_step
 
-  config = stacked.NetworkConfig(numerics=Numerics(init="fan_in"))
+  config = stacked_plan.NetworkConfig(numerics=Numerics(init="fan_in"))
   genotype = evaluator.space.decode(decisions[0])
   net = stacked.StackedNetwork(
     config, stacked.as_cells(evaluator.space, genotype)
   )
   tx = optimizers.momentum_sgd()
   aug = augment.DEFAULTS["cifar10"]
-  data = evaluator._train
+  data = evaluator.train_data
 
   def loss_fn(params, stats, batch, rng, progress):
     x = augment.augment(rng, batch[0], aug)
@@ -305,9 +306,9 @@ def section_compile_once(cells):
   for i, cell in enumerate(decisions):
     genotypes = evaluator.space.decode(cell[None])
     seeds = np.array([i], np.uint32)
-    horizon = np.array([0], np.int32)  # seated, initialised, nothing to do
+    horizon = np.array([0], np.int32)  # initialised, nothing to do
     state = pop.refill(state, np.ones(1, bool), seeds, horizon, genotypes)
-    state, _ = pop.train(state, genotypes, evaluator._train)
+    state, _ = pop.train(state, genotypes, evaluator.train_data)
   jax.block_until_ready(state)
   return {"seconds": seconds, "cells": cells, "compiled": len(compiled)}
 
@@ -334,8 +335,8 @@ def section_overhead():
 
   from nasnet_jax import controllers, spaces
   from nasnet_jax.costs import counting
-  from nasnet_jax.models.stacked import NetworkConfig
-  from nasnet_jax.population import evaluators
+  from nasnet_jax.models.stacked_plan import NetworkConfig
+  from nasnet_jax.population import evaluation
   from nasnet_jax.search import rounds
 
   space = spaces.get("nasnet")
@@ -349,9 +350,9 @@ def section_overhead():
       del seeds, budgets, progress
       genotypes = space.decode(decisions)
       return [
-        evaluators.Outcome(
+        evaluation.Outcome(
           float(rng.uniform()),
-          evaluators.OK,
+          evaluation.OK,
           1,
           0.0,
           *count(type(genotypes)(*(leaf[i] for leaf in genotypes))),
@@ -366,7 +367,7 @@ def section_overhead():
       pathlib.Path(folder),
       controller,
       Instant(),
-      rounds.Settings(400, 20, 0),
+      rounds.RoundSettings(400, 20, 0),
       finished=lambda _, fresh, spent: seconds.append(spent / fresh),
     )
   return {"seconds_per_child": statistics.median(seconds[2:])}

@@ -138,8 +138,8 @@ only one reader teaches: test_an_output_of_one_state_is_passed_on_untouched
 - dynamic_update_index_in_dim(stack, old + value, place, 0)
 + dynamic_update_index_in_dim(stack, value, place, 0)
 a wider layer skips: test_a_row_of_blocks_is_the_static_network [pooled]
-- return (genes.branch, jnp.where(same, genes.skip, 0)), width
-+ return (genes.branch, genes.skip), width
+- return (chosen.branch, jnp.where(same, chosen.skip, 0)), width
++ return (chosen.branch, chosen.skip), width
 a diverged child does not fail: test_a_child_whose_loss_is_nan_fails_alone
 - if not np.isfinite(value):
 + if np.isinf(value):

@@ -16,21 +16,23 @@ import numpy as np
 
 from nasnet_jax.models import (
   block_network,
+  blocks,
   layers,
   stacked,
+  stacked_plan,
   stage_network,
 )
 from nasnet_jax.models.cell import halvings
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.models.ops import OPERATIONS
-from nasnet_jax.spaces.genotype import ADD, CONCAT, Genes, Genotype
+from nasnet_jax.spaces.genotype import ADD, CONCAT, Genotype, genes_of
 
 _LAYERS = (
   layers.DepthwiseConv,
   layers.PointwiseConv,
   layers.Conv,
   stacked.Classifier,
-  block_network.Dense,
+  blocks.Dense,
 )
 
 
@@ -72,7 +74,7 @@ def _count_operation(name, features, stride, shape) -> tuple[int, int]:
 
 
 def make_counter(
-  config: stacked.NetworkConfig,
+  config: stacked_plan.NetworkConfig,
   operations: tuple[str, ...],
   num_blocks: int,
   image_shape: tuple[int, int, int],
@@ -80,7 +82,7 @@ def make_counter(
 ) -> Callable[[Genotype], tuple[int, int]]:
   """(genotype) -> (params, MACs) of its child, by tables: microseconds each.
 
-  Args: as `population.make_network`.
+  Args: as `any_stack.CellChoices` and `AnyStack`.
   """
   cells, shapes, tables = _tables(
     config, operations, num_blocks, image_shape, separate
@@ -89,10 +91,7 @@ def make_counter(
 
   def count(genotype: Genotype) -> tuple[int, int]:
     genotype = Genotype(*(np.asarray(leaf) for leaf in genotype))
-    kinds = genotype.inputs.shape[0]
-    genes = [
-      Genes(*(leaf[kind % kinds] for leaf in genotype)) for kind in range(2)
-    ]
+    genes = [genes_of(genotype, kind) for kind in range(2)]
     used = [1] + [int(genes[c.kind].concat.sum()) for c in cells]
     total = np.array(stem)
     for cell, shape, table in zip(cells, shapes, tables, strict=True):
@@ -107,7 +106,7 @@ def make_counter(
 
 
 def edge_costs(
-  config: stacked.NetworkConfig,
+  config: stacked_plan.NetworkConfig,
   operations: tuple[str, ...],
   num_blocks: int,
   image_shape: tuple[int, int, int],
@@ -115,7 +114,7 @@ def edge_costs(
 ) -> dict[int, np.ndarray]:
   """What an edge costs in all cells of a kind together.
 
-  Args: as `population.make_network`.
+  Args: as `any_stack.CellChoices` and `AnyStack`.
 
   Returns:
     {kind: int64[states, operations, 2]}: trainable parameters and MACs of an
@@ -133,10 +132,12 @@ def edge_costs(
 
 def _tables(config, operations, num_blocks, image_shape, separate: bool):
   """(cells, their shapes, `_branch_table` of each)."""
-  make_shapes = stacked.separate_shapes if separate else stacked.cell_shapes
+  make_shapes = (
+    stacked_plan.separate_shapes if separate else stacked_plan.cell_shapes
+  )
   shapes = make_shapes(config, num_blocks, image_shape[:2])
   tables = [_branch_table(shape, operations, num_blocks) for shape in shapes]
-  return stacked.plan(config), shapes, tables
+  return stacked_plan.plan(config), shapes, tables
 
 
 def make_stage_counter(
@@ -181,7 +182,7 @@ def make_block_counter(
     width = stem
     for block in block_network.plan(arch, config.width, config.depth):
       layer = block.group.layer
-      module = block_network.BLOCKS[layer.kind](
+      module = blocks.BLOCKS[layer.kind](
         config.numerics, layer, block.features, block.stride, arch.activation, 0
       )
       total += _count_block(module, (*side, width))
@@ -205,7 +206,7 @@ def _count_block(module: nn.Module, shape: tuple[int, ...]) -> np.ndarray:
 
 def _branch_table(shape, operations, num_blocks):
   """(raw places, int64[groups * operations, 2] of (params, MACs))."""
-  raw_places, groups = stacked.groups_of(shape, num_blocks)
+  raw_places, groups = stacked_plan.groups_of(shape, num_blocks)
   rows = [
     _count_operation(op, shape.features, stride, state)
     for state, stride in groups
@@ -227,7 +228,7 @@ def _count_inputs(shape, reads) -> np.ndarray:
     reads: concatenated states of h_i and h_{i-1}; None: there is none.
   """
   features = shape.features
-  if isinstance(shape, stacked.SeparateShape):
+  if isinstance(shape, stacked_plan.SeparateShape):
     return _count_separate_inputs(shape)
   current, previous = reads
   total = _conv(current * shape.current[1], features, shape.side)
@@ -238,7 +239,7 @@ def _count_inputs(shape, reads) -> np.ndarray:
   return total
 
 
-def _count_separate_inputs(shape: stacked.SeparateShape) -> np.ndarray:
+def _count_separate_inputs(shape: stacked_plan.SeparateShape) -> np.ndarray:
   features = shape.features
   (width, side), *others = shape.inputs
   total = _conv(width, features, side)

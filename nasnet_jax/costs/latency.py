@@ -1,7 +1,7 @@
 """How long a network takes to answer: measured, on this device.
 
 A measured number is not there twice: searches write down what they measured,
-and go on with that (`evaluators.PopulationEvaluator.remember`).
+and go on with that (`evaluator.PopulationEvaluator.remember`).
 """
 
 import functools

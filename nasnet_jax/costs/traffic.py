@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from nasnet_jax.models import (
-  block_network,
+  blocks,
   cell,
   layers,
   ops,
@@ -36,7 +36,7 @@ _UNITS = (
   stacked.Stem,
   stacked.Classifier,
   stage_network.Node,
-  block_network.Block,
+  blocks.Block,
   # Of stems and heads; inside of the others they are not looked at.
   layers.Conv,
   layers.PointwiseConv,
@@ -80,7 +80,7 @@ def count_bytes(module: nn.Module, shape: tuple[int, ...]) -> int:
 
 def _alone(unit: nn.Module) -> nn.Module:
   """The unit without what only tells where it stands."""
-  if isinstance(unit, block_network.Block):
+  if isinstance(unit, blocks.Block):
     unit = unit.clone(parent=None, index=0, group=unit.group.layer)
   return unit.clone(parent=None, name=None)
 

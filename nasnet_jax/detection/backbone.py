@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from nasnet_jax.models import block_network, ops, stacked
+from nasnet_jax.models import block_network, blocks, ops, stacked, stacked_plan
 from nasnet_jax.models.layers import BatchNorm
 
 Array = jax.Array
@@ -73,7 +73,7 @@ def _halves_of_cells(network: stacked.StackedNetwork) -> Halves:
       "cells that pass on their outputs separately (NASNet-B) are no backbone"
       " of a detector: take another space's"
     )
-  cells = stacked.plan(config)
+  cells = stacked_plan.plan(config)
   reductions = [cell for cell in cells if cell.stride > 1 and cell.index > 1]
   if not reductions:
     raise ValueError(
@@ -101,9 +101,9 @@ def _halves_of_cells(network: stacked.StackedNetwork) -> Halves:
 
 
 def _width(network: stacked.StackedNetwork, cells, position: int) -> int:
-  """Channels of an output of `stacked.plan`."""
+  """Channels of an output of `stacked_plan.plan`."""
   if not position:
-    return stacked.stem_features(network.config)
+    return stacked_plan.stem_features(network.config)
   cell = cells[position - 1]
   _, concat = network.cells[cell.kind % len(network.cells)]
   return len(concat) * cell.features
@@ -234,7 +234,7 @@ def keep_out_padding(
       return without(call(*args, **kwargs))
     if isinstance(module, ops.Window):
       return pool(module, call, *args)
-    if isinstance(module, block_network.SqueezeExcite):
+    if isinstance(module, blocks.SqueezeExcite):
       return squeezed(call, *args)
     return call(*args, **kwargs)
 

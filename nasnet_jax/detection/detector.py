@@ -19,7 +19,8 @@ from nasnet_jax.detection import backbone as bb
 from nasnet_jax.detection import boxes as bx
 from nasnet_jax.detection import nms, roi, targets
 from nasnet_jax.detection.anchors import Anchors
-from nasnet_jax.models import drop_path, kernels
+from nasnet_jax.models import drop_path
+from nasnet_jax.models.kernels import convolutions
 from nasnet_jax.models.layers import Numerics
 
 Array = jax.Array
@@ -179,9 +180,9 @@ class Conv(nn.Module):
     kernel = self.param("kernel", init, shape).astype(x.dtype)
     bias = self.param("bias", nn.initializers.zeros, (self.features,))
     if self.size == 1:
-      y = kernels.pointwise_conv(x, kernel[0, 0])
+      y = convolutions.pointwise_conv(x, kernel[0, 0])
     else:
-      y = kernels.conv(x, kernel)
+      y = convolutions.conv(x, kernel)
     return y + bias.astype(y.dtype)
 
 

@@ -17,7 +17,7 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
-from nasnet_jax.models import block_network, layers, ops, stacked
+from nasnet_jax.models import blocks, layers, ops, stacked
 
 # Layers that a writer gets whole, with the fields that it must know.
 LAYERS: dict[type, tuple[str, tuple[str, ...]]] = {
@@ -28,7 +28,7 @@ LAYERS: dict[type, tuple[str, tuple[str, ...]]] = {
   layers.ExampleNorm: ("example_norm", ("axes",)),
   ops.Window: ("pool", ("kind", "size", "stride", "with_zeros")),
   stacked.Classifier: ("dense", ()),
-  block_network.Dense: ("dense", ()),
+  blocks.Dense: ("dense", ()),
 }
 # Functions of JAX that are one operation to everybody.
 FUNCTIONS = {

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from nasnet_jax.export.graph import Graph, GraphError, Node
-from nasnet_jax.models import kernels, layers
+from nasnet_jax.models import layers
+from nasnet_jax.models.kernels import convolutions, memory, pools
 
 Array = jax.Array
 
@@ -36,19 +37,21 @@ def make(graph: Graph) -> Callable[[Array], dict[str, Array]]:
 def _conv(node: Node, x: Array) -> Array:
   fields, kernel = node.fields, node.weights["kernel"]
   if fields["padding"] == "VALID":
-    return kernels.valid_conv(x, kernel, fields["strides"])
-  return kernels.conv(x, kernel, fields["strides"], fields["dilation"])
+    return convolutions.valid_conv(x, kernel, fields["strides"])
+  return convolutions.conv(x, kernel, fields["strides"], fields["dilation"])
 
 
 def _depthwise(node: Node, x: Array) -> Array:
   strides = (node.fields["stride"],) * 2
   kernel = jnp.asarray(node.weights["kernel"])
-  return kernels.depthwise_conv(x, kernel, strides, node.fields["dilation"])
+  return convolutions.depthwise_conv(
+    x, kernel, strides, node.fields["dilation"]
+  )
 
 
 def _pointwise(node: Node, x: Array) -> Array:
   stride, kernel = node.fields["stride"], jnp.asarray(node.weights["kernel"])
-  return kernels.pointwise_conv(_every(stride, x), kernel)
+  return convolutions.pointwise_conv(_every(stride, x), kernel)
 
 
 def _every(stride: int, x: Array) -> Array:
@@ -78,8 +81,8 @@ def _pool(node: Node, x: Array) -> Array:
   fields = node.fields
   kind, window = fields["kind"], (fields["size"], fields["stride"])
   if fields["with_zeros"]:
-    return kernels.zero_padded_pool(x, kind, *window)
-  pool = kernels.max_pool if kind == "max" else kernels.avg_pool
+    return pools.zero_padded_pool(x, kind, *window)
+  pool = pools.max_pool if kind == "max" else pools.avg_pool
   return pool(x, *window)
 
 
@@ -99,9 +102,9 @@ _OPS = {
   "relu6": lambda _, x: nn.relu6(x),
   "swish": lambda _, x: nn.swish(x),
   "sigmoid": lambda _, x: nn.sigmoid(x),
-  "add": lambda _, x, y: kernels.materialise(x + y),
+  "add": lambda _, x, y: memory.materialise(x + y),
   "mul": lambda _, x, y: x * y,
-  "concat": lambda _, *xs: kernels.materialise(jnp.concatenate(xs, -1)),
+  "concat": lambda _, *xs: memory.materialise(jnp.concatenate(xs, -1)),
   "mean": lambda _, x: x.mean((1, 2)),
   "unpool": lambda _, x: x[:, None, None],
   "shift": lambda _, x: layers.shift_by_one(x),

@@ -13,7 +13,12 @@ import numpy as np
 
 from nasnet_jax.export import outline, tables
 from nasnet_jax.export.graph import GraphError
-from nasnet_jax.models import block_network, stacked, stage_network
+from nasnet_jax.models import (
+  block_network,
+  stacked,
+  stacked_plan,
+  stage_network,
+)
 from nasnet_jax.models.layers import EXAMPLE_NORM_EPSILON
 
 _ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "swish": "silu"}
@@ -199,7 +204,7 @@ def _block(b: int, block: tuple, num_inputs: int) -> list[str]:
 def _stacked(network, channels, whiten, uses, cut) -> str:
   config, separate = network.config, bool(network.num_separate)
   stride = 2 if config.stem == "imagenet" else 1
-  width = stacked.stem_features(config)
+  width = stacked_plan.stem_features(config)
   lines = [f'stem = make_stem(x, {width}, {stride}, "stem")']
   for use in uses:
     reads = ", ".join(str(read) for read in use.reads)

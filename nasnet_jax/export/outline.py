@@ -10,7 +10,13 @@ import pathlib
 import textwrap
 from typing import Any, NamedTuple
 
-from nasnet_jax.models import block_network, ops, stacked, stage_network
+from nasnet_jax.models import (
+  block_network,
+  ops,
+  stacked,
+  stacked_plan,
+  stage_network,
+)
 
 # By whether a cell passes on its outputs separately.
 CELL_DOC = {
@@ -58,10 +64,10 @@ def cells(network: stacked.StackedNetwork) -> tuple[CellUse, ...]:
   config, separate = network.config, network.num_separate
   kinds = list(cell_kinds(network))
   names = ["stem"]
-  widths = [stacked.stem_features(config)]
+  widths = [stacked_plan.stem_features(config)]
   levels = [0]
   uses = []
-  for cell in stacked.plan(config):
+  for cell in stacked_plan.plan(config):
     reads = cell.reads(separate)
     uses.append(
       CellUse(

@@ -15,7 +15,7 @@ import numpy as np
 
 from nasnet_jax import zoo
 from nasnet_jax.export import tables
-from nasnet_jax.models import stacked
+from nasnet_jax.models import stacked, stacked_plan
 from nasnet_jax.models.layers import IMAGENET, Numerics
 from nasnet_jax.training.checkpoint import CheckpointError
 
@@ -247,7 +247,7 @@ def _name(path: tuple[str, ...], network: stacked.StackedNetwork) -> str:
   cell = module.replace("stem_cell", "cell_stem").replace(
     "reduction", "reduction_cell"
   )
-  plan = {p.name: p for p in stacked.plan(network.config)}[module]
+  plan = {p.name: p for p in stacked_plan.plan(network.config)}[module]
   blocks, _ = network.cells[plan.kind % len(network.cells)]
   scope = _layer(inner, blocks, plan.stride)
   return f"{cell}/{scope}/{_weight(inner, leaf)}"
@@ -286,8 +286,8 @@ def _layer(inner: list[str], blocks, stride: int) -> str:
 
 def _aux_scope(network: stacked.StackedNetwork) -> str:
   """Of the auxiliary head, which has the number of the cell it reads."""
-  position = stacked.aux_position(network.config)
-  cell = stacked.plan(network.config)[position].name
+  position = stacked_plan.aux_position(network.config)
+  cell = stacked_plan.plan(network.config)[position].name
   return cell.replace("cell", "aux") + "/"
 
 

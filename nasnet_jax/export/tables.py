@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasnet_jax import zoo
-from nasnet_jax.models import block_network, stacked
+from nasnet_jax.models import block_network, stacked, stacked_plan
 from nasnet_jax.training import checkpoint
 
 # PyTorch's names of our arrays.
@@ -54,7 +54,7 @@ def published(name: str, **fields) -> stacked.StackedNetwork:
   fields = {"num_classes": entry.num_classes, **entry.config, **fields}
   space, _ = zoo.cells.CELLS[entry.cells]
   cells = stacked.as_cells(space, zoo.cells.genotype(entry.cells))
-  return stacked.StackedNetwork(stacked.NetworkConfig(**fields), cells)
+  return stacked.StackedNetwork(stacked_plan.NetworkConfig(**fields), cells)
 
 
 def published_blocks(name: str, **fields) -> block_network.BlockNetwork:

@@ -13,7 +13,12 @@ import numpy as np
 
 from nasnet_jax.export import outline, tables
 from nasnet_jax.export.graph import GraphError
-from nasnet_jax.models import block_network, stacked, stage_network
+from nasnet_jax.models import (
+  block_network,
+  stacked,
+  stacked_plan,
+  stage_network,
+)
 from nasnet_jax.models.layers import EXAMPLE_NORM_EPSILON, NORM_AXES
 
 _ACTIVATIONS = {"relu": "F.relu", "relu6": "F.relu6", "swish": "F.silu"}
@@ -248,11 +253,11 @@ def _stacked(network, image_shape, whitened, uses, cut) -> str:
   config = network.config
   separate = bool(network.num_separate)
   stride = 2 if config.stem == "imagenet" else 1
-  width = stacked.stem_features(config)
+  width = stacked_plan.stem_features(config)
   made = [f"self.stem = Stem({image_shape[2]}, {width}, stride={stride})"]
   forward = ["stem = self.stem(x)"]
   has_aux = config.aux and cut is None
-  aux = stacked.aux_position(config) if has_aux else None
+  aux = stacked_plan.aux_position(config) if has_aux else None
   middle = ""
   for index, use in enumerate(uses):
     if separate:
@@ -291,8 +296,8 @@ def _whole(name: str, separate: bool) -> str:
 
 def _aux_pixels(config, side, index: int) -> int:
   """Pixels of the auxiliary head's map after its pool."""
-  h, w = stacked.stem_side(config, side)
-  for cell in stacked.plan(config)[: index + 1]:
+  h, w = stacked_plan.stem_side(config, side)
+  for cell in stacked_plan.plan(config)[: index + 1]:
     h, w = -(-h // cell.stride), -(-w // cell.stride)
   pooled = [(s - min(5, s)) // 3 + 1 for s in (h, w)]
   return pooled[0] * pooled[1]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from nasnet_jax.models import drop_path as dp
-from nasnet_jax.models import kernels
+from nasnet_jax.models.kernels import memory
 from nasnet_jax.models.layers import (
   NORM_AXES,
   BatchNorm,
@@ -156,11 +156,11 @@ class Cell(nn.Module):
     if combiner == "concat":
       both = jnp.concatenate(sides, -1)
       return Project(self.numerics, self.features, name=name)(both, train)
-    total = kernels.materialise(sides[0] + sides[1])
+    total = memory.materialise(sides[0] + sides[1])
     if combiner == "add":
       return total
     norm = ExampleNorm(NORM_AXES[combiner], name=name)
-    return kernels.materialise(norm(total))
+    return memory.materialise(norm(total))
 
   def _output(self, states, concat, train) -> Array:
     side = states[-1].shape[1:3]
@@ -174,7 +174,7 @@ class Cell(nn.Module):
         )
         state = fit(state, train)
       parts.append(state)
-    return kernels.materialise(jnp.concatenate(parts, -1))
+    return memory.materialise(jnp.concatenate(parts, -1))
 
 
 class SeparateCell(Cell):

@@ -5,7 +5,12 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 
-from nasnet_jax.models import block_network, stacked, stage_network
+from nasnet_jax.models import (
+  block_network,
+  stacked,
+  stacked_plan,
+  stage_network,
+)
 from nasnet_jax.spaces import compound_scaling
 from nasnet_jax.spaces.blocks import BlockSpace
 from nasnet_jax.spaces.cells import CellSpace
@@ -42,11 +47,11 @@ _BLOCKS = Family(
 )
 FAMILIES = {
   CellSpace: Family(
-    stacked.NetworkConfig,
+    stacked_plan.NetworkConfig,
     stacked.as_cells,
     stacked.StackedNetwork,
-    stacked.check_side,
-    stacked.scaled,
+    stacked_plan.check_side,
+    stacked_plan.scaled,
   ),
   StageSpace: Family(
     stage_network.StageConfig,

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from nasnet_jax.models import folded, kernels
+from nasnet_jax.models import folded
+from nasnet_jax.models.kernels import convolutions, norms
 
 Array = jax.Array
 
@@ -187,16 +188,16 @@ class BatchNorm(nn.Module):
     if self.has_variable("moments", "mean"):
       known = [self.get_variable("moments", name) for name in ("mean", "var")]
       return self._in_parts(
-        lambda part, mean, var: kernels.batch_norm_again(
+        lambda part, mean, var: norms.batch_norm_again(
           part, scale, bias, mean, var, num.bn_epsilon, axis
         ),
         x,
         *known,
       ).reshape(x.shape)
     if self.is_initializing():
-      return kernels.batch_norm(x, scale, bias, num.bn_epsilon, axis)[0]
+      return norms.batch_norm(x, scale, bias, num.bn_epsilon, axis)[0]
     y, means, variances = self._in_parts(
-      lambda part: kernels.batch_norm(part, scale, bias, num.bn_epsilon, axis),
+      lambda part: norms.batch_norm(part, scale, bias, num.bn_epsilon, axis),
       x,
     )
     if self.is_mutable_collection("moments"):
@@ -294,7 +295,7 @@ class DepthwiseConv(nn.Module):
     shape = (self.size, self.size, num.width(x))
     kernel = self.param("kernel", scaled_init(num), shape)
     kernel = folded.each(kernel, num.fold)
-    return kernels.depthwise_conv(
+    return convolutions.depthwise_conv(
       x, kernel.astype(x.dtype), (self.stride, self.stride), self.dilation
     )
 
@@ -311,7 +312,7 @@ class PointwiseConv(nn.Module):
     shape = (self.numerics.width(x), self.features)
     kernel = self.param("kernel", scaled_init(self.numerics), shape)
     x = x[:, :: self.stride, :: self.stride]
-    return kernels.pointwise_conv(x, kernel.astype(x.dtype))
+    return convolutions.pointwise_conv(x, kernel.astype(x.dtype))
 
 
 class Conv(nn.Module):
@@ -331,8 +332,8 @@ class Conv(nn.Module):
     kernel = self.param("kernel", scaled_init(num), shape)
     kernel = folded.dense(kernel, num.fold).astype(x.dtype)
     if self.padding == "VALID":
-      return kernels.valid_conv(x, kernel, self.strides)
-    return kernels.conv(x, kernel, self.strides, self.dilation)
+      return convolutions.valid_conv(x, kernel, self.strides)
+    return convolutions.conv(x, kernel, self.strides, self.dilation)
 
 
 class FactorizedReduction(nn.Module):

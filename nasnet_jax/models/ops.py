@@ -12,7 +12,7 @@ import functools
 import flax.linen as nn
 import jax
 
-from nasnet_jax.models import kernels
+from nasnet_jax.models.kernels import pools
 from nasnet_jax.models.layers import (
   BatchNorm,
   Conv,
@@ -132,8 +132,8 @@ class Window(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     if self.with_zeros:
-      return kernels.zero_padded_pool(x, self.kind, self.size, self.stride)
-    pool = kernels.max_pool if self.kind == "max" else kernels.avg_pool
+      return pools.zero_padded_pool(x, self.kind, self.size, self.stride)
+    pool = pools.max_pool if self.kind == "max" else pools.avg_pool
     return pool(x, self.size, self.stride)
 
 

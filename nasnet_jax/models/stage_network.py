@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from nasnet_jax.models import kernels
+from nasnet_jax.models.kernels import memory, pools
 from nasnet_jax.models.layers import (
   BatchNorm,
   Conv,
@@ -188,7 +188,7 @@ def _total(states: list[Array]) -> Array:
 
 def pool(x: Array) -> Array:
   """2x2 max pool of stride 2; an odd side is rounded up."""
-  return kernels.max_pool(x, 2, 2)
+  return pools.max_pool(x, 2, 2)
 
 
 def as_stages(space, genotype) -> tuple:
@@ -277,7 +277,7 @@ class AnyStages:
         update["batch_stats"],
         stats[name],
       )
-      return kernels.materialise(y)
+      return memory.materialise(y)
 
     x = images.astype(self.config.numerics.dtype) if train else images
     for s, nodes in enumerate(self.nodes):

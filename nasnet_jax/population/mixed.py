@@ -21,7 +21,8 @@ import numpy as np
 from jax import lax
 from jax.custom_batching import custom_vmap
 
-from nasnet_jax.models import folded, kernels
+from nasnet_jax.models import folded
+from nasnet_jax.models.kernels import memory
 from nasnet_jax.models.layers import TRUNCATED_STD, Numerics, kernel_std
 from nasnet_jax.models.ops import OPERATIONS
 
@@ -86,7 +87,7 @@ def switch_one(branches: list[Callable]) -> Callable:
   )
 
 
-class Slot(NamedTuple):
+class Piece(NamedTuple):
   """One array of an operation inside its bank."""
 
   path: tuple[str, ...]
@@ -98,30 +99,30 @@ class Slot(NamedTuple):
     return self.start + math.prod(self.shape)
 
 
-Layout = dict[str, tuple[Slot, ...]]  # bank name -> the arrays in it
+Layout = dict[str, tuple[Piece, ...]]  # bank name -> the arrays in it
 
 
 def layout_of(variables: Any) -> Layout:
   """Where each leaf of one collection stands. Banks go by the leaf's name."""
-  banks: dict[str, list[Slot]] = {}
+  banks: dict[str, list[Piece]] = {}
   for path, leaf in jax.tree_util.tree_flatten_with_path(variables)[0]:
     keys = tuple(p.key for p in path)
-    slots = banks.setdefault(keys[-1], [])
-    start = slots[-1].stop if slots else 0
-    slots.append(Slot(keys, leaf.shape, start))
-  return {name: tuple(slots) for name, slots in banks.items()}
+    pieces = banks.setdefault(keys[-1], [])
+    start = pieces[-1].stop if pieces else 0
+    pieces.append(Piece(keys, leaf.shape, start))
+  return {name: tuple(pieces) for name, pieces in banks.items()}
 
 
 def read_view(layout: Layout, bank: dict[str, Array]) -> dict:
   """The nested variables that an operation finds in its bank."""
   tree: dict = {}
-  for name, slots in layout.items():
-    for slot in slots:
+  for name, pieces in layout.items():
+    for piece in pieces:
       node = tree
-      for key in slot.path[:-1]:
+      for key in piece.path[:-1]:
         node = node.setdefault(key, {})
-      flat = bank[name][slot.start : slot.stop]
-      node[slot.path[-1]] = flat.reshape(slot.shape)
+      flat = bank[name][piece.start : piece.stop]
+      node[piece.path[-1]] = flat.reshape(piece.shape)
   return tree
 
 
@@ -130,12 +131,12 @@ def write_view(layout: Layout, tree: Any, sizes: dict[str, int], rest=None):
   bank = {}
   for name, size in sizes.items():
     parts, stop = [], 0
-    for slot in layout.get(name, ()):
+    for piece in layout.get(name, ()):
       leaf = tree
-      for key in slot.path:
+      for key in piece.path:
         leaf = leaf[key]
       parts.append(leaf.reshape(-1))
-      stop = slot.stop
+      stop = piece.stop
     tail = jnp.zeros(size - stop) if rest is None else rest[name][stop:]
     bank[name] = jnp.concatenate([*parts, tail])
   return bank
@@ -269,7 +270,7 @@ class _Functions:
 def read_state(states, group: int) -> Array:
   """The state that a place of one of the stacks points to."""
   stack, place = states[group]
-  return kernels.row_major(
+  return memory.row_major(
     lax.dynamic_index_in_dim(stack, place, 0, keepdims=False)
   )
 
@@ -348,8 +349,8 @@ def of_modules(
 def _bank_sizes(layouts: list[Layout]) -> dict[str, int]:
   sizes: dict[str, int] = {}
   for layout in layouts:
-    for name, slots in layout.items():
-      sizes[name] = max(sizes.get(name, 0), slots[-1].stop)
+    for name, pieces in layout.items():
+      sizes[name] = max(sizes.get(name, 0), pieces[-1].stop)
   return dict(sorted(sizes.items()))
 
 
@@ -381,11 +382,11 @@ def _pieces(mixed: Mixed, numerics: Numerics, name: str):
   values = np.zeros((mixed.inactive + 1, most), np.float32)
   for i, branch in enumerate(mixed.branches):
     stop = 0
-    for j, slot in enumerate(branch.params.get(name, ())):
-      stop = slot.stop
+    for j, piece in enumerate(branch.params.get(name, ())):
+      stop = piece.stop
       stops[i, j] = stop
       if name == "kernel":
-        values[i, j] = kernel_std(numerics, slot.shape)
+        values[i, j] = kernel_std(numerics, piece.shape)
       else:
         values[i, j] = float(name == "scale")
     stops[i, len(branch.params.get(name, ())) :] = stop

@@ -21,9 +21,10 @@ from nasnet_jax.costs import counting
 from nasnet_jax.data import batches
 from nasnet_jax.detection import detector, picture_stream, pictures
 from nasnet_jax.jobs import detect, job_config, train
-from nasnet_jax.models import stacked
-from nasnet_jax.population import any_cell, evaluators, population
+from nasnet_jax.models import stacked_plan
+from nasnet_jax.population import cell_blocks, networks, population
 from nasnet_jax.search import search_config
+from nasnet_jax.spaces.genotype import genes_of
 from nasnet_jax.training import fit, loop, mesh, metrics, sharded
 
 
@@ -234,7 +235,7 @@ class _Search(NamedTuple):
 
   space: Any
   images: job_config.Splits
-  recipe: population.Recipe
+  recipe: population.ChildRecipe
   population: population.Population
   count: Any  # (genotype) -> (params, MACs)
   mesh: jax.sharding.Mesh
@@ -247,7 +248,7 @@ def open_search(config, devices) -> _Search:
   recipe = search_config.child_recipe(config)
   on = mesh.make_mesh(config.mesh.arch, config.mesh.data, devices)
   sizes = search_config.child_network(config, images.num_classes, space)
-  network, make_counter = evaluators.open_network(
+  network, make_counter = networks.open_network(
     space, sizes, images.image_shape, recipe.fold
   )
   pop = population.make_population(
@@ -330,12 +331,14 @@ def _branch_shares(network, genotypes) -> dict[int, np.ndarray]:
     }
   found: dict[int, list] = {}
   for cell, shape, mix in zip(network.cells, network.shapes, network.mixes):
-    genes = population.genes_of(
+    genes = genes_of(
       jax.tree.map(lambda leaf: np.swapaxes(leaf, 0, 1), genotypes), cell.kind
     )
-    raw_places, _ = stacked.groups_of(shape, genes.active.shape[1])
+    raw_places, _ = stacked_plan.groups_of(shape, genes.active.shape[1])
     number, _ = jax.vmap(
-      functools.partial(any_cell.branch_numbers, mix=mix, raw_places=raw_places)
+      functools.partial(
+        cell_blocks.branch_numbers, mix=mix, raw_places=raw_places
+      )
     )(genes)
     size = len(mix.branches) + 1  # one for blocks that are left out
     taken = np.asarray(number)[..., None] == np.arange(size)
@@ -344,7 +347,7 @@ def _branch_shares(network, genotypes) -> dict[int, np.ndarray]:
 
 
 def _mean_used(genotypes) -> float:
-  """States that a cell passes on: what `any_cell.slot_sum` loops over."""
+  """States that a cell passes on: what `state_sums.sum_of_used` loops over."""
   concat = getattr(genotypes, "concat", None)
   return 1.0 if concat is None else float(concat.sum(-1).mean())
 

@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable, Iterable
 
 from nasnet_jax.controllers import base, journal
-from nasnet_jax.population.evaluators import Outcome, Progress, Stream
+from nasnet_jax.population.evaluation import Outcome, Progress, Queue
 from nasnet_jax.search import rounds
 from nasnet_jax.search.halving import Halving
-from nasnet_jax.search.rounds import Row, Settings, Standing
+from nasnet_jax.search.rounds import RoundSettings, Row, Standing
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def run(
   folder: pathlib.Path,
   controller: base.Controller,
   evaluator,
-  settings: Settings,
+  settings: RoundSettings,
   *,
   progress: Progress | None = None,
   finished: Callable[[list[Row], int, float], None] = lambda *_: None,
@@ -38,7 +38,7 @@ def run(
   """All children that are still to come; see `rounds.run`.
 
   Args:
-    evaluator: one that has a `Stream`.
+    evaluator: one that has a `Queue`.
     finished: called, and the controller's state saved, each time that
       `children_per_round` more children were told.
   """
@@ -47,14 +47,14 @@ def run(
   rounds.remember(evaluator, at, {})
   clock = Clock.after(events, at, evaluator)
   judge = Halving(settings.halving, settings.reward, at.rows)
-  stream = evaluator.stream(judge.stops(evaluator))
-  stream.add(at.pending.id, *rounds.to_train(at.pending, settings.seed))
+  queue = evaluator.queue(judge.stops(evaluator))
+  queue.add(at.pending.id, *rounds.to_train(at.pending, settings.seed))
   fresh, start = 0, time.monotonic()
   while True:
-    at = _fill(folder, controller, settings, at, clock, stream)
+    at = _fill(folder, controller, settings, at, clock, queue)
     if not len(at.pending):
       break
-    outcomes = _wait(at, clock, stream, evaluator, settings, progress)
+    outcomes = _wait(at, clock, queue, evaluator, settings, progress)
     fresh += len(outcomes)
     save = fresh >= settings.children_per_round
     at = rounds.tell(folder, controller, settings, at, outcomes, save)
@@ -68,7 +68,7 @@ def run(
   return at.rows
 
 
-def _fill(folder, controller, settings, at: Standing, clock, stream: Stream):
+def _fill(folder, controller, settings, at: Standing, clock, queue: Queue):
   """Asks for children for all free slots, and lets them begin."""
   pending = len(at.pending)
   left = settings.children - len(at.rows) - pending
@@ -78,16 +78,16 @@ def _fill(folder, controller, settings, at: Standing, clock, stream: Stream):
   at = rounds.ask(folder, controller, settings, at, n)
   new = at.pending.rows(slice(pending, None))
   clock.begin(new.id)
-  stream.add(new.id, *rounds.to_train(new, settings.seed))
+  queue.add(new.id, *rounds.to_train(new, settings.seed))
   return at
 
 
 def _wait(
-  at: Standing, clock, stream: Stream, evaluator, settings, progress
+  at: Standing, clock, queue: Queue, evaluator, settings, progress
 ) -> dict[int, Outcome]:
   """Trains until there are answers whose turn it is."""
-  while not (answers := clock.next(stream)):
-    for child, outcome in stream.advance():
+  while not (answers := clock.next(queue)):
+    for child, outcome in queue.advance():
       clock.end(child, outcome, evaluator.calls(outcome.steps))
     if progress:
       share = len(at.rows) / settings.children
@@ -136,14 +136,14 @@ class Clock:
     """A child is done, so many calls after it began."""
     self.ended[child] = self.began[child] + calls, outcome
 
-  def next(self, stream: Stream) -> dict[int, Outcome]:
+  def next(self, queue: Queue) -> dict[int, Outcome]:
     """The answers that come next, all of one moment; none as long as a child
     that is still under way may end before them or with them."""
     if not self.ended:
       return {}
     first = min(when for when, _ in self.ended.values())
     under_way = self.began.keys() - self.ended.keys()
-    if any(self.began[c] + stream.due(c) <= first for c in under_way):
+    if any(self.began[c] + queue.due(c) <= first for c in under_way):
       return {}
     self.now = first
     answers = {c: o for c, (when, o) in self.ended.items() if when == first}

@@ -19,7 +19,7 @@ class Console(run_log.Console):
     self,
     request: stop.StopRequest,
     scalars: Scalars,
-    settings: rounds.Settings,
+    settings: rounds.RoundSettings,
     epochs: float,
     every: float,
     trace: profile.StepTrace | None = None,
@@ -31,7 +31,7 @@ class Console(run_log.Console):
     self._rounds = []  # (children, seconds) of this process
 
   def in_round(self, share: float, text: str):
-    """A round under way: `evaluators.Progress`. Without rounds, the search."""
+    """A round under way: `evaluation.Progress`. Without rounds, the search."""
     self._trace.tick()
     self._request.check("children")
     if self._quiet_for_long():

@@ -28,7 +28,7 @@ RANKING = "ranking.jsonl"
 Row = dict[str, Any]
 
 
-class Settings(NamedTuple):
+class FinalSettings(NamedTuple):
   """Of the final stage.
 
   Attributes:
@@ -76,7 +76,7 @@ def rank(
   folder: pathlib.Path,
   children: list[Row],
   space,
-  settings: Settings,
+  settings: FinalSettings,
   train: fit.Images,
   valid: fit.Images,
   watch: Watch,
@@ -125,7 +125,7 @@ def train_best(
   folder: pathlib.Path,
   child: Row,
   space,
-  settings: Settings,
+  settings: FinalSettings,
   train: fit.Images,
   watch: Watch,
 ) -> tuple[nn.Module, Any]:
@@ -144,7 +144,7 @@ def _train(
   stage: str,
   child: Row,
   network: nn.Module,
-  settings: Settings,
+  settings: FinalSettings,
   train: fit.Images,
   watch: Watch,
   valid: fit.Images | None = None,

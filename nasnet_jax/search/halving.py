@@ -14,13 +14,13 @@ import collections
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from nasnet_jax.population.evaluators import Outcome, Stops
+from nasnet_jax.population.evaluation import Outcome, Stops
 from nasnet_jax.search.rewards import Reward
 
 Row = dict[str, Any]
 
 
-class Settings(NamedTuple):
+class HalvingSettings(NamedTuple):
   """Of successive halving.
 
   Attributes:
@@ -32,10 +32,10 @@ class Settings(NamedTuple):
   min_epochs: float = 1.0
 
 
-OFF = Settings()
+OFF = HalvingSettings()
 
 
-def check(settings: Settings) -> Settings:
+def check(settings: HalvingSettings) -> HalvingSettings:
   """The settings; ValueError, one line, for such as make no halving."""
   if settings.eta and settings.eta < 2:
     raise ValueError(
@@ -54,7 +54,7 @@ class Halving:
   """What children reached at the rungs, and who goes on."""
 
   def __init__(
-    self, settings: Settings, reward: Reward, rows: Iterable[Row] = ()
+    self, settings: HalvingSettings, reward: Reward, rows: Iterable[Row] = ()
   ):
     """rows: of the history, whose children count as those of this process."""
     self.settings, self.reward = settings, reward
@@ -65,7 +65,7 @@ class Halving:
         self._results[rung][row["id"]] = reward(accuracy, row)
 
   def stops(self, evaluator) -> Stops:
-    """What an evaluator's stream is to do.
+    """What an evaluator's queue is to do.
 
     Raises:
       ValueError: if the first rung is no earlier than a child's end.

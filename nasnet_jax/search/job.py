@@ -16,7 +16,7 @@ from nasnet_jax.controllers import base
 from nasnet_jax.costs import counting
 from nasnet_jax.jobs import job_config, results, resumable, run_log
 from nasnet_jax.models import families
-from nasnet_jax.population.evaluators import Evaluator
+from nasnet_jax.population.evaluation import Evaluator
 from nasnet_jax.search import (
   asynchronous,
   final,
@@ -40,8 +40,8 @@ class Parts(NamedTuple):
   controller: base.Controller
   images: job_config.Splits
   evaluator: Evaluator
-  rounds: rounds.Settings
-  final: final.Settings
+  rounds: rounds.RoundSettings
+  final: final.FinalSettings
 
 
 def run(

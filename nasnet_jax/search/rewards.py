@@ -2,7 +2,7 @@
 
 Tan et al. 2019 (MnasNet), section 3.1: maximise ACC x (cost / T)^w, where w is
 alpha up to the target T and beta beyond it. The paper's cost is latency on a
-phone; here it is one of the numbers of `evaluators.Outcome`, latency on this
+phone; here it is one of the numbers of `evaluation.Outcome`, latency on this
 device among them.
 """
 

@@ -22,14 +22,9 @@ import jax
 import numpy as np
 
 from nasnet_jax.controllers import base, journal
-from nasnet_jax.population.evaluators import (
-  Evaluator,
-  Outcome,
-  Progress,
-  drain,
-)
-from nasnet_jax.search.halving import OFF, Halving
-from nasnet_jax.search.halving import Settings as HalvingSettings
+from nasnet_jax.population.evaluation import Evaluator, Outcome, Progress
+from nasnet_jax.population.slots import drain
+from nasnet_jax.search.halving import OFF, Halving, HalvingSettings
 from nasnet_jax.search.rewards import ACCURACY, Reward
 from nasnet_jax.training import checkpoint, hosts, workdir
 
@@ -44,7 +39,7 @@ HISTORY, JOURNAL, CHECKPOINTS, ROUND = (
 Row = dict[str, Any]
 
 
-class Settings(NamedTuple):
+class RoundSettings(NamedTuple):
   """Of the rounds.
 
   Attributes:
@@ -91,7 +86,7 @@ def run(
   folder: pathlib.Path,
   controller: base.Controller,
   evaluator: Evaluator,
-  settings: Settings,
+  settings: RoundSettings,
   *,
   progress: Progress | None = None,
   finished: Callable[[list[Row], int, float], None] = lambda *_: None,
@@ -147,7 +142,7 @@ def run(
 def resume(
   folder: pathlib.Path,
   controller: base.Controller,
-  settings: Settings,
+  settings: RoundSettings,
   events: list[journal.Ask | journal.Tell] | None = None,
 ) -> Standing:
   """What the folder says of children that were told, and takes back the rest.
@@ -233,7 +228,7 @@ def _pending_after(events) -> list[int]:
 
 
 def ask(
-  folder, controller, settings: Settings, at: Standing, n: int
+  folder, controller, settings: RoundSettings, at: Standing, n: int
 ) -> Standing:
   """Asks for n more proposals. Without an answer nothing has happened."""
   rng = jax.random.fold_in(jax.random.key(settings.seed), at.asks)
@@ -257,16 +252,21 @@ def to_train(proposals: base.Proposals, seed: int) -> tuple[np.ndarray, ...]:
 
 
 def _evaluate(
-  folder, evaluator, proposals, settings: Settings, judge: Halving, progress
+  folder,
+  evaluator,
+  proposals,
+  settings: RoundSettings,
+  judge: Halving,
+  progress,
 ) -> dict[int, Outcome]:
   """The outcome of every proposal, by id."""
   rows = to_train(proposals, settings.seed)
   ids = proposals.id.tolist()
-  if not hasattr(evaluator, "stream"):
+  if not hasattr(evaluator, "queue"):
     return dict(zip(ids, evaluator.evaluate(*rows, progress), strict=True))
-  stream = evaluator.stream(judge.stops(evaluator))
-  stream.add(ids, *rows)
-  return drain(stream, progress, functools.partial(_note, folder / ROUND))
+  queue = evaluator.queue(judge.stops(evaluator))
+  queue.add(ids, *rows)
+  return drain(queue, progress, functools.partial(_note, folder / ROUND))
 
 
 def _note(path: pathlib.Path, done: list[tuple[int, Outcome]]):
@@ -342,7 +342,7 @@ def _rows(
 def tell(
   folder,
   controller,
-  settings: Settings,
+  settings: RoundSettings,
   at: Standing,
   outcomes: dict[int, Outcome],
   save: bool = True,

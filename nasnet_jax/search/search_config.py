@@ -7,7 +7,7 @@ from nasnet_jax.controllers import base
 from nasnet_jax.jobs import job_config
 from nasnet_jax.models import families, layers
 from nasnet_jax.models.layers import Numerics
-from nasnet_jax.population.evaluators import Evaluator
+from nasnet_jax.population.evaluation import Evaluator
 from nasnet_jax.search import final, halving, rewards, rounds
 from nasnet_jax.training import fit
 
@@ -59,20 +59,20 @@ def child_network(config, num_classes: int, space):
 
 
 def child_recipe(config):
-  """population.Recipe of the children."""
+  """population.ChildRecipe of the children."""
   from nasnet_jax.population import population
 
   fields = config.child.to_dict()
   del fields["bn_group"]  # of the network
-  return population.Recipe(**fields)
+  return population.ChildRecipe(**fields)
 
 
 def get_evaluator(config, space, images: job_config.Splits, aug) -> Evaluator:
   """The population that trains the children."""
-  from nasnet_jax.population import evaluators
+  from nasnet_jax.population import evaluator
   from nasnet_jax.training import mesh
 
-  return evaluators.PopulationEvaluator(
+  return evaluator.PopulationEvaluator(
     space,
     child_network(config, images.num_classes, space),
     child_recipe(config),
@@ -85,8 +85,8 @@ def get_evaluator(config, space, images: job_config.Splits, aug) -> Evaluator:
 
 
 def get_costs(config):
-  """evaluators.Costs; ValueError, one line, for numbers that are none."""
-  from nasnet_jax.population.evaluators import Costs
+  """evaluation.Costs; ValueError, one line, for numbers that are none."""
+  from nasnet_jax.population.evaluation import Costs
 
   fields = config.search.get("cost", {})
   costs = Costs(get_reward(config).cost, **dict(fields))
@@ -111,7 +111,7 @@ def get_controller(config, space) -> base.Controller:
   return controllers.make(name, space, **dict(options))
 
 
-def round_settings(config) -> rounds.Settings:
+def round_settings(config) -> rounds.RoundSettings:
   """Of the rounds; ValueError for numbers that make no search."""
   search = config.search
   if search.children < 1 or search.children_per_round < 1:
@@ -120,20 +120,20 @@ def round_settings(config) -> rounds.Settings:
     )
   if search.seed < 0:
     raise ValueError(f"search.seed is {search.seed}: give 0 or more")
-  return rounds.Settings(
+  return rounds.RoundSettings(
     search.children,
     search.children_per_round,
     search.seed,
     get_reward(config),
-    halving.check(halving.Settings(**search.halving.to_dict())),
+    halving.check(halving.HalvingSettings(**search.halving.to_dict())),
     search.asynchronous,
   )
 
 
-def check_evaluator(evaluator, settings: rounds.Settings):
+def check_evaluator(evaluator, settings: rounds.RoundSettings):
   """Raises ValueError if the settings ask for what the evaluator cannot."""
   one_by_one = settings.asynchronous or settings.halving.eta
-  if one_by_one and not hasattr(evaluator, "stream"):
+  if one_by_one and not hasattr(evaluator, "queue"):
     raise ValueError(
       "this evaluator answers in rounds only: set search.asynchronous to False"
       " and search.halving.eta to 0"
@@ -142,7 +142,7 @@ def check_evaluator(evaluator, settings: rounds.Settings):
   halving.Halving(settings.halving, settings.reward).stops(evaluator)
 
 
-def final_settings(config, num_classes: int, aug, space) -> final.Settings:
+def final_settings(config, num_classes: int, aug, space) -> final.FinalSettings:
   """Of the final stage."""
   fields = config.final
   if min(fields.top_k, fields.rank_epochs, fields.epochs) < 1:
@@ -152,7 +152,7 @@ def final_settings(config, num_classes: int, aug, space) -> final.Settings:
   shared = job_config.recipe_fields(fields)
   recipe = fit.Recipe(epochs=fields.epochs, **shared)
   recipe.make_schedule()  # a misspelt one is told now, not after the search
-  return final.Settings(
+  return final.FinalSettings(
     top_k=fields.top_k,
     rank=fit.Recipe(epochs=fields.rank_epochs, **shared),
     final=recipe,

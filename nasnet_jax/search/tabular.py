@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nasnet_jax import spaces
-from nasnet_jax.population.evaluators import (
+from nasnet_jax.population.evaluation import (
   FAILED,
   OK,
   Outcome,
@@ -69,7 +69,7 @@ class Table(NamedTuple):
 
 
 class TabularEvaluator:
-  """Looks children up: an `evaluators.Evaluator`.
+  """Looks children up: an `evaluation.Evaluator`.
 
   A child's seconds are the table's, so curves of cost can be drawn.
   """
@@ -109,7 +109,7 @@ class TabularEvaluator:
     budgets: np.ndarray,
     progress: Progress | None = None,
   ) -> list[Outcome]:
-    """See `evaluators.Evaluator`.
+    """See `evaluation.Evaluator`.
 
     Raises:
       ValueError: for an architecture or a budget that the table lacks.

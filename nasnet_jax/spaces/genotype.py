@@ -59,6 +59,12 @@ class Genes(NamedTuple):
   concat: Array
 
 
+def genes_of(genotype: Genotype, kind: int) -> Genes:
+  """The cell for strides 1 (kind 0) or 2 (kind 1); a single one serves both."""
+  cell = kind % genotype.inputs.shape[0]
+  return Genes(*(leaf[cell] for leaf in genotype))
+
+
 def loose_ends(inputs: Array, active: Array) -> Array:
   """bool[..., B+2]: active blocks that no active block reads.
 

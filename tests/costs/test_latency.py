@@ -8,7 +8,9 @@ import pytest
 from nasnet_jax.costs import latency
 from nasnet_jax.data import augment
 from nasnet_jax.models import block_network, families
-from nasnet_jax.population import evaluators, population
+from nasnet_jax.population import population
+from nasnet_jax.population.evaluation import Costs
+from nasnet_jax.population.evaluator import PopulationEvaluator
 from nasnet_jax.search import search_config
 from nasnet_jax.spaces.mnasnet import MnasSpace
 from nasnet_jax.training import mesh
@@ -45,15 +47,15 @@ def test_a_latency_is_the_median_of_calls_after_a_warm_up(monkeypatch):
 
 def _evaluator(**costs):
   images = np.zeros((8, 4, 4, 3), np.uint8), np.zeros(8, np.int32)
-  return evaluators.PopulationEvaluator(
+  return PopulationEvaluator(
     SPACE,
     CONFIG,
-    population.Recipe(epochs=1, batch_size=4, eval_batch_size=4),
+    population.ChildRecipe(epochs=1, batch_size=4, eval_batch_size=4),
     augment.Augmentation(mean=(0.4,) * 3, std=(0.25,) * 3),
     images,
     images,
     mesh.make_mesh(1, 1),
-    evaluators.Costs(**costs),
+    Costs(**costs),
   )
 
 

@@ -10,13 +10,13 @@ import pytest
 
 from nasnet_jax import spaces
 from nasnet_jax.costs import traffic
-from nasnet_jax.models import block_network, stacked
+from nasnet_jax.models import block_network, stacked, stacked_plan
 from nasnet_jax.spaces.blocks import Architecture, Group
 
 SPACE = spaces.get(
   "nasnet", num_blocks=1, operations=("identity", "conv_1x1", "avg_pool_3x3")
 )
-CONFIG = stacked.NetworkConfig(num_cells=1, num_reductions=1, features=4)
+CONFIG = stacked_plan.NetworkConfig(num_cells=1, num_reductions=1, features=4)
 SHAPE = (8, 8, 3)
 
 

@@ -17,7 +17,12 @@ from nasnet_jax.detection import detector as det
 from nasnet_jax.detection import picture_stream
 from nasnet_jax.detection.anchors import Anchors
 from nasnet_jax.detection.targets import Truth
-from nasnet_jax.models import block_network, stacked, stage_network
+from nasnet_jax.models import (
+  block_network,
+  stacked,
+  stacked_plan,
+  stage_network,
+)
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.spaces.blocks import Architecture, Group
 
@@ -57,7 +62,9 @@ def _cells_body(name="nasnet_a", **config):
   if "stem_features" not in sizes:
     sizes["stem_features"] = 8
   cells = stacked.as_cells(zoo.cells.CELLS[name][0], zoo.cells.genotype(name))
-  return det.Body(stacked.StackedNetwork, stacked.NetworkConfig(**sizes), cells)
+  return det.Body(
+    stacked.StackedNetwork, stacked_plan.NetworkConfig(**sizes), cells
+  )
 
 
 def _published(name):

@@ -17,8 +17,10 @@ from nasnet_jax.data import batches
 from nasnet_jax.data.augment import Augmentation
 from nasnet_jax.data.digits import load_digits
 from nasnet_jax.models.layers import Numerics
-from nasnet_jax.models.stacked import NetworkConfig
+from nasnet_jax.models.stacked_plan import NetworkConfig
+from nasnet_jax.population import networks
 from nasnet_jax.population import population as pop
+from nasnet_jax.population.any_stack import CellChoices
 from nasnet_jax.spaces import genotype as gt
 from nasnet_jax.training.mesh import make_mesh
 
@@ -52,14 +54,10 @@ def _population(num_train):
     stem_multiplier=1,
     numerics=Numerics(init="fan_in"),
   )
-  network = pop.make_network(
-    config,
-    tuple(operation.__name__ for operation in page.OPS),
-    page.BLOCKS,
-    (8, 8, 1),
-    num_kinds=1,
-  )
-  recipe = pop.Recipe(
+  operations = tuple(operation.__name__ for operation in page.OPS)
+  choices = CellChoices(operations, page.BLOCKS, num_kinds=1)
+  network = networks.make_network(config, choices, (8, 8, 1))
+  recipe = pop.ChildRecipe(
     batch_size=page.BATCH,
     learning_rate=RATE,
     schedule="constant",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nasnet_jax.export import tables
-from nasnet_jax.models import layers, ops, stacked, stage_network
+from nasnet_jax.models import layers, ops, stacked, stacked_plan, stage_network
 
 COMBINERS = ("add", "concat", "add_layer_norm", "add_instance_norm")
 OPERATIONS = tuple(ops.OPERATIONS)
@@ -41,7 +41,7 @@ def of_cells(normal, reduction, **fields):
   """A network of such cells: raw first input, reductions, odd sides inside."""
   fields = {"num_cells": 1, "features": 4, "num_classes": 3, **fields}
   fields.setdefault("num_reductions", 1)
-  config = stacked.NetworkConfig(**fields)
+  config = stacked_plan.NetworkConfig(**fields)
   return stacked.StackedNetwork(config, (normal, reduction))
 
 

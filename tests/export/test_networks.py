@@ -295,9 +295,9 @@ def test_an_operation_that_no_writer_knows_is_an_error():
 
 
 def small_config():
-  from nasnet_jax.models import stacked
+  from nasnet_jax.models import stacked_plan
 
-  return stacked.NetworkConfig()
+  return stacked_plan.NetworkConfig()
 
 
 def test_the_generated_module_needs_no_package_of_ours(small_networks):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from nasnet_jax import spaces, zoo
 from nasnet_jax.jobs import job_config, results, train
-from nasnet_jax.models import stacked
+from nasnet_jax.models import stacked_plan
 from nasnet_jax.training import fit
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -240,7 +240,7 @@ def test_every_variant_is_the_network_it_says(name):
   sizes = job_config.get_network(
     config.network, 1000, zoo.cells.CELLS[published.cells][0]
   )
-  wanted = stacked.NetworkConfig(num_classes=1000, **published.config)
+  wanted = stacked_plan.NetworkConfig(num_classes=1000, **published.config)
   rest = {"aux": True, "dropout": 0.5, "numerics": sizes.numerics}
   assert sizes == dataclasses.replace(wanted, **rest)  # counts: test_zoo.py
 

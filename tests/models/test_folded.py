@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasnet_jax.models import folded, kernels
+from nasnet_jax.models import folded
+from nasnet_jax.models.kernels import convolutions, norms
 
 N, G, C, F = 6, 3, 4, 5
 RNG = np.random.default_rng(0)
@@ -34,12 +35,12 @@ def test_without_a_fold_nothing_changes():
 
 
 def test_examples_never_meet_in_a_convolution():
-  y = kernels.conv(folded.fold(X, G), folded.dense(WEIGHTS, G))
+  y = convolutions.conv(folded.fold(X, G), folded.dense(WEIGHTS, G))
   wanted = np.concatenate(
-    [kernels.conv(X[n : n + 1], WEIGHTS) for n in range(N)]
+    [convolutions.conv(X[n : n + 1], WEIGHTS) for n in range(N)]
   )
   np.testing.assert_allclose(_unfolded(np.asarray(y)), wanted, atol=1e-5)
-  y = kernels.pointwise_conv(folded.fold(X, G), jnp.asarray(WEIGHTS[0, 0]))
+  y = convolutions.pointwise_conv(folded.fold(X, G), jnp.asarray(WEIGHTS[0, 0]))
   np.testing.assert_allclose(
     _unfolded(np.asarray(y)), X @ WEIGHTS[0, 0], atol=1e-5
   )
@@ -49,7 +50,7 @@ def test_the_gradient_of_weights_is_the_sum_over_examples():
   g = RNG.standard_normal((N, 5, 4, F)).astype(np.float32)
 
   def total(weights):
-    y = kernels.pointwise_conv(folded.fold(X, G), weights)
+    y = convolutions.pointwise_conv(folded.fold(X, G), weights)
     return (y * folded.fold(g, G)).sum()
 
   found = jax.grad(total)(WEIGHTS[0, 0])
@@ -62,8 +63,8 @@ def test_batch_norm_sees_all_examples():
 
   def run(fold):
     def total(x, scale, bias):
-      y, mean, var = kernels.batch_norm(folded.fold(x, fold), scale, bias, 1e-3)
-      again = kernels.batch_norm_again(
+      y, mean, var = norms.batch_norm(folded.fold(x, fold), scale, bias, 1e-3)
+      again = norms.batch_norm_again(
         folded.fold(x, fold), scale, bias, mean, var, 1e-3
       )
       weights = folded.fold(jnp.sin(X) * g, fold)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from nasnet_jax.models import kernels
+from nasnet_jax.models.kernels import convolutions, norms, pools
 from nasnet_jax.population import mixed
 
 # Odd, not square, smaller than the window, a single pixel.
@@ -70,7 +70,7 @@ def test_a_depthwise_convolution_equals_the_grouped_one(size, stride):
     return _plain_conv(x, kernel[:, :, None], strides, groups=CHANNELS)
 
   _assert_equal_forms(
-    lambda x, kernel: kernels.depthwise_conv(x, kernel, strides),
+    lambda x, kernel: convolutions.depthwise_conv(x, kernel, strides),
     plain,
     [(_image(side), kernel) for side in SIDES],
   )
@@ -96,7 +96,7 @@ def test_a_dense_convolution_equals_the_plain_one(shape, strides, dilation):
   rng = np.random.default_rng(2)
   kernel = rng.standard_normal((*shape, CHANNELS, 4)).astype(np.float32)
   _assert_equal_forms(
-    lambda x, kernel: kernels.conv(x, kernel, strides, dilation),
+    lambda x, kernel: convolutions.conv(x, kernel, strides, dilation),
     lambda x, kernel: _plain_conv(x, kernel, strides, dilation),
     [(_image(side), kernel) for side in SIDES],
   )
@@ -105,7 +105,7 @@ def test_a_dense_convolution_equals_the_plain_one(shape, strides, dilation):
 def test_a_pointwise_convolution_equals_the_plain_one():
   kernel = _image((CHANNELS, 4), 1)[0, :, :, 0]
   _assert_equal_forms(
-    kernels.pointwise_conv,
+    convolutions.pointwise_conv,
     lambda x, kernel: _plain_conv(x, kernel[None, None], (1, 1)),
     [(_image(side), kernel) for side in SIDES],
   )
@@ -123,7 +123,7 @@ def test_a_max_pool_equals_the_window_maximum_ties_included(size, stride):
   images = [np.round(_image(side)) for side in SIDES]
   flat = np.zeros((2, 6, 5, CHANNELS), np.float32)
   _assert_equal_forms(
-    lambda x: kernels.max_pool(x, size, stride),
+    lambda x: pools.max_pool(x, size, stride),
     plain,
     [(image,) for image in [*images, flat]],
   )
@@ -145,7 +145,7 @@ def test_an_average_pool_does_not_count_the_padding(size, stride):
     return add(x) / add(jnp.ones_like(x))
 
   _assert_equal_forms(
-    lambda x: kernels.avg_pool(x, size, stride),
+    lambda x: pools.avg_pool(x, size, stride),
     plain,
     [(_image(side),) for side in SIDES],
   )
@@ -176,7 +176,7 @@ def test_batch_norm_and_its_gradient_equal_float64(offset):
   @jax.jit
   def run(x, scale, bias, g):
     def norm(*arguments):
-      y, *statistics = kernels.batch_norm(*arguments, 1e-3)
+      y, *statistics = norms.batch_norm(*arguments, 1e-3)
       return y, statistics
 
     y, pullback, statistics = jax.vjp(norm, x, scale, bias, has_aux=True)
@@ -192,7 +192,7 @@ def test_batch_norm_and_its_gradient_equal_float64(offset):
 
 def test_a_constant_channel_survives_batch_norm():
   x = np.full((2, 3, 3, 1), 7.0, np.float32)
-  y, _, variance = kernels.batch_norm(x, np.ones(1), np.zeros(1), 1e-5)
+  y, _, variance = norms.batch_norm(x, np.ones(1), np.zeros(1), 1e-5)
   assert np.isfinite(y).all()
   assert variance[0] >= 0
 
@@ -200,8 +200,8 @@ def test_a_constant_channel_survives_batch_norm():
 @pytest.mark.parametrize(
   ("function", "shape"),
   [
-    (lambda x, k: kernels.depthwise_conv(x, k), (3, 3, CHANNELS)),
-    (lambda x, k: kernels.conv(x, k), (3, 3, CHANNELS, 4)),
+    (lambda x, k: convolutions.depthwise_conv(x, k), (3, 3, CHANNELS)),
+    (lambda x, k: convolutions.conv(x, k), (3, 3, CHANNELS, 4)),
   ],
 )
 @pytest.mark.parametrize("backward", [False, True])
@@ -224,7 +224,7 @@ def test_only_the_cpu_program_avoids_convolutions(function, shape, backward):
 
 def test_only_the_cpu_program_avoids_window_reductions():
   def loss(x):
-    return (kernels.max_pool(x, 3) + kernels.avg_pool(x, 3)).sum()
+    return (pools.max_pool(x, 3) + pools.avg_pool(x, 3)).sum()
 
   traced = jax.jit(jax.grad(loss)).trace(_image((4, 4)))
   tpu = traced.lower(lowering_platforms=("tpu",)).as_text()
@@ -237,7 +237,7 @@ def test_only_the_cpu_program_avoids_window_reductions():
 def test_statistics_of_half_precision_are_summed_in_float32():
   x = np.random.default_rng(0).normal(3, 1, (16, 16, 16, 2))
   x = jnp.asarray(x, jnp.bfloat16)
-  y, mean, variance = kernels.batch_norm(x, np.ones(2), np.zeros(2), 1e-5)
+  y, mean, variance = norms.batch_norm(x, np.ones(2), np.zeros(2), 1e-5)
   assert (y.dtype, mean.dtype) == (jnp.bfloat16, jnp.float32)
   exact = np.float64(x)
   np.testing.assert_allclose(mean, exact.mean((0, 1, 2)), rtol=1e-5)

@@ -19,8 +19,9 @@ import pytest
 from nasnet_jax import spaces, zoo
 from nasnet_jax.costs import counting
 from nasnet_jax.models import drop_path as dp
-from nasnet_jax.models import layers, ops, stacked
-from nasnet_jax.models.stacked import NetworkConfig, StackedNetwork
+from nasnet_jax.models import layers, ops, stacked, stacked_plan
+from nasnet_jax.models.stacked import StackedNetwork
+from nasnet_jax.models.stacked_plan import NetworkConfig
 
 _spec = importlib.util.spec_from_file_location(
   "numpy_cells", pathlib.Path(__file__).with_name("numpy_cells.py")
@@ -392,7 +393,7 @@ def test_sizes_with_the_background_class_and_with_statistics(
   ],
 )
 def test_drop_path_counts_the_cells_as_slim_does(name, cells):
-  assert len(stacked.plan(published(name).config)) == cells
+  assert len(stacked_plan.plan(published(name).config)) == cells
   keep = dp.keep_probs(0.7, 1.0, cells, "layer")
   assert keep[-1] == pytest.approx(0.7)
 
@@ -454,14 +455,18 @@ def test_logits_equal_a_numpy_network(cells, imagenet, random_variables):
 )
 def test_the_auxiliary_head_reads_slims_cell(name, cell):
   config = published(name).config
-  assert stacked.plan(config)[stacked.aux_position(config)].name == cell
+  assert (
+    stacked_plan.plan(config)[stacked_plan.aux_position(config)].name == cell
+  )
 
 
 def test_the_skip_of_reductions_changes_what_is_read():
   cells = {
     flag: {
       cell.name: (cell.current, cell.previous)
-      for cell in stacked.plan(NetworkConfig(num_cells=6, skip_reduction=flag))
+      for cell in stacked_plan.plan(
+        NetworkConfig(num_cells=6, skip_reduction=flag)
+      )
     }
     for flag in (False, True)
   }
@@ -481,10 +486,10 @@ def test_no_side_from_32_to_600_is_refused():
   for entry in zoo.cells.NETWORKS.values():
     config = NetworkConfig(**entry.config)
     for side in range(32, 601):
-      stacked.check_side(config, (side, side))
+      stacked_plan.check_side(config, (side, side))
   imagenet = NetworkConfig(stem="imagenet")
   for side, convolved in ((224, 111), (299, 149), (331, 165)):
-    assert stacked.stem_side(imagenet, (side, 32)) == (convolved, 15)
+    assert stacked_plan.stem_side(imagenet, (side, 32)) == (convolved, 15)
 
 
 @pytest.mark.parametrize(
@@ -566,7 +571,7 @@ def test_a_network_can_start_at_any_cell_and_stop_at_any(
   network = StackedNetwork(config, cells)
   variables = random_variables(network, 40)
   images = np.random.default_rng(0).normal(0, 1, (2, 40, 40, 3))
-  plan = stacked.plan(config)
+  plan = stacked_plan.plan(config)
 
   @jax.jit
   def run(variables, images):

@@ -9,7 +9,7 @@ import pytest
 
 from nasnet_jax import zoo
 from nasnet_jax.models import drop_path as dp
-from nasnet_jax.models import stacked
+from nasnet_jax.models import stacked, stacked_plan
 
 # Cheap operations in a cell that reads both inputs and a block, three states
 # side by side.
@@ -21,7 +21,7 @@ CELL = (
   ),
   (2, 3, 4),
 )
-SIZES = stacked.NetworkConfig(
+SIZES = stacked_plan.NetworkConfig(
   num_cells=5, features=4, num_reductions=1, aux=True, num_classes=3
 )
 
@@ -128,7 +128,7 @@ def test_initial_variables_do_not_depend_on_it():
 def test_published_networks_have_cells_that_are_alike():
   """NASNet-A large: of 6 cells in each stack, 4 in a loop."""
   entry = zoo.cells.network("nasnet_a_large")
-  config = stacked.NetworkConfig(
+  config = stacked_plan.NetworkConfig(
     num_classes=1000, scan_cells=True, **{**entry.config, "aux": False}
   )
   cells = stacked.as_cells(

@@ -13,8 +13,9 @@ import pytest
 from nasnet_jax import spaces
 from nasnet_jax.costs import counting
 from nasnet_jax.models import drop_path as dp
-from nasnet_jax.models import layers, stacked
-from nasnet_jax.models.stacked import NetworkConfig, StackedNetwork
+from nasnet_jax.models import layers, stacked, stacked_plan
+from nasnet_jax.models.stacked import StackedNetwork
+from nasnet_jax.models.stacked_plan import NetworkConfig
 from nasnet_jax.spaces.genotype import COMBINERS
 from nasnet_jax.training import losses
 
@@ -140,10 +141,10 @@ def test_logits_of_random_cells_equal_a_numpy_network(
 
 
 def test_output_j_of_a_layer_is_input_j_of_the_layer_j_plus_one_on():
-  outputs = ["stem", *(cell.name for cell in stacked.plan(SMALL))]
+  outputs = ["stem", *(cell.name for cell in stacked_plan.plan(SMALL))]
   read = {
     cell.name: [outputs[i] for i in cell.reads(4)]
-    for cell in stacked.plan(SMALL)
+    for cell in stacked_plan.plan(SMALL)
   }
   assert read == {
     "cell_0": ["stem"] * 4,
@@ -168,8 +169,8 @@ def test_images_of_any_side_fit(config, side):
   logits, auxiliary, endpoints = outputs
   assert logits.shape == auxiliary.shape == (2, 5)
   assert endpoints["pooled"].shape == (2, 4 * 4 * config.features)
-  here = stacked.stem_side(config, side)
-  for cell in stacked.plan(config):
+  here = stacked_plan.stem_side(config, side)
+  for cell in stacked_plan.plan(config):
     here = tuple(-(-s // cell.stride) for s in here)
     shapes = [state.shape for state in endpoints[cell.name]]
     assert shapes == [(2, *here, cell.features)] * 4

@@ -12,10 +12,11 @@ import pytest
 from nasnet_jax import spaces, zoo
 from nasnet_jax.costs import counting
 from nasnet_jax.models import drop_path as dp
-from nasnet_jax.models import layers, stacked
+from nasnet_jax.models import layers, stacked, stacked_plan
 from nasnet_jax.models.cell import Cell
 from nasnet_jax.models.layers import Numerics
-from nasnet_jax.models.stacked import NetworkConfig, StackedNetwork
+from nasnet_jax.models.stacked import StackedNetwork
+from nasnet_jax.models.stacked_plan import NetworkConfig
 from nasnet_jax.spaces import genotype as gt
 from nasnet_jax.spaces.cells import CellSpace
 
@@ -185,12 +186,12 @@ def test_images_that_are_not_square_fit():
 @pytest.mark.parametrize("side", [(2, 2), (1, 8), (8, 2)])
 def test_images_too_small_to_be_halved_get_one_clear_line(side):
   with pytest.raises(ValueError, match="too small for 2 reductions") as error:
-    stacked.cell_shapes(SMALL, 5, side)
+    stacked_plan.cell_shapes(SMALL, 5, side)
   assert "\n" not in str(error.value)
 
 
 def test_images_just_large_enough_are_taken():
-  shapes = stacked.cell_shapes(SMALL, 5, (3, 3))
+  shapes = stacked_plan.cell_shapes(SMALL, 5, (3, 3))
   assert [shape.out_side for shape in shapes][-1] == (1, 1)
 
 
@@ -276,7 +277,7 @@ def test_frozen_statistics_are_used_and_kept_in_training():
 def test_keep_probabilities_follow_slims_formulae():
   """slim, nasnet_utils.py: keep_l = 1 - (i + 1) / n * (1 - end), then
   1 - min(1, t) * (1 - keep_l); n counts reduction cells too."""
-  num_cells = len(stacked.plan(NetworkConfig(num_cells=6)))
+  num_cells = len(stacked_plan.plan(NetworkConfig(num_cells=6)))
   assert num_cells == 20
   probs = functools.partial(dp.keep_probs, 0.6, num_cells=num_cells)
   layer = probs(progress=0.25, version="layer")
@@ -408,12 +409,12 @@ def test_the_auxiliary_head_is_for_training_only():
 def test_the_auxiliary_head_stands_before_the_last_reduction():
   for num_cells in (1, 2, 6):
     config = NetworkConfig(num_cells=num_cells)
-    cell = stacked.plan(config)[stacked.aux_position(config)]
+    cell = stacked_plan.plan(config)[stacked_plan.aux_position(config)]
     assert cell.name == f"cell_{2 * num_cells - 1}"  # slim: at two thirds
 
 
 def test_a_normal_cell_after_a_reduction_reads_what_the_reduction_read():
-  cells = {cell.name: cell for cell in stacked.plan(SMALL)}
+  cells = {cell.name: cell for cell in stacked_plan.plan(SMALL)}
   outputs = ["stem", *cells]
   read = {
     name: [

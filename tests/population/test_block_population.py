@@ -12,7 +12,8 @@ from nasnet_jax.costs import counting
 from nasnet_jax.data import augment
 from nasnet_jax.models import block_network, families
 from nasnet_jax.models.layers import Numerics
-from nasnet_jax.population import evaluators, population
+from nasnet_jax.population import networks, population
+from nasnet_jax.population.evaluator import PopulationEvaluator
 from nasnet_jax.spaces.mnasnet import MnasGenotype, MnasSpace
 from nasnet_jax.training import mesh
 
@@ -42,7 +43,7 @@ IMAGE = (7, 6, 3)
 
 
 def _program(space, config):
-  network = population.make_block_network(config, space, IMAGE)
+  network = networks.make_block_network(config, space, IMAGE)
   return twins.make_program(space, IMAGE, network)
 
 
@@ -102,7 +103,7 @@ def test_a_child_of_blocks_starts_as_its_static_network_does(program):
 
 def test_exactly_one_branch_of_a_layer_runs_also_under_vmap_of_vmap():
   space = dataclasses.replace(SPACE, operations=("dconv", "conv"))
-  network = population.make_block_network(CONFIG, space, IMAGE)
+  network = networks.make_block_network(CONFIG, space, IMAGE)
   genotype = network.genotype_shapes
   variables = jax.eval_shape(network.init, jax.random.key(0), genotype)
   one = twins.loss(network, IMAGE)
@@ -132,7 +133,7 @@ def test_scaled_and_headless_rows_of_blocks_are_static_ones(variant):
 
 # --- in a population ---------------------------------------------------------
 
-RECIPE = population.Recipe(
+RECIPE = population.ChildRecipe(
   epochs=2, batch_size=8, learning_rate=0.1, eval_batch_size=10, width=2
 )
 AUGMENTATION = augment.Augmentation(mean=(0.4,) * 3, std=(0.25,) * 3)
@@ -150,7 +151,7 @@ def evaluator():
   space = dataclasses.replace(
     SPACE, operations=("dconv", "conv"), squeezes=(0.0,)
   )
-  return evaluators.PopulationEvaluator(
+  return PopulationEvaluator(
     space,
     CONFIG,
     RECIPE,
@@ -179,6 +180,6 @@ def test_outcomes_depend_on_no_neighbour_and_count_as_the_network_does(
 def test_what_a_child_of_blocks_cannot_have_is_one_line(program):
   config = dataclasses.replace(CONFIG, dropout=0.5)
   with pytest.raises(ValueError, match="a child has no dropout"):
-    population.make_block_network(config, SPACE, IMAGE)
+    networks.make_block_network(config, SPACE, IMAGE)
   with pytest.raises(ValueError, match=r"set child\.drop_path_keep to 1"):
     program.network.apply({}, {}, GENOTYPES["small"], None, object(), True)

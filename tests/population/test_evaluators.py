@@ -16,16 +16,13 @@ from nasnet_jax.costs import counting
 from nasnet_jax.data import digits
 from nasnet_jax.data.augment import DEFAULTS
 from nasnet_jax.models.layers import Numerics, batch_norm_groups
-from nasnet_jax.models.stacked import NetworkConfig, StackedNetwork, as_cells
+from nasnet_jax.models.stacked import StackedNetwork, as_cells
+from nasnet_jax.models.stacked_plan import NetworkConfig
 from nasnet_jax.population import population as pop
-from nasnet_jax.population.evaluators import (
-  FAILED,
-  OK,
-  PopulationEvaluator,
-  Stops,
-  drain,
-  open_network,
-)
+from nasnet_jax.population.evaluation import FAILED, OK, Stops
+from nasnet_jax.population.evaluator import PopulationEvaluator
+from nasnet_jax.population.networks import open_network
+from nasnet_jax.population.slots import drain
 from nasnet_jax.training.mesh import make_mesh
 
 OPERATIONS = ("identity", "sep_conv_3x3", "avg_pool_3x3")
@@ -36,7 +33,7 @@ NETWORK = NetworkConfig(
   features=4,
   numerics=Numerics(init="fan_in"),
 )
-RECIPE = pop.Recipe(
+RECIPE = pop.ChildRecipe(
   epochs=1,
   batch_size=8,
   learning_rate=0.1,
@@ -295,12 +292,12 @@ def test_children_that_come_one_by_one_are_trained_the_same(
   budgets = (rng.integers(1, 6, 11) / STEPS_PER_EPOCH).astype(np.float32)
   wanted = eight_devices.evaluate(children, seeds, budgets)
   del compilations[:]
-  stream, found, added = eight_devices.stream(), {}, 0
-  while added < 11 or stream.busy:
+  queue, found, added = eight_devices.queue(), {}, 0
+  while added < 11 or queue.busy:
     new = slice(added, min(added + (1 if added else 5), 11))
-    stream.add(range(11)[new], children[new], seeds[new], budgets[new])
+    queue.add(range(11)[new], children[new], seeds[new], budgets[new])
     added = new.stop
-    found.update(stream.advance())
+    found.update(queue.advance())
   assert compilations == []
   assert _comparable([found[i] for i in range(11)]) == _comparable(wanted)
 
@@ -320,9 +317,9 @@ def test_children_that_stop_are_those_they_were_until_then(
     assert outcome.steps == (3, 7)[rung]
     return child % 2 == 0 or rung < child % 4 // 2
 
-  stream = eight_devices.stream(Stops((3, 7, 12), keep))
-  stream.add(range(8), CHILDREN, SEEDS, budgets)
-  found = drain(stream)
+  queue = eight_devices.queue(Stops((3, 7, 12), keep))
+  queue.add(range(8), CHILDREN, SEEDS, budgets)
+  found = drain(queue)
   assert compilations == []
   assert asked == [(i, 0) for i in range(8)] + [
     (i, 1) for i in (0, 2, 3, 4, 6, 7)

@@ -13,8 +13,11 @@ from jax import lax
 from nasnet_jax import spaces, zoo
 from nasnet_jax.data.augment import Augmentation
 from nasnet_jax.models.layers import Numerics
-from nasnet_jax.models.stacked import NetworkConfig
+from nasnet_jax.models.stacked_plan import NetworkConfig
+from nasnet_jax.population import networks
 from nasnet_jax.population import population as pop
+from nasnet_jax.population.any_stack import CellChoices, choices_of
+from nasnet_jax.population.extract import extract
 from nasnet_jax.spaces import genotype as gt
 from nasnet_jax.training.mesh import make_mesh
 
@@ -35,17 +38,8 @@ CONFIG = NetworkConfig(
 
 
 def _program(space, config, concat_inputs=False, image=IMAGE, fold=1):
-  network = pop.make_network(
-    config,
-    space.operations,
-    space.num_blocks,
-    image,
-    len(space.cells),
-    space.combiners,
-    concat_inputs,
-    space.output == "separate",
-    fold,
-  )
+  choices = choices_of(space, concat_inputs)
+  network = networks.make_network(config, choices, image, fold)
   return twins.make_program(space, image, network)
 
 
@@ -202,7 +196,7 @@ def test_an_output_of_one_state_is_passed_on_untouched(deep, ends):
   literal = {"normal": normal, "reduction": normal}
   genotype = deep.space.from_literal(literal)
   state = twins.child(deep, genotype)
-  names = pop.extract(deep.network, genotype, state)["params"]["cell_2"]
+  names = extract(deep.network, genotype, state)["params"]["cell_2"]
   assert ("fit_previous" in names) == (ends == 2)
   twins.assert_same_network(deep, DEEP, genotype)
 
@@ -267,9 +261,8 @@ def test_a_cell_that_reads_three_resolutions_is_the_static_one():
 @pytest.mark.parametrize("concat", [pytest.param(False, marks=slow), True])
 def test_exactly_one_branch_runs_also_under_vmap_of_vmap(concat):
   combiners = ("add", "concat") if concat else ("add",)
-  network = pop.make_network(
-    CONFIG, SMALL_OPERATIONS, 2, IMAGE, combiners=combiners
-  )
+  choices = CellChoices(SMALL_OPERATIONS, 2, combiners=combiners)
+  network = networks.make_network(CONFIG, choices, IMAGE)
   genotype = network.genotype_shapes
   variables = jax.eval_shape(network.init, jax.random.key(0), genotype)
   one = twins.loss(network, IMAGE)
@@ -302,10 +295,9 @@ def test_exactly_one_branch_runs_also_under_vmap_of_vmap(concat):
 def test_one_branch_runs_in_the_program_that_trains_a_population(operations):
   """Two children side by side on each of two devices."""
   space = spaces.get("nasnet_concat", num_blocks=2, operations=operations)
-  network = pop.make_network(
-    CONFIG, space.operations, 2, IMAGE, 2, space.combiners, True
-  )
-  recipe = pop.Recipe(batch_size=8, drop_path_keep=0.9, width=2)
+  choices = choices_of(space, concat_inputs=True)
+  network = networks.make_network(CONFIG, choices, IMAGE)
+  recipe = pop.ChildRecipe(batch_size=8, drop_path_keep=0.9, width=2)
   population = pop.make_population(
     network, recipe, Augmentation(), make_mesh(2), 16, 16
   )
@@ -336,7 +328,9 @@ def test_the_check_notices_a_switch_that_became_a_select():
 
 def test_bfloat16_is_for_activations_in_training_alone():
   config = dataclasses.replace(CONFIG, numerics=Numerics(dtype=jnp.bfloat16))
-  network = pop.make_network(config, SMALL_OPERATIONS, 2, IMAGE)
+  network = networks.make_network(
+    config, CellChoices(SMALL_OPERATIONS, 2), IMAGE
+  )
   genotype = network.genotype_shapes
   variables = jax.eval_shape(network.init, jax.random.key(0), genotype)
   images = jnp.zeros((2, *IMAGE))
@@ -378,7 +372,8 @@ def test_folded_children_of_all_operations_are_static_ones(name):
 
 
 def test_examples_that_do_not_fold_are_one_line():
-  network = pop.make_network(CONFIG, SMALL_OPERATIONS, 1, IMAGE, fold=4)
-  recipe = pop.Recipe(batch_size=8, eval_batch_size=10, fold=4)
+  choices = CellChoices(SMALL_OPERATIONS, 1)
+  network = networks.make_network(CONFIG, choices, IMAGE, fold=4)
+  recipe = pop.ChildRecipe(batch_size=8, eval_batch_size=10, fold=4)
   with pytest.raises(ValueError, match=r"10 examples .* child.fold 4"):
     pop.make_population(network, recipe, Augmentation(), make_mesh(), 16, 16)

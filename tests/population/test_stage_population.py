@@ -8,7 +8,9 @@ from nasnet_jax.costs import counting
 from nasnet_jax.data import augment
 from nasnet_jax.models import families, stage_network
 from nasnet_jax.models.layers import Numerics
-from nasnet_jax.population import evaluators, population
+from nasnet_jax.population import population
+from nasnet_jax.population.evaluator import PopulationEvaluator
+from nasnet_jax.population.extract import extract
 from nasnet_jax.spaces.stages import StageSpace
 from nasnet_jax.training import mesh
 
@@ -19,7 +21,7 @@ CONFIG = stage_network.StageConfig(
   num_classes=3,
   numerics=Numerics(init="fan_in"),
 )
-RECIPE = population.Recipe(
+RECIPE = population.ChildRecipe(
   epochs=2, batch_size=8, learning_rate=0.1, eval_batch_size=10
 )
 AUGMENTATION = augment.Augmentation(mean=(0.4,), std=(0.25,))
@@ -37,7 +39,7 @@ def _images(n, seed):
 
 @pytest.fixture(scope="module")
 def evaluator():
-  return evaluators.PopulationEvaluator(
+  return PopulationEvaluator(
     SPACE,
     CONFIG,
     RECIPE,
@@ -57,15 +59,15 @@ def test_a_trained_child_is_the_static_network_that_it_extracts_to(evaluator):
     pop.empty(), everyone, np.uint32([4, 5]), np.int32([6, 6]), genotypes
   )
   for _ in range(6):
-    state, _ = pop.train(state, genotypes, evaluator._train)
-  correct = pop.count_correct(state, everyone, genotypes, evaluator._valid)
+    state, _ = pop.train(state, genotypes, evaluator.train_data)
+  correct = pop.count_correct(state, everyone, genotypes, evaluator.valid_data)
   evaluator._state = None
   images, labels = _images(30, 1)
   x = augment.normalise(images, AUGMENTATION)
   for i in range(2):
     genotype = SPACE.decode(DECISIONS[1 + i])
     child = jax.tree.map(lambda leaf, i=i: leaf[i], jax.device_get(state))
-    variables = population.extract(pop.network, genotype, child)
+    variables = extract(pop.network, genotype, child)
     network = families.network(SPACE, genotype, CONFIG)
     shapes = jax.eval_shape(network.init, jax.random.key(0), x)
     jax.tree.map(

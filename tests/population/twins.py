@@ -17,7 +17,8 @@ from jax import lax
 
 from nasnet_jax.models import drop_path as dp
 from nasnet_jax.models import families
-from nasnet_jax.population import population as pop
+from nasnet_jax.population.extract import extract
+from nasnet_jax.population.networks import Network
 from nasnet_jax.training import losses, optimizers, schedules
 from nasnet_jax.training.state import TrainState
 from nasnet_jax.training.step import train_step
@@ -93,7 +94,7 @@ class Program(NamedTuple):
 
   space: Any
   image: tuple[int, int, int]
-  network: pop.Network
+  network: Network
   init: Any
   run: Any
 
@@ -147,7 +148,7 @@ def used(program, genotype, params, stats):
     numbers.append(np.arange(place, place + leaf.size).reshape(leaf.shape))
     place += leaf.size
   state = start(params, stats)._replace(params=treedef.unflatten(numbers))
-  taken = pop.extract(program.network, genotype, state)["params"]
+  taken = extract(program.network, genotype, state)["params"]
   flat = np.concatenate([x.ravel() for x in jax.tree.leaves(taken)])
   assert len(np.unique(flat)) == len(flat)  # no weight is taken twice
   return treedef.unflatten([np.isin(n, flat) for n in numbers])
@@ -173,7 +174,7 @@ def _static(program, genotype, config, state, keep) -> tuple[Trace, list]:
   """(what the static network does, the same from weights that differ in their
   last bit, nine times)."""
   network = families.network(program.space, genotype, config)
-  variables = pop.extract(program.network, genotype, state)
+  variables = extract(program.network, genotype, state)
   two_steps = _static_run(network, program.image)
   rng = np.random.default_rng(0)
 
@@ -235,7 +236,7 @@ def assert_same_network(program, config, genotype, keep=1.0):
       collection = "params" if name == "gradients" else name
       made = state._replace(**{collection: row(getattr(found, name), step)})
       _assert_close(
-        pop.extract(program.network, genotype, made)[collection],
+        extract(program.network, genotype, made)[collection],
         row(getattr(wanted, name), step),
         [row(getattr(trace, name), step) for trace in nudged],
         f"{name} of step {step}",
@@ -273,7 +274,7 @@ def assert_starts_alike(program, genotype, init):
   for seed in range(128):
     made_child = start(*program.init(jax.random.key(seed), traced))
     made.append(made_child.params)
-    found = pop.extract(program.network, genotype, made_child)
+    found = extract(program.network, genotype, made_child)
     extracted.append(found["params"])
   together = jax.tree.map(lambda *leaves: np.stack(leaves), *extracted)
   for path, values in jax.tree_util.tree_leaves_with_path(together):

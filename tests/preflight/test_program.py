@@ -86,7 +86,7 @@ def test_a_tpu_program_has_plain_convolutions():
   plan = program.make_plan(config, program.get_devices("v5e:2x2"))
   text = program.lower(plan.step)[0].as_text()
   assert "feature_group_count = 4" in text  # depthwise, F=4
-  assert "inlineable" not in text  # of `kernels.materialise`, on CPU alone
+  assert "inlineable" not in text  # of `memory.materialise`, on CPU alone
 
 
 @needs_libtpu

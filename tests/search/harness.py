@@ -49,7 +49,7 @@ class FakeEvaluator:
   """Rewards from decisions and seed alone; every seventh child fails."""
 
   def evaluate(self, decisions, seeds, budgets, progress=None):
-    from nasnet_jax.population.evaluators import Outcome
+    from nasnet_jax.population.evaluation import Outcome
 
     outcomes = []
     for i, (row, seed) in enumerate(zip(decisions, seeds)):
@@ -76,7 +76,7 @@ class FakeTraining:
     self.calls = self.updates = 0
     self._slots = evaluator.slots
     self._per_call = evaluator.recipe.steps_per_call
-    self._valid = evaluator._num_valid
+    self._valid = evaluator.num_valid
     evaluator._compiled = True
     evaluator.population = evaluator.population._replace(
       empty=self.empty,
@@ -150,8 +150,8 @@ def asynchronous_search(folder, progress=None, eta=2, width=3):
   from nasnet_jax import controllers
   from nasnet_jax.search import asynchronous, halving, rounds
 
-  settings = rounds.Settings(
-    16, 5, 3, halving=halving.Settings(eta), asynchronous=True
+  settings = rounds.RoundSettings(
+    16, 5, 3, halving=halving.HalvingSettings(eta), asynchronous=True
   )
   evaluator = fake_evaluator(width)
   controller = controllers.make("ppo", evaluator.space, batch_size=4, hidden=8)

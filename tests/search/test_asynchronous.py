@@ -72,7 +72,7 @@ def _simulate(durations, slots: int):
 
 
 def test_no_slot_waits_for_the_end_of_a_round(harness, tmp_path):
-  settings = rounds.Settings(24, 4, 0)
+  settings = rounds.RoundSettings(24, 4, 0)
   for name in ("rounds", "none"):
     (tmp_path / name).mkdir()
   in_rounds, rows = _run(harness, tmp_path / "rounds", settings, width=4)
@@ -90,7 +90,7 @@ def test_no_slot_waits_for_the_end_of_a_round(harness, tmp_path):
 
 
 def test_children_are_told_in_the_order_in_which_they_end(harness, tmp_path):
-  settings = rounds.Settings(24, 4, 0, asynchronous=True)
+  settings = rounds.RoundSettings(24, 4, 0, asynchronous=True)
   _, rows = _run(harness, tmp_path, settings)
   durations = [row["steps"] for row in sorted(rows, key=lambda row: row["id"])]
   together = collections.defaultdict(list)
@@ -159,7 +159,7 @@ def test_a_saved_state_with_pending_children_is_the_replayed_one(
   controller = harness.with_budgets(
     controllers.make("ppo", space, batch_size=4, hidden=8)
   )
-  settings = rounds.Settings(16, 5, 3)
+  settings = rounds.RoundSettings(16, 5, 3)
   saved = rounds.resume(tmp_path, controller, settings)
   (tmp_path / "checkpoints").rename(tmp_path / "gone")
   replayed = rounds.resume(tmp_path, controller, settings)
@@ -199,7 +199,7 @@ def test_a_controller_that_waits_is_asked_again_after_answers(
   harness, tmp_path
 ):
   space = harness.fake_evaluator().space
-  settings = rounds.Settings(20, 4, 0, asynchronous=True)
+  settings = rounds.RoundSettings(20, 4, 0, asynchronous=True)
   controller = _patient(space, batch=3, most=7)
   for _ in range(2):  # the second one finds it exhausted
     _, rows = _run(harness, tmp_path, settings, controller)
@@ -213,7 +213,7 @@ def test_a_controller_that_waits_is_asked_again_after_answers(
 
 
 def test_rewards_are_those_of_children_trained_in_rounds(harness, tmp_path):
-  settings = rounds.Settings(10, 4, 0, asynchronous=True)
+  settings = rounds.RoundSettings(10, 4, 0, asynchronous=True)
   evaluator, rows = _run(harness, tmp_path, settings)
   outcomes = evaluator.evaluate(
     np.array([row["decisions"] for row in rows]),
@@ -229,7 +229,7 @@ def test_rewards_are_those_of_children_trained_in_rounds(harness, tmp_path):
 
 def test_what_is_finished_is_told_of_in_portions_of_a_round(harness, tmp_path):
   evaluator = harness.fake_evaluator()
-  settings = rounds.Settings(16, 5, 0, asynchronous=True)
+  settings = rounds.RoundSettings(16, 5, 0, asynchronous=True)
   seen = []
   asynchronous.run(
     tmp_path,

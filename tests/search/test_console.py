@@ -17,7 +17,7 @@ def say(tmp_path, caplog):
 
   def make(every=1e9):
     scalars = Scalars(tmp_path)
-    settings = rounds.Settings(children=12, children_per_round=3, seed=0)
+    settings = rounds.RoundSettings(children=12, children_per_round=3, seed=0)
     console = Console(stop.StopRequest(), scalars, settings, 1.0, every)
 
     def lines():

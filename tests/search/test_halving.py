@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from nasnet_jax import controllers
-from nasnet_jax.population.evaluators import OK, Outcome
+from nasnet_jax.population.evaluation import OK, Outcome
 from nasnet_jax.search import asynchronous, final, halving, rewards, rounds
 from nasnet_jax.training import stop
 
-HALVING = halving.Settings(eta=3, min_epochs=1.0)
-SETTINGS = rounds.Settings(30, 10, 1, halving=HALVING)
+HALVING = halving.HalvingSettings(eta=3, min_epochs=1.0)
+SETTINGS = rounds.RoundSettings(30, 10, 1, halving=HALVING)
 
 
 def _run(harness, folder, settings=SETTINGS, width=3, progress=None, **recipe):
@@ -54,7 +54,9 @@ def test_those_stop_whom_a_plain_loop_stops(
   harness, tmp_path, asynchronously, eta
 ):
   settings = SETTINGS._replace(
-    children=60, halving=halving.Settings(eta), asynchronous=asynchronously
+    children=60,
+    halving=halving.HalvingSettings(eta),
+    asynchronous=asynchronously,
   )
   _, rows = _run(harness, tmp_path, settings)
   rungs = {2: [4, 8, 16, 32], 3: [4, 12]}[eta]  # of 9 epochs of 4 updates
@@ -148,7 +150,7 @@ def test_rungs_compare_rewards_and_not_accuracies(harness, tmp_path):
     return Outcome(accuracy, OK, 4, 0.0, params, 0, 0, 36, (accuracy,))
 
   soft = rewards.make("mnasnet_soft", "params", 1000)
-  judge = halving.Halving(halving.Settings(3), soft)
+  judge = halving.Halving(halving.HalvingSettings(3), soft)
   assert judge.keep(0, 0, outcome(0.50, 1000))
   assert judge.keep(1, 0, outcome(0.49, 100))
   assert not judge.keep(2, 0, outcome(0.51, 1000))
@@ -156,7 +158,7 @@ def test_rungs_compare_rewards_and_not_accuracies(harness, tmp_path):
 
 def test_of_equal_children_at_a_rung_the_earlier_is_the_better():
   outcome = Outcome(0.5, OK, 4, 0.0, 1, 1)
-  judge = halving.Halving(halving.Settings(2), rewards.ACCURACY)
+  judge = halving.Halving(halving.HalvingSettings(2), rewards.ACCURACY)
   kept = [judge.keep(child, 0, outcome) for child in range(3)]
   assert kept == [True, False, False]
   # Judged again after a kill: those asked for later do not count.
@@ -177,10 +179,10 @@ def test_the_final_stage_takes_children_that_ran_to_the_end(harness, tmp_path):
 @pytest.mark.parametrize(
   ("settings", "words"),
   [
-    (halving.Settings(1), "give 2 or more"),
-    (halving.Settings(-3), "give 2 or more"),
-    (halving.Settings(3, 0.0), "above 0 epochs"),
-    (halving.Settings(3, -1.0), "above 0 epochs"),
+    (halving.HalvingSettings(1), "give 2 or more"),
+    (halving.HalvingSettings(-3), "give 2 or more"),
+    (halving.HalvingSettings(3, 0.0), "above 0 epochs"),
+    (halving.HalvingSettings(3, -1.0), "above 0 epochs"),
   ],
 )
 def test_settings_that_make_no_halving_are_one_line(settings, words):
@@ -191,6 +193,6 @@ def test_settings_that_make_no_halving_are_one_line(settings, words):
 
 def test_a_first_rung_at_the_end_is_one_line(harness):
   evaluator = harness.fake_evaluator()
-  judge = halving.Halving(halving.Settings(3, 9.0), rewards.ACCURACY)
+  judge = halving.Halving(halving.HalvingSettings(3, 9.0), rewards.ACCURACY)
   with pytest.raises(ValueError, match=r"min_epochs is 9\.0, where children"):
     judge.stops(evaluator)

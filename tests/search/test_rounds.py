@@ -10,12 +10,12 @@ import pytest
 
 from nasnet_jax import controllers
 from nasnet_jax.controllers import journal
-from nasnet_jax.population.evaluators import Outcome
+from nasnet_jax.population.evaluation import Outcome
 from nasnet_jax.search import halving, rewards, rounds
 from nasnet_jax.training import stop, workdir
 
 CHOICES = (2, 3, 3, 2)
-SETTINGS = rounds.Settings(children=12, children_per_round=4, seed=5)
+SETTINGS = rounds.RoundSettings(children=12, children_per_round=4, seed=5)
 
 
 def _controller():
@@ -107,7 +107,7 @@ def test_children_that_were_done_are_not_trained_again(harness, tmp_path, eta):
   settings = SETTINGS._replace(
     children=14,  # of width 3: the last ones of a round are alone
     children_per_round=7,
-    halving=halving.Settings(eta),
+    halving=halving.HalvingSettings(eta),
   )
 
   def run(folder, progress=None):

@@ -14,8 +14,8 @@ import pytest
 
 from nasnet_jax import controllers, spaces
 from nasnet_jax.costs import counting
-from nasnet_jax.models import families, stacked
-from nasnet_jax.population.evaluators import FAILED, OK
+from nasnet_jax.models import families, stacked_plan
+from nasnet_jax.population.evaluation import FAILED, OK
 from nasnet_jax.search import rounds, tabular
 from nasnet_jax.spaces import nasbench201 as nb
 from nasnet_jax.spaces.base import ListSpace
@@ -151,7 +151,7 @@ def test_a_search_runs_on_a_table_and_goes_on_where_it_stood(tmp_path):
   evaluator = tabular.TabularEvaluator(SMALL)
   controller = controllers.make("random_search", SMALL.space, unique=True)
   for children in (5, 20):
-    settings = rounds.Settings(children, children_per_round=4, seed=3)
+    settings = rounds.RoundSettings(children, children_per_round=4, seed=3)
     rows = rounds.run(tmp_path, controller, evaluator, settings)
   assert len(rows) == 12  # the space is exhausted
   for row in rows:
@@ -400,7 +400,7 @@ def test_the_shipped_table_has_every_cell_of_one_block_and_every_chain():
 def test_the_costs_in_the_shipped_table_are_those_of_the_networks():
   about, _ = tabular.read_cells()
   table = tabular.cifar_cells()
-  config = stacked.NetworkConfig(**about["network"])
+  config = stacked_plan.NetworkConfig(**about["network"])
   for i in np.random.default_rng(0).permutation(len(table.decisions))[:3]:
     child = table.space.decode(table.decisions[i])
     network = families.network(table.space, child, config)

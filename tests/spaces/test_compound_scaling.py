@@ -5,7 +5,7 @@ import pytest
 from nasnet_jax.models import (
   block_network,
   families,
-  stacked,
+  stacked_plan,
   stage_network,
 )
 from nasnet_jax.spaces import compound_scaling
@@ -84,10 +84,10 @@ def test_layers_are_rounded_up_and_sides_to_even_numbers():
 
 
 def test_cells_grow_by_their_number_and_their_width():
-  config = stacked.NetworkConfig(num_cells=2, features=24)
-  grown = stacked.scaled(config, Factors(1.2, 1.4, 3.0))
+  config = stacked_plan.NetworkConfig(num_cells=2, features=24)
+  grown = stacked_plan.scaled(config, Factors(1.2, 1.4, 3.0))
   assert (grown.num_cells, grown.features) == (3, 34)
-  assert stacked.scaled(config, Factors(1.0, 1.0, 2.0)) == config
+  assert stacked_plan.scaled(config, Factors(1.0, 1.0, 2.0)) == config
 
 
 def test_blocks_grow_by_factors_that_add_up():

@@ -14,7 +14,7 @@ from nasnet_jax.data import augment, photo_stream
 from nasnet_jax.data import photographs as sources
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.jobs import resumable
-from nasnet_jax.models import layers, stacked, stage_network
+from nasnet_jax.models import layers, stacked, stacked_plan, stage_network
 from nasnet_jax.training import checkpoint, fit, mesh, optimizers, stop
 
 SPACE = spaces.get("nasnet", 1, ("identity", "avg_pool_3x3"))
@@ -24,7 +24,7 @@ RECIPE = fit.Recipe(epochs=3, batch_size=8, drop_path_keep=0.8)
 
 def _network(aux=False, **fields):
   fields = {"num_reductions": 1, **fields}
-  config = stacked.NetworkConfig(1, 4, 3, aux=aux, **fields)
+  config = stacked_plan.NetworkConfig(1, 4, 3, aux=aux, **fields)
   cells = SPACE.decode(np.array([0, 1, 1, 1, 0, 1, 1, 0]))
   return stacked.StackedNetwork(config, stacked.as_cells(SPACE, cells))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nasnet_jax.data import augment
-from nasnet_jax.models import stacked
+from nasnet_jax.models import stacked, stacked_plan
 from nasnet_jax.spaces import get
 from nasnet_jax.training import checkpoint, fit, mesh, sharded
 
@@ -42,7 +42,9 @@ def images():
 
 def _network(num_cells=1, **fields):
   cells = SPACE.decode(np.array([0, 1, 1, 1, 0, 1, 1, 0]))
-  config = stacked.NetworkConfig(num_cells, 8, 3, num_reductions=0, **fields)
+  config = stacked_plan.NetworkConfig(
+    num_cells, 8, 3, num_reductions=0, **fields
+  )
   return stacked.StackedNetwork(config, stacked.as_cells(SPACE, cells))
 
 

@@ -1,0 +1,277 @@
+"""The blocks of a cell whose architecture is data, forwards and backwards."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from nasnet_jax.models import folded
+from nasnet_jax.models.layers import (
+  NORM_AXES,
+  BatchNorm,
+  ExampleNorm,
+  Numerics,
+)
+from nasnet_jax.population import mixed, state_sums
+from nasnet_jax.spaces.genotype import COMBINERS, Genes
+
+Array = jax.Array
+
+
+def branch_numbers(
+  genes: Genes, mix: mixed.Mixed, raw_places: tuple[int, ...]
+) -> tuple[Array, Array]:
+  """(branch int32[B, 2], place in the raw stack int32[B, 2]) of each edge.
+
+  Args:
+    raw_places: for each state its place in the raw stack, or -1.
+  """
+  raw = jnp.asarray(raw_places, jnp.int32)[genes.inputs]
+  branch = genes.ops + jnp.where(raw >= 0, mix.num_operations, 0)
+  branch = jnp.where(genes.active[:, None], branch, mix.inactive)
+  return branch, jnp.maximum(raw, 0)
+
+
+def _combiner_branches(
+  numerics: Numerics, combiners: tuple[str, ...], train: bool = True
+) -> list[Callable]:
+  """Branches (states, ys [2, ...], params, stats) -> (y, stats), by the code
+  of the combiner, up to the last of `combiners`. All norms view the same scale
+  and offset."""
+
+  def add(states, ys, params, stats):
+    del states, params
+    return ys[0] + ys[1], stats
+
+  def concat(states, ys, params, stats):
+    del states
+    kernel = params["conv"]["kernel"]
+    y = sum(
+      state_sums.relu_pointwise(ys[side], kernel[side]) for side in range(2)
+    )
+    return norm(numerics, y, params["norm"], stats, train)
+
+  def normalised(axes, states, ys, params, stats):
+    total, _ = add(states, ys, params, stats)
+    found = {"params": params["norm"]}
+    return ExampleNorm(axes, numerics.fold).apply(found, total), stats
+
+  made = {"add": add, "concat": concat}
+  for name, axes in NORM_AXES.items():
+    made[name] = functools.partial(normalised, axes)
+  last = max(map(COMBINERS.index, combiners))
+  return [made[combiner] for combiner in COMBINERS[: last + 1]]
+
+
+def norm(
+  numerics: Numerics, x: Array, params, stats, train: bool
+) -> tuple[Array, dict]:
+  """(y, {"norm": statistics}): batch norm with variables given by hand."""
+  found = {"params": params, "batch_stats": stats["norm"]}
+  if not train:
+    return BatchNorm(numerics).apply(found, x, False), stats
+  y, new = BatchNorm(numerics).apply(found, x, True, mutable=["batch_stats"])
+  return y, {"norm": new["batch_stats"]}
+
+
+def have_a_switch(combiners: tuple[str, ...]) -> bool:
+  """Whether blocks need a combiner's switch and weights: not if all add."""
+  return combiners != ("add",)
+
+
+class Blocks:
+  """The blocks of a cell, as a function with a backward pass of its own.
+
+  The backward pass is written out: it walks the blocks in reverse, computes
+  each operation again from the stored states and the moments of its batch
+  norms, and adds gradients up in place. So a cell keeps B+I states.
+  """
+
+  def __init__(
+    self,
+    mix: mixed.Mixed,
+    numerics: Numerics,
+    raw_places: tuple[int, ...],
+    combiners: tuple[str, ...],
+    num_inputs: int,
+  ):
+    self.mix, self.raw_places = mix, raw_places
+    self.num_inputs, self.combines = num_inputs, have_a_switch(combiners)
+    self.fold = numerics.fold
+    branches = _combiner_branches(numerics, combiners)
+    self.combine_forward = mixed.switch_one(branches)
+    self.combine_evaluate = mixed.switch_one(
+      _combiner_branches(numerics, combiners, train=False)
+    )
+    self.combine_backward = mixed.switch_one(list(map(_pullback, branches)))
+
+    @jax.custom_vjp
+    def train(*args):
+      return self._run(*args)[:2]
+
+    train.defvjp(self._forward, self._backward)
+    self._train = train
+
+  def __call__(self, genes, params, stats, stack, raw, masks):
+    """-> (stack, stats).
+
+    Args:
+      params: {"edges": banks [B, 2, ...], "combine": [B, ...] if any}.
+      stats: the same for the running statistics.
+      stack: [B+I, N, h, w, F] with the cell's inputs in front, 0 elsewhere.
+      raw: tuple of at most one stack [r, N, H, W, C].
+      masks: f32[B, 2, N] of ScheduledDropPath, or None. Here and below N, F
+        and C are those of a folded map, if `numerics.fold` says so.
+    """
+    return self._train(genes, params, stats, stack, raw, masks)
+
+  def evaluate(self, genes, params, stats, stack, raw):
+    """-> stack, with running statistics, keeping nothing for a backward."""
+
+    def block(stack, xs):
+      b, genes, branch, raw_place, params, stats = xs
+
+      def edge(args):
+        i, place, raw_i, params, stats = args
+        states = ((stack, place), *((r, raw_i) for r in raw))
+        return self.mix.evaluate(i, states, params, stats)
+
+      args = (branch, genes.inputs, raw_place, params["edges"], stats["edges"])
+      ys = lax.map(edge, args)
+      if self.combines:
+        y, _ = self.combine_evaluate(
+          genes.combine, (), ys, params["combine"], stats["combine"]
+        )
+      else:
+        y = ys[0] + ys[1]
+      out = b + self.num_inputs
+      return lax.dynamic_update_index_in_dim(stack, y, out, 0), None
+
+    edges = branch_numbers(genes, self.mix, self.raw_places)
+    xs = (*self._per_block(genes, edges), params, stats)
+    return lax.scan(block, stack, xs)[0]
+
+  def _per_block(self, genes, raw_places_of_edges):
+    """What a scan over blocks reads of the genes."""
+    branch, raw_place = raw_places_of_edges
+    numbers = jnp.arange(genes.active.shape[0])
+    # `concat` is per state, not per block: any array of B stands in for it.
+    return numbers, genes._replace(concat=genes.active), branch, raw_place
+
+  def _run(self, genes, params, stats, stack, raw, masks):
+    """-> (stack, new stats, (moments of the batch, ys)): the last is for the
+    backward pass."""
+    edges = branch_numbers(genes, self.mix, self.raw_places)
+    xs = (*self._per_block(genes, edges), params, stats, masks)
+    block = functools.partial(self._block, raw)
+    stack, (stats, kept) = lax.scan(block, stack, xs)
+    return stack, stats, kept
+
+  def _block(self, raw, stack, xs):
+    b, genes, branch, raw_place, params, stats, masks = xs
+    first = self.num_inputs
+
+    def edge(stack, args):
+      side, i, place, raw_i, params, stats, mask = args
+      states = ((stack, place), *((r, raw_i) for r in raw))
+      y, new, moments = self.mix.forward(i, states, params, stats)
+      if mask is not None:
+        y = folded.masked(y, mask, self.fold)
+      # The first side finds 0 in the block's place, or what the child before
+      # left here: it is overwritten.
+      old = lax.dynamic_index_in_dim(stack, b + first, 0, keepdims=False)
+      total = jnp.where(side == 0, y, old + y)
+      stack = lax.dynamic_update_index_in_dim(stack, total, b + first, 0)
+      return stack, (new, moments, y if self.combines else ())
+
+    stack, (new, moments, ys) = lax.scan(
+      edge,
+      stack,
+      (
+        jnp.arange(2),
+        branch,
+        genes.inputs,
+        raw_place,
+        params["edges"],
+        stats["edges"],
+        masks,
+      ),
+    )
+    new_stats = {"edges": new}
+    if self.combines:
+      y, new_stats["combine"] = self.combine_forward(
+        genes.combine, (), ys, params["combine"], stats["combine"]
+      )
+      stack = lax.dynamic_update_index_in_dim(stack, y, b + first, 0)
+    return stack, (new_stats, (moments, ys))
+
+  def _forward(self, genes, params, stats, stack, raw, masks):
+    final, new, kept = self._run(genes, params, stats, stack, raw, masks)
+    return (final, new), (genes, params, stats, final, raw, masks, kept)
+
+  def _backward(self, saved, cotangents):
+    genes, params, stats, stack, raw, masks, kept = saved
+    edges = branch_numbers(genes, self.mix, self.raw_places)
+    xs = (*self._per_block(genes, edges), params, stats, masks, kept)
+    grads = (cotangents[0], *(jnp.zeros_like(r) for r in raw))
+    block = functools.partial(self._block_backward, stack, raw)
+    grads, dparams = lax.scan(block, grads, xs, reverse=True)
+    return None, dparams, None, grads[0], grads[1:], None
+
+  def _block_backward(self, stack, raw, grads, xs):
+    b, genes, branch, raw_place, params, stats, masks, (moments, ys) = xs
+    first, dparams, gs = self.num_inputs, {}, None
+    if self.combines:
+      g = lax.dynamic_index_in_dim(grads[0], b + first, 0, keepdims=False)
+      gs, dparams["combine"] = self.combine_backward(
+        genes.combine, (), ys, params["combine"], stats["combine"], g
+      )
+
+    def edge(grads, args):
+      side, i, place, raw_i, params, moments, mask = args
+      source = (gs, side) if self.combines else (grads[0], b + first)
+      states = ((stack, place), *((r, raw_i) for r in raw), source)
+      dxs, dparams = self.mix.backward(i, states, params, moments, mask)
+      grads = tuple(
+        _add_at(grad, where, dx)
+        for grad, where, dx in zip(
+          grads, (place, raw_i)[: len(grads)], dxs, strict=True
+        )
+      )
+      return grads, dparams
+
+    grads, dparams["edges"] = lax.scan(
+      edge,
+      grads,
+      (
+        jnp.arange(2),
+        branch,
+        genes.inputs,
+        raw_place,
+        params["edges"],
+        moments,
+        masks,
+      ),
+    )
+    return grads, dparams
+
+
+def _pullback(branch):
+  """(states, ys, params, stats, g) -> gradients of a combiner's ys, params."""
+
+  def run(states, ys, params, stats, g):
+    del states
+
+    def only_y(ys, params):
+      return branch((), ys, params, stats)[0]
+
+    return jax.vjp(only_y, ys, params)[1](g)
+
+  return run
+
+
+def _add_at(stack, place, value):
+  old = lax.dynamic_index_in_dim(stack, place, 0, keepdims=False)
+  return lax.dynamic_update_index_in_dim(stack, old + value, place, 0)
