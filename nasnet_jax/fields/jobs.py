@@ -142,7 +142,7 @@ def _log(config: ConfigDict):
 
 def _search() -> ConfigDict:
   search = ConfigDict()
-  search.controller = "ppo"  # see the strategies below
+  search.controller = "ppo"  # a name of controller_options
   search.controller_options = strategies.options()
   search.children = 20_000  # Zoph et al. 2018, appendix A
   # Asked for at a time: what the controller learns from, PPO's batch of 20.

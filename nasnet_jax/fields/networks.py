@@ -81,7 +81,7 @@ def backbone(large: bool = False) -> ConfigDict:
   sizes."""
   network = ConfigDict()
   network.num_cells = 6 if large else 4  # N, Zoph et al. 2018, tables 2 and 3
-  network.features = 168 if large else 44  # F, the same
+  network.features = 168 if large else 44  # F, Zoph et al. 2018, tables 2 and 3
   network.stem = "imagenet"
   network.stem_features = 96 if large else 32  # slim, nasnet.py
   network.num_reductions = 2

@@ -35,8 +35,8 @@ def _evolution() -> ConfigDict:
   evolution = ConfigDict()
   evolution.population = 100  # P, Real et al. 2019 (arXiv 1802.01548), sec. 3
   evolution.sample = 25  # S, Real et al. 2019, section 3
-  evolution.identity = 0.05  # share without a mutation, the same
-  evolution.ageing = True  # the oldest dies, the same; False: the worst
+  evolution.identity = 0.05  # share without a mutation, Real et al. 2019
+  evolution.ageing = True  # the oldest dies, Real et al. 2019; else the worst
   evolution.redraw = True  # a value may be drawn again; False: another one
   return evolution
 
@@ -45,9 +45,9 @@ def _genetic() -> ConfigDict:
   genetic = ConfigDict()
   genetic.population = 20  # Xie & Yuille 2017 (arXiv 1703.01513), MNIST
   genetic.crossover = 0.2  # p_C, Xie & Yuille 2017, MNIST
-  genetic.crossover_group = 0.3  # q_C, the same
-  genetic.mutation = 0.8  # p_M, the same
-  genetic.mutation_decision = 0.1  # q_M, the same
+  genetic.crossover_group = 0.3  # q_C, Xie & Yuille 2017, MNIST
+  genetic.mutation = 0.8  # p_M, Xie & Yuille 2017, MNIST
+  genetic.mutation_decision = 0.1  # q_M, Xie & Yuille 2017, MNIST
   return genetic
 
 
@@ -91,8 +91,8 @@ def _progressive() -> ConfigDict:
 def _predictor_search() -> ConfigDict:
   predictor_search = ConfigDict()
   predictor_search.first = 10  # ours, tuned on NAS-Bench-201
-  predictor_search.per_fit = 5  # ours, the same
-  predictor_search.exploration = 0.5  # ours, the same
-  predictor_search.near = 0.4  # ours, the same
+  predictor_search.per_fit = 5  # ours, tuned on NAS-Bench-201
+  predictor_search.exploration = 0.5  # ours, tuned on NAS-Bench-201
+  predictor_search.near = 0.4  # ours, tuned on NAS-Bench-201
   predictor_search.max_children = 4096
   return predictor_search
