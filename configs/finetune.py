@@ -25,7 +25,8 @@ Result:   see docs/results/train_cifar_small; nothing else is claimed here.
 """
 
 import ml_collections
-from ml_collections.config_dict import placeholder
+
+from nasnet_jax import fields
 
 # Name and splits in tfds; None: not there. Behind them images to train on and
 # to test with, and classes, as Tan & Le 2019 prints them (pets: 3,669 in tfds,
@@ -42,148 +43,50 @@ _SETS = {
 }
 
 
-def get_config(variant: str = "") -> ml_collections.ConfigDict:
+def get_config(variant: str = ""):
   """The config; see above for the variants; "tiny" is for tests."""
   if variant not in ("", "photographs", "tiny", *_SETS):
     raise ValueError(
       f"finetune has no variant {variant!r}, only: photographs, tiny,"
       f" {', '.join(_SETS)}"
     )
-  config = ml_collections.ConfigDict()
-  config.job = "train"
-  config.model = ml_collections.ConfigDict()
-  config.model.genotype = ""  # "": the checkpoint's own
-  config.model.checkpoint = ""  # folder of a finished run: say which
-  config.model.keep_head = False  # True: the same classes again
-  config.network = _network()
-  config.train = _train()
-  config.data = _data("cifar100")
-  config.mesh = ml_collections.ConfigDict()
-  config.mesh.arch = 1
-  config.mesh.data = 1  # devices that share a batch
-  config.mesh.shard_params = False  # True: each holds a part of the weights
-  config.hosts = ml_collections.ConfigDict()
-  config.hosts.coordinator = ""  # or "auto" (TPU, Slurm, MPI), or HOST:PORT
-  config.hosts.count = 1  # processes, if it is HOST:PORT
-  config.hosts.index = 0  # which of them this is
-  config.hosts.timeout = 60  # seconds; a host silent for longer is given up
-  config.log = ml_collections.ConfigDict()
-  config.log.seconds = 60.0  # between lines on work that is under way
-  config.profile = ""  # "steps": a trace of a few steps, see docs/pods.md
-  if variant == "photographs" or variant in _SETS:
-    config.data = _photographs()
+  photographs = variant == "photographs" or variant in _SETS
+  config = fields.jobs.training(
+    _network(),
+    fields.recipes.finetuning(),
+    fields.images.photographs(224)  # the checkpoint's own side, as a rule
+    if photographs
+    else fields.images.in_memory("cifar100"),
+  )
+  if photographs:
     config.train.eval_batch_size = 100
-  if variant in _SETS and _SETS[variant] is None:
-    config.data.source = "folder"
-    config.data.options.path = variant
-  elif variant in _SETS:
-    name, train_split, test_split = _SETS[variant]
-    config.data.options.name = name
-    config.data.options.train_split = train_split
-    config.data.options.test_split = test_split
   if variant == "tiny":
     config.train.epochs = 2
     config.train.checkpoint_seconds = 0.0
-    config.data.source = "digits"
-    config.data.max_per_class = 20
-    config.data.num_valid = 50
+    fields.images.make_tiny(config.data)
+  elif variant in _SETS:
+    _choose(config.data, variant)
   return config
 
 
-def _network() -> ml_collections.ConfigDict:
+def _choose(data, variant: str):
+  """One of the eight sets."""
+  if _SETS[variant] is None:
+    data.source = "folder"
+    data.options.path = variant
+    return
+  options = data.options
+  options.name, options.train_split, options.test_split = _SETS[variant]
+
+
+def _network():
   """What may differ from the checkpoint's network; all else is its own."""
   network = ml_collections.ConfigDict()
   network.aux = False
   network.dropout = 0.0
   network.remat = False  # True: less memory, more time
-  # An ImageNet network's own, 0.9997, forgets nothing in a few hundred steps,
-  # and evaluation would read statistics of images long gone.
-  network.bn_decay = 0.9  # slim, nasnet_cifar_arg_scope
+  # slim, nasnet_cifar_arg_scope. An ImageNet network's own, 0.9997, forgets
+  # nothing in a few hundred steps, and evaluation would read statistics of
+  # images long gone.
+  network.bn_decay = 0.9
   return network
-
-
-def _data(source: str) -> ml_collections.ConfigDict:
-  """Images: which, how many of them, how they are varied."""
-  data = ml_collections.ConfigDict()
-  data.source = source
-  data.data_dir = placeholder(str)
-  data.fraction = 1.0
-  data.max_per_class = placeholder(int)
-  data.seed = 0
-  data.num_valid = 0  # set aside; scored at every point of the curve
-  # Of the source; what is None is left to it.
-  data.options = ml_collections.ConfigDict()
-  data.options.path = placeholder(str)
-  data.options.name = placeholder(str)  # of tfds, like both splits
-  data.options.train_split = placeholder(str)
-  data.options.test_split = placeholder(str)
-  data.options.image_size = placeholder(int)
-  data.options.channels = placeholder(int)
-  data.options.note = placeholder(str)
-  data.augmentation = ml_collections.ConfigDict()
-  data.augmentation.pad = placeholder(int)
-  data.augmentation.flip = placeholder(bool)
-  data.augmentation.cutout = placeholder(int)
-  return data
-
-
-def _photographs() -> ml_collections.ConfigDict:
-  """Photographs on disk, as in `transfer_imagenet.py`."""
-  data = ml_collections.ConfigDict()
-  data.source = "tfds"  # or "folder"
-  data.data_dir = placeholder(str)
-  data.seed = 0
-  data.num_valid = 0  # set aside; scored at every point of the curve
-  # Of the source; what is None is left to it.
-  data.options = ml_collections.ConfigDict()
-  data.options.name = placeholder(str)  # of tfds, like both splits
-  data.options.train_split = placeholder(str)
-  data.options.test_split = placeholder(str)
-  data.options.path = placeholder(str)  # of a folder, like all below
-  data.options.test_fraction = placeholder(float)
-  data.options.note = placeholder(str)
-  data.stream = ml_collections.ConfigDict()
-  data.stream.image_size = 224  # the checkpoint's own, as a rule
-  data.stream.min_area = 0.08  # Szegedy et al. 2015
-  data.stream.max_aspect = 4 / 3  # the same
-  data.stream.center = 0.875  # slim, inception_preprocessing
-  data.stream.workers = 8  # processes that decode; 0: threads
-  data.stream.max_broken = 10  # images that may be replaced
-  data.augmentation = ml_collections.ConfigDict()
-  data.augmentation.flip = placeholder(bool)
-  data.augmentation.color = placeholder(bool)
-  data.augmentation.cutout = placeholder(int)
-  return data
-
-
-def _train() -> ml_collections.ConfigDict:
-  """The recipe; no paper of this line gives one, so these are ours."""
-  train = ml_collections.ConfigDict()
-  train.seed = 0
-  train.epochs = 20
-  train.batch_size = 64
-  train.optimizer = "momentum"
-  train.momentum = 0.9
-  train.rms_decay = 0.9  # of rmsprop only
-  train.rms_epsilon = 1.0  # of rmsprop only
-  train.learning_rate = 0.01
-  train.schedule = "cosine"
-  train.warmup_epochs = 0.0
-  train.decay_factor = 0.97  # of the exponential schedule only
-  train.decay_epochs = 2.4  # of the exponential schedule only
-  train.weight_decay = 5e-4
-  train.clip_norm = 5.0
-  train.aux_weight = 0.4
-  train.label_smoothing = 0.0
-  train.drop_path_keep = 1.0
-  train.drop_path_version = "both"
-  train.ema_decay = 0.0
-  train.micro_batches = 1
-  train.bn_group = 0  # examples; 0: the whole batch
-  train.dtype = "float32"  # "bfloat16" on TPU: activations only
-  train.freeze = False  # True: the classifier alone
-  train.steps_per_call = 1  # 1 on CPU; an epoch on TPU
-  train.eval_batch_size = 500
-  train.report_epochs = 1.0
-  train.checkpoint_seconds = 600.0
-  return train

@@ -17,13 +17,11 @@ Result:   the paper's PNASNet-5 has 3.41 % test error on CIFAR-10; nothing is
 Where the paper gives no number that is known to us, the comment says so.
 """
 
-import importlib.util
 import pathlib
+import runpy
 
-import ml_collections
 
-
-def get_config(variant: str = "") -> ml_collections.ConfigDict:
+def get_config(variant: str = ""):
   """The config; "small" is for two CPU cores, "tiny" for tests."""
   if variant not in ("", "small", "tiny"):
     raise ValueError(
@@ -31,15 +29,16 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     )
   config = _search_cifar(variant)
   config.space.name = "pnas"
-  config.space.min_blocks = 1
+  config.space.min_blocks = 1  # progressive search needs it
   # A stack's first cell of stride 2 is one of its N (slim, pnasnet.py).
   config.network.layout = "pnas"
+  # A stack's first cell of stride 2 is one of its N (slim, pnasnet.py).
   config.final.network.layout = "pnas"
   config.search.controller = "progressive"
   options = config.search.controller_options.progressive
 
   if not variant:
-    config.space.num_blocks = 5  # B
+    config.space.num_blocks = 5  # B, Liu et al. 2018
     config.network.features = 24  # F; N is 2, as in search_cifar.py
     config.child.learning_rate = 0.01  # cosine, 20 epochs
     config.search.children = 136 + 4 * options.beam
@@ -48,8 +47,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     # No child is trained again to be ranked: M2 is 0 in the table of costs.
     config.final.top_k = 1
     config.final.rank_epochs = 1
-    config.final.network.num_cells = 3  # PNASNet-5: N, F
-    config.final.network.features = 48
+    config.final.network.num_cells = 3  # N, PNASNet-5
+    config.final.network.features = 48  # F, PNASNet-5
   if variant == "small":
     # 36 cells of one block, of four operations, then two levels of 14.
     config.space.num_blocks = 3
@@ -68,10 +67,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   return config
 
 
-def _search_cifar(variant: str) -> ml_collections.ConfigDict:
+def _search_cifar(variant: str):
   """The config of the file beside this one; configs are no package."""
   path = pathlib.Path(__file__).with_name("search_cifar.py")
-  spec = importlib.util.spec_from_file_location("search_cifar", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config(variant)
+  return runpy.run_path(str(path))["get_config"](variant)

@@ -3,7 +3,8 @@
   python launch/main.py --config=configs/search_digits.py --workdir=runs/digits
 
 `--config=configs/search_digits.py:tiny` takes its tiny variant, and
-`--config.search.seed=1` changes one of its fields.
+`--config.search.seed=1` changes one of its fields. `--show` runs nothing: it
+prints the config's header, then every field with its value and what it means.
 """
 
 import importlib
@@ -13,13 +14,14 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from nasnet_jax.cli import entry
+from nasnet_jax.cli import entry, show
 from nasnet_jax.training import hosts, mesh
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "folder of the run; the same folder goes on with it"
 )
+_SHOW = flags.DEFINE_bool("show", False, "print the config and end")
 
 # config.job -> module with run(config, workdir, command=...)
 JOBS = {
@@ -34,6 +36,9 @@ def main(argv: list[str]):
   config, workdir = _read_config(), _WORKDIR.value
   if len(argv) > 1:
     raise entry.UsageError(f"{argv[1]!r} is no flag: flags start with --")
+  if config is not None and _SHOW.value:
+    print(show.text(flags.FLAGS["config"].config_filename, config))
+    return
   if config is None or not workdir:
     raise entry.UsageError("give both --config=configs/... and --workdir=...")
   if config.job not in JOBS:

@@ -22,7 +22,7 @@ os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
 from absl import flags
 from ml_collections import config_flags
 
-from nasnet_jax.cli import entry
+from nasnet_jax.cli import entry, show
 from nasnet_jax.training import mesh
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
@@ -36,11 +36,15 @@ _FIT = flags.DEFINE_bool(
 _BRIEF = flags.DEFINE_bool(
   "brief", False, "let the compiler look for fast code as little as it can"
 )
+_SHOW = flags.DEFINE_bool("show", False, "print the config and end")
 
 
 def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise entry.UsageError(f"{argv[1]!r} is no flag: flags start with --")
+  if _CONFIG.value is not None and _SHOW.value:
+    print(show.text(flags.FLAGS["config"].config_filename, _CONFIG.value))
+    return 0
   if _CONFIG.value is None or not _TOPOLOGY.value:
     raise entry.UsageError(
       "give both --config=configs/... and --topology=v5e:4x4"

@@ -19,6 +19,7 @@ _NETWORKS = {"spaces", "zoo", "models"}
 _TRAINING = _NETWORKS | {"data", "training"}
 _JOBS = _TRAINING | {"costs", "detection", "report", "jobs"}
 ALLOWED = {
+  "fields": set(),
   "spaces": set(),
   "zoo": {"spaces"},
   "models": {"spaces", "zoo"},
@@ -35,7 +36,7 @@ ALLOWED = {
   "preflight": _JOBS | {"population", "search"},
   "cli": {"training"},
 }
-NUMPY_ONLY = {"spaces", "zoo"}
+NUMPY_ONLY = {"spaces", "zoo", "fields"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "clu", "chex"}
 # Extras: imported inside the function that needs them, never on import.
 EXTRAS = {

@@ -15,10 +15,10 @@ import textwrap
 from typing import NamedTuple
 
 from nasnet_jax import __version__
-from nasnet_jax.cli import shipped
+from nasnet_jax.cli import pipe, shipped
 
 _CONFIG = "--config"
-_RUN = ("--config=", "--workdir=")
+_RUN = ("--config=", "--workdir=", "--show")
 
 
 class Command(NamedTuple):
@@ -30,6 +30,7 @@ class Command(NamedTuple):
     flags: of its program, as completion writes them.
     examples: without the "nasnet-jax" in front.
     config: taken where none is given; "" where one must be.
+    job: of its configs; "" for any.
     other: a second program, taken where --checkpoint is given.
   """
 
@@ -38,6 +39,7 @@ class Command(NamedTuple):
   flags: tuple[str, ...]
   examples: tuple[str, ...]
   config: str = ""
+  job: str = ""
   other: str = ""
 
 
@@ -50,9 +52,11 @@ COMMANDS = {
     (
       "search",
       "search --config=search_cifar:small --workdir=runs/cifar",
+      "search --config=search_cifar:small --show",
       "search --config=search_pnas --config.search.seed=1 --workdir=runs/pnas",
     ),
     "search_digits",
+    "search",
   ),
   "train": Command(
     "main.py",
@@ -66,6 +70,7 @@ COMMANDS = {
       "train --config=train_efficientnet:efficientnet_b0 --workdir=runs/b0",
     ),
     "train_cifar",
+    "train",
   ),
   "finetune": Command(
     "main.py",
@@ -77,6 +82,7 @@ COMMANDS = {
       "    --workdir=runs/tuned",
     ),
     "finetune",
+    "train",
   ),
   "scale": Command(
     "main.py",
@@ -84,6 +90,7 @@ COMMANDS = {
     _RUN,
     ("scale --config=scale_grid:tiny --workdir=runs/scale",),
     "scale_grid",
+    "scale",
   ),
   "detect": Command(
     "main.py",
@@ -94,6 +101,7 @@ COMMANDS = {
       "detect --checkpoint=runs/voc photo.jpg --out=found",
     ),
     "detect_voc",
+    "detect",
     "detect.py",
   ),
   "predict": Command(
@@ -147,7 +155,7 @@ COMMANDS = {
   "preflight": Command(
     "preflight.py",
     "plan a TPU slice without holding it",
-    ("--config=", "--topology=", "--json=", "--fit", "--brief"),
+    ("--config=", "--topology=", "--json=", "--fit", "--brief", "--show"),
     ("preflight --config=search_digits:tiny --topology=v5e:2x2",),
   ),
   "doctor": Command(
@@ -163,8 +171,17 @@ Exit codes: 0 done; 1 it did not work; 2 wrong flags; 130 Ctrl-C and 143 SIGTERM
 (the same command goes on). Errors are one line; --traceback shows the rest."""
 
 
+class WrongJobError(ValueError):
+  """A config that a command does not run; the message is one line."""
+
+
 def main(argv: list[str] | None = None) -> int:
   """The console script; returns only where no program took over."""
+  with pipe.quiet():
+    return _main(argv)
+
+
+def _main(argv: list[str] | None) -> int:
   words = sys.argv[1:] if argv is None else argv
   if not words or words[0] in ("help", "-h", "--help", "--helpfull"):
     print(_help(words[1:]))
@@ -183,7 +200,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
   try:
     line = command(name, arguments)
-  except shipped.NotShippedError as error:
+  except (shipped.NotShippedError, WrongJobError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
   sys.stdout.flush()
@@ -195,6 +212,10 @@ def command(name: str, arguments: list[str]) -> list[str]:
 
   A config may be the name of a shipped one, such as search_cifar:small. Without
   --workdir, a run's folder is runs/ and the config's name.
+
+  Raises:
+    NotShippedError: for a config that is not there.
+    WrongJobError: for one of another job.
   """
   found = COMMANDS[name]
   if found.other and _has(arguments, "--checkpoint"):
@@ -208,11 +229,27 @@ def command(name: str, arguments: list[str]) -> list[str]:
     if _dashes(flag) == _CONFIG:
       config = value
       arguments[i] = f"{_CONFIG}={shipped.path(value)}"
+  if found.job:
+    _check_job(name, config)
   if found.config and not _has(arguments, "--workdir"):
     path, _, variant = config.partition(":")
     run = "_".join(filter(None, (pathlib.Path(path).stem, variant)))
     arguments.append(f"--workdir=runs/{run}")
   return [str(shipped.home() / "launch" / found.script), *arguments]
+
+
+def _check_job(name: str, config: str):
+  """Raises WrongJobError for a config of another job."""
+  try:
+    job = shipped.config(config).job
+  except Exception:  # the program says what is wrong with it
+    return
+  fits = [n for n, c in COMMANDS.items() if c.job == job]
+  if fits and name not in fits:
+    raise WrongJobError(
+      f"{config} is for nasnet-jax {' or '.join(fits)}, not {name}: its job is"
+      f" {job!r}"
+    )
 
 
 def _dashes(flag: str) -> str:
@@ -265,9 +302,10 @@ def _help(words: list[str]) -> str:
       "",
       f"Without --config it takes {found.config}, without --workdir"
       " runs/ and its name.",
-      "--config.a.b=value changes a field; the header of a config is its"
-      " manual:",
-      *(f"  {name}: {_title(name)}" for name in shipped.names()),
+      "--config.a.b=value changes a field; --show prints the config's manual,"
+      " and each",
+      "field with its value and its comment. Configs of this command:",
+      *(f"  {name}: {_title(name)}" for name in shipped.of_jobs()[found.job]),
     ]
   for script in filter(None, (found.script, found.other)):
     lines += ["", f"launch/{script}", textwrap.indent(_doc(script), "  ")]

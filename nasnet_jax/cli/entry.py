@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from absl import app, flags
 
+from nasnet_jax.cli import pipe
 from nasnet_jax.training import hosts, stop
 
 # Of other people's libraries only trouble is worth a line; and of those that
@@ -31,7 +32,8 @@ def run(main: Callable[[list[str]], int | None]):
   for Ctrl-C, 143 for SIGTERM, else 1. --traceback also shows where it was.
   """
   flags.DEFINE_bool("traceback", False, "show where an error happened")
-  app.run(lambda argv: _guarded(main, argv), flags_parser=_parse)
+  with pipe.quiet():
+    app.run(lambda argv: _guarded(main, argv), flags_parser=_parse)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -78,6 +80,8 @@ def _guarded(main, argv: list[str]):
     _say("stopped; run the same command again to go on", "")
     sys.exit(130)
   except Exception as error:
+    if isinstance(error, BrokenPipeError) and pipe.reader_gone():
+      raise
     if flags.FLAGS.traceback:
       traceback.print_exc()
     else:

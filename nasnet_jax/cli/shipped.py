@@ -41,6 +41,14 @@ def names() -> list[str]:
   return sorted(file.stem for file in (home() / "configs").glob("*.py"))
 
 
+def of_jobs() -> dict[str, list[str]]:
+  """{job: names of its configs}."""
+  found: dict[str, list[str]] = {}
+  for name in names():
+    found.setdefault(config(name).job, []).append(name)
+  return found
+
+
 def path(config: str) -> str:
   """A shipped config by its name; anything else stays what it is.
 

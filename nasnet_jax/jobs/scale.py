@@ -33,6 +33,11 @@ MAY_CHANGE = (
   "data.stream.max_broken",
   "train.checkpoint_seconds",
 )
+# What a run does without a field, for `workdir.claim`.
+ABSENT = {
+  "data.augmentation.layers": augment.Augmentation.layers,
+  "data.augmentation.magnitude": augment.Augmentation.magnitude,
+}
 
 
 class Parts(NamedTuple):
@@ -89,6 +94,7 @@ def run(config, run_dir, *, command: str = "") -> Row:
         cells=parts.space.to_json(parts.genotype),
       ),
       MAY_CHANGE,
+      ABSENT,
     )
     with run_log.log_file(folder), Scalars(folder) as scalars:
       if not (folder / results.RESULT).exists():

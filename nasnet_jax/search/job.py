@@ -74,6 +74,7 @@ def run(
       folder / "config.json",
       run_log.recorded(config, data_fingerprint=fingerprint),
       search_config.MAY_CHANGE,
+      search_config.absent(),
     )
     trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
     with run_log.log_file(folder), Scalars(folder) as scalars, trace:

@@ -1,5 +1,9 @@
 """From a config to the parts of a search. Nothing else here reads a config."""
 
+import dataclasses
+import inspect
+from typing import Any
+
 import jax.numpy as jnp
 
 from nasnet_jax import controllers, spaces
@@ -20,6 +24,23 @@ MAY_CHANGE = (
   "data.data_dir",
   "final.checkpoint_seconds",
 )
+
+
+def absent() -> dict[str, Any]:
+  """What a search does without a field, for `workdir.claim`: the default of
+  what the field would set."""
+  from nasnet_jax.population import population
+
+  found = {
+    f"child.{field.name}": field.default
+    for field in dataclasses.fields(population.Recipe)
+  }
+  for name, factory in controllers.CONTROLLERS.items():
+    for option in inspect.signature(factory).parameters.values():
+      if option.kind == option.KEYWORD_ONLY:
+        where = f"search.controller_options.{name}.{option.name}"
+        found[where] = option.default
+  return found
 
 
 def get_space(config):

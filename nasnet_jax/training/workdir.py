@@ -13,7 +13,7 @@ import os
 import pathlib
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -102,7 +102,12 @@ def _check_shared(folder: pathlib.Path):
     )
 
 
-def claim(path, config: dict[str, Any], may_change: Iterable[str] = ()):
+def claim(
+  path,
+  config: dict[str, Any],
+  may_change: Iterable[str] = (),
+  absent: Mapping[str, Any] | None = None,
+):
   """Writes the config of a new run, or checks that of an old one.
 
   Args:
@@ -110,22 +115,26 @@ def claim(path, config: dict[str, Any], may_change: Iterable[str] = ()):
     config: nested dicts, as JSON can hold them.
     may_change: dotted names of fields, or of groups of them, that may differ
       from the run's first config; the file then takes the new ones.
+    absent: what a run does without a field, by its dotted name: a config from
+      before the field was there goes on with one that says the same. A field
+      that is None, which leaves it to what reads it, needs no name here.
 
   Raises:
     WorkdirError: naming the first field that differs otherwise.
   """
-  new = json.loads(json.dumps(config))  # tuples become lists, as in the file
+  # Tuples become lists, as in the file.
+  new, absent = json.loads(json.dumps([config, dict(absent or {})]))
   hosts.agree("the config", json.dumps(new, sort_keys=True).encode())
   with hosts.after_first():
-    _claim(pathlib.Path(path), new, may_change)
+    _claim(pathlib.Path(path), new, may_change, absent)
 
 
-def _claim(path: pathlib.Path, new: dict[str, Any], may_change):
+def _claim(path: pathlib.Path, new: dict[str, Any], may_change, absent):
   if path.exists():
     old = read_json(path)
     differs = [
       name
-      for name in _differing(_flat(old), _flat(new))
+      for name in _differing(_flat(old), _flat(new), absent)
       if not any(f"{name}.".startswith(f"{m}.") for m in may_change)
     ]
     if differs:
@@ -159,10 +168,16 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
   return flat
 
 
-def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-  nowhere = object()
+def _differing(old: dict[str, Any], new: dict[str, Any], absent) -> list[str]:
   names = [*old, *(name for name in new if name not in old)]
-  return [n for n in names if old.get(n, nowhere) != new.get(n, nowhere)]
+  return [name for name in names if not _equal(name, old, new, absent)]
+
+
+def _equal(name: str, old: dict[str, Any], new: dict[str, Any], absent) -> bool:
+  if name in old and name in new:
+    return old[name] == new[name]
+  value = old[name] if name in old else new[name]
+  return value is None or (name in absent and value == absent[name])
 
 
 def write_json(path, value: dict[str, Any]):

@@ -137,6 +137,54 @@ def test_a_misspelt_config_is_one_line_with_the_nearest_name():
   ]
 
 
+@pytest.mark.parametrize(
+  ("name", "config", "right"),
+  [
+    ("search", "train_cifar", "train or finetune"),
+    ("train", "search_digits:tiny", "search"),
+    ("scale", "detect_voc", "detect"),
+  ],
+)
+def test_a_config_of_another_job_is_one_line_with_the_right_command(
+  name, config, right
+):
+  with pytest.raises(commands.WrongJobError) as error:
+    commands.command(name, [f"--config={config}"])
+  assert f"{config} is for nasnet-jax {right}, not {name}" in str(error.value)
+
+
+def test_help_names_the_configs_that_the_command_runs(capsys):
+  commands.main(["search", "--help"])
+  out = capsys.readouterr().out
+  assert "search_pnas: Progressive search" in out
+  assert "train_cifar" not in out
+  commands.main(["finetune", "--help"])
+  assert "transfer_imagenet: Trains" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  "line",
+  [
+    ["-m", "nasnet_jax.cli.commands", "--help"],
+    ["launch/main.py", "--config=configs/search_cifar.py", "--show"],
+  ],
+)
+def test_output_that_nobody_reads_ends_without_a_word(line):
+  reader, writer = os.pipe()
+  os.close(reader)
+  done = subprocess.run(
+    [sys.executable, *line],
+    stdout=writer,
+    stderr=subprocess.PIPE,
+    text=True,
+    timeout=120,
+    cwd=ROOT,
+  )
+  os.close(writer)
+  assert done.stderr == ""
+  assert done.returncode == 141
+
+
 def test_the_program_takes_over_with_its_own_exit_code():
   done = _run("search", "--config=search_digits:huge")
   assert done.returncode == 2

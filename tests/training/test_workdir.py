@@ -64,6 +64,18 @@ def test_a_field_more_or_less_is_named(tmp_path, config, name):
     workdir.claim(tmp_path / "config.json", config)
 
 
+def test_a_config_of_before_a_field_goes_on_where_it_says_the_same(tmp_path):
+  path = tmp_path / "config.json"
+  new = {**CONFIG, "data": {"note": None}, "decay": (2, 3), "fold": 1}
+  absent = {"fold": 1, "decay": (2, 3)}
+  for config in (CONFIG, new, CONFIG):
+    workdir.claim(path, config, absent=absent)
+    assert json.loads(path.read_text()) == json.loads(json.dumps(config))
+  for field, value in (("fold", 2), ("data", {"note": "mine"})):
+    with pytest.raises(workdir.WorkdirError, match="was 'not there'"):
+      workdir.claim(path, {**new, field: value}, absent=absent)
+
+
 def test_fields_that_may_change_do(tmp_path):
   path = tmp_path / "config.json"
   workdir.claim(path, CONFIG)

@@ -1,0 +1,174 @@
+"""A config of each job, from its groups."""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from nasnet_jax.fields import strategies
+
+
+def search(
+  space: ConfigDict,
+  network: ConfigDict,
+  child: ConfigDict,
+  data: ConfigDict,
+  final: ConfigDict,
+) -> ConfigDict:
+  """A search by Zoph et al. 2018, PPO on 20,000 children, of any space."""
+  config = ConfigDict()
+  config.job = "search"
+  config.space = space
+  config.network = network
+  config.child = child
+  config.data = data
+  config.mesh = ConfigDict()
+  config.mesh.arch = 0  # 0: all devices there are
+  config.mesh.data = 1  # devices that share a batch
+  config.hosts = _hosts()
+  config.search = _search()
+  config.final = final
+  _log(config)
+  config.profile = ""  # "steps": a trace of a few steps, see docs/pods.md
+  return config
+
+
+def make_tiny_search(config: ConfigDict):
+  """Six children and a short last stage, for tests."""
+  config.child.epochs = 1
+  config.search.children = 6
+  config.search.children_per_round = 3
+  options = config.search.controller_options
+  options.ppo.batch_size = 3
+  options.reinforce.batch_size = 3
+  options.evolution.population = 3
+  options.evolution.sample = 2
+  options.local_search.starts = 3
+  config.final.top_k = 2
+  config.final.rank_epochs = 1
+  config.final.epochs = 2
+  config.final.checkpoint_seconds = 0.0
+
+
+def training(
+  network: ConfigDict, train: ConfigDict, data: ConfigDict
+) -> ConfigDict:
+  """The training of one network, from nothing or from a checkpoint."""
+  config = ConfigDict()
+  config.job = "train"
+  config.model = ConfigDict()
+  config.model.genotype = (
+    ""  # name, path of a result.json, "": the checkpoint's
+  )
+  config.model.checkpoint = ""  # folder of a run whose weights to start from
+  config.model.keep_head = False  # whether its classifier is taken too
+  config.network = network
+  config.train = train
+  config.data = data
+  _machine(config)
+  return config
+
+
+def detection(
+  network: ConfigDict,
+  detector: ConfigDict,
+  train: ConfigDict,
+  data: ConfigDict,
+) -> ConfigDict:
+  """The training of a detector on a network as its backbone."""
+  config = ConfigDict()
+  config.job = "detect"
+  config.model = ConfigDict()
+  config.model.genotype = ""  # without a checkpoint: cells, or a result.json
+  config.model.checkpoint = ""  # folder of a trained classifier: say which
+  config.network = network
+  config.detector = detector
+  config.train = train
+  config.data = data
+  _machine(config)
+  return config
+
+
+def scaling(
+  network: ConfigDict, train: ConfigDict, data: ConfigDict
+) -> ConfigDict:
+  """A search for the coefficients of Tan & Le 2019, section 3.3."""
+  config = ConfigDict()
+  config.job = "scale"
+  config.scale = ConfigDict()
+  config.scale.target = 2.0  # Tan & Le 2019, section 3.3
+  config.scale.tolerance = 0.1  # their choice: 1.92
+  config.scale.step = 0.05
+  config.scale.points = ()  # (alpha, beta, gamma), ... in place of the grid
+  config.scale.phis = (2.0, 3.0)  # trained with the best of the points
+  config.scale.seeds = 1  # trainings of each network
+  config.model = ConfigDict()
+  config.model.genotype = "efficientnet"  # or cells, or a result.json's path
+  config.network = network
+  config.train = train
+  config.data = data
+  config.mesh = _mesh()
+  _log(config)
+  return config
+
+
+def _machine(config: ConfigDict):
+  """What a training runs on, and what it says meanwhile."""
+  config.mesh = _mesh()
+  config.mesh.shard_params = False  # True: each holds a part of the weights
+  config.hosts = _hosts()
+  _log(config)
+  config.profile = ""  # "steps": a trace of a few steps, see docs/pods.md
+
+
+def _mesh() -> ConfigDict:
+  mesh = ConfigDict()
+  mesh.arch = 1  # of searches only
+  mesh.data = 1  # devices that share a batch
+  return mesh
+
+
+def _hosts() -> ConfigDict:
+  hosts = ConfigDict()
+  hosts.coordinator = ""  # or "auto" (TPU, Slurm, MPI), or HOST:PORT
+  hosts.count = 1  # processes, if the coordinator is HOST:PORT
+  hosts.index = 0  # which of them this is
+  hosts.timeout = 60  # seconds; a host silent for longer is given up
+  return hosts
+
+
+def _log(config: ConfigDict):
+  config.log = ConfigDict()
+  config.log.seconds = 60.0  # between lines on work that is under way
+
+
+def _search() -> ConfigDict:
+  search = ConfigDict()
+  search.controller = "ppo"  # a name of controller_options
+  search.controller_options = strategies.options()
+  search.children = 20_000  # Zoph et al. 2018, appendix A
+  # Asked for at a time: what the controller learns from, PPO's batch of 20.
+  search.children_per_round = 20
+  # True: no rounds, as the paper's queue has none; a slot whose child is done
+  # takes the next, and children_per_round lie between two saved states.
+  search.asynchronous = False
+  search.reward = ConfigDict()
+  # What the controller is told: "accuracy", or MnasNet's accuracy x (cost /
+  # target)^w, "mnasnet_soft" or "mnasnet_hard" (Tan et al. 2019, section 3.1).
+  search.reward.kind = "accuracy"
+  search.reward.cost = "params"  # or "macs", "bytes", "latency"
+  search.reward.target = 0.0  # T, in the cost's own unit
+  # None: the paper's, -0.07 (soft), 0 (hard).
+  search.reward.alpha = placeholder(float)
+  # None: the paper's, -0.07 (soft), -1 (hard).
+  search.reward.beta = placeholder(float)
+  search.cost = ConfigDict()
+  # Of the images that costs are counted for; 0: those of the children.
+  search.cost.image_side = 0
+  search.cost.latency_batch = 1  # images per measured call
+  search.halving = ConfigDict()
+  # Successive halving (Li et al. 2020): of the children at a rung the best
+  # 1/eta go on. 0: off; 3 or 4 are usual.
+  search.halving.eta = 0
+  search.halving.min_epochs = 1.0  # the first rung; then eta x as far
+  search.seed = 0
+  search.shuffle_labels = False  # True: what remains is chance
+  return search

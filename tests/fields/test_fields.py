@@ -1,0 +1,143 @@
+"""Groups of fields: complete, the papers', and good for runs of before."""
+
+import ast
+import dataclasses
+import inspect
+import pathlib
+
+import pytest
+
+from nasnet_jax import controllers, data, fields
+from nasnet_jax.cli import shipped
+from nasnet_jax.data import photographs
+from nasnet_jax.detection import pictures
+from nasnet_jax.jobs import run_log, scale, train
+from nasnet_jax.population import population
+from nasnet_jax.search import search_config
+from nasnet_jax.training import fit, workdir
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+# With a variant of each kind of data.
+NAMES = (*shipped.names(), "finetune:photographs", "scale_grid:cell")
+
+
+def _sources(config):
+  """The loaders that the config can name as data.source."""
+  if config.job == "detect":
+    return pictures.SOURCES
+  return photographs.SOURCES if "stream" in config.data else data.SOURCES
+
+
+def _options(function) -> dict:
+  parameters = inspect.signature(function).parameters.values()
+  return {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whatever_a_source_takes_or_a_message_of_it_advises_is_a_field(name):
+  config = shipped.config(name)
+  for source, loader in _sources(config).items():
+    for option in _options(loader):
+      where = config.data if option == "seed" else config.data.options
+      assert option in where, f"{source} takes {option}"
+  # Arguments of data.load, in the messages of all that it reads.
+  if config.job != "detect" and "stream" not in config.data:
+    assert {"fraction", "max_per_class", "num_valid"} <= {*config.data}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_option_is_a_field_that_no_source_takes(name):
+  config = shipped.config(name)
+  taken = {o for f in _sources(config).values() for o in _options(f)}
+  assert {*config.data.options} <= taken
+
+
+def test_strategies_have_the_defaults_of_their_functions():
+  options = fields.strategies.options()
+  assert {*options} == {*controllers.CONTROLLERS}
+  for name, factory in controllers.CONTROLLERS.items():
+    defaults = _options(factory)
+    assert options[name].to_dict().items() <= defaults.items(), name
+
+
+@pytest.mark.parametrize("name", shipped.names())
+def test_a_config_is_its_manual_and_at_most_80_lines(name):
+  text = (CONFIGS / f"{name}.py").read_text()
+  header = ast.parse(text).body[0].end_lineno
+  assert len(text.splitlines()) - header <= 80
+  for word in ("Paper:", "Data:", "Command:", "Hardware:", "Result:"):
+    assert word in text
+
+
+# Fields that configs of before did not have.
+_OPTIONS = ("note", "test_fraction", "num_test", "download", "train_split")
+_YOUNG = {
+  "search_digits:tiny": (
+    "child.dtype",
+    "child.fold",
+    "search.controller_options.ppo.entropy_weight",
+    "search.controller_options.ppo.baseline_decay",
+    "search.controller_options.progressive.members",
+    "search.controller_options.progressive.learning_rate",
+    "search.controller_options.predictor_search.max_children",
+    *(f"data.options.{name}" for name in _OPTIONS),
+  ),
+  "train_cifar:tiny": ("data.options.test_fraction", "data.options.download"),
+  "scale_grid": (
+    "data.augmentation.cutout",
+    "data.augmentation.layers",
+    "data.augmentation.magnitude",
+    "data.options.num_images",
+  ),
+  "detect_voc": ("data.options.name",),
+}
+_CLAIMS = {
+  "search": lambda: (search_config.MAY_CHANGE, search_config.absent()),
+  "train": lambda: (train.MAY_CHANGE,),
+  "detect": lambda: (train.MAY_CHANGE,),
+  "scale": lambda: (scale.MAY_CHANGE, scale.ABSENT),
+}
+
+
+@pytest.mark.parametrize("name", _YOUNG)
+def test_a_run_of_before_a_field_was_there_goes_on(name, tmp_path):
+  config = shipped.config(name)
+  path, arguments = tmp_path / "config.json", _CLAIMS[config.job]()
+  old = run_log.recorded(config)
+  for field in _YOUNG[name]:
+    *groups, last = field.split(".")
+    group = old
+    for part in groups:
+      group = group[part]
+    del group[last]
+  workdir.claim(path, old, *arguments)
+  workdir.claim(path, run_log.recorded(config), *arguments)
+  config.data.options.path = "elsewhere"
+  with pytest.raises(workdir.WorkdirError, match=r"data\.options\.path"):
+    workdir.claim(path, run_log.recorded(config), *arguments)
+
+
+def test_a_field_that_was_not_there_may_not_say_something_else(tmp_path):
+  config = shipped.config("search_digits:tiny")
+  old = run_log.recorded(config)
+  del old["child"]["fold"]
+  path, arguments = tmp_path / "config.json", _CLAIMS["search"]()
+  workdir.claim(path, old, *arguments)
+  config.child.fold = 2
+  with pytest.raises(workdir.WorkdirError, match=r"fold was 'not there'"):
+    workdir.claim(path, run_log.recorded(config), *arguments)
+
+
+@pytest.mark.parametrize(
+  ("group", "recipe"),
+  [
+    (fields.recipes.nasnet_cifar(), fit.Recipe),
+    (fields.recipes.efficientnet(), fit.Recipe),
+    (fields.recipes.detection(), fit.Recipe),
+    (fields.recipes.child(), population.Recipe),
+  ],
+)
+def test_every_field_of_a_recipe_is_one_of_the_training(group, recipe):
+  known = {field.name for field in dataclasses.fields(recipe)}
+  others = {"seed", "checkpoint_seconds", "bn_group"}  # of the job, of networks
+  assert {*group} - others <= known
