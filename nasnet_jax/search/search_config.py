@@ -33,7 +33,7 @@ def absent() -> dict[str, Any]:
 
   found = {
     f"child.{field.name}": field.default
-    for field in dataclasses.fields(population.Recipe)
+    for field in dataclasses.fields(population.ChildRecipe)
   }
   for name, factory in controllers.CONTROLLERS.items():
     for option in inspect.signature(factory).parameters.values():

@@ -134,7 +134,7 @@ def test_a_field_that_was_not_there_may_not_say_something_else(tmp_path):
     (fields.recipes.nasnet_cifar(), fit.Recipe),
     (fields.recipes.efficientnet(), fit.Recipe),
     (fields.recipes.detection(), fit.Recipe),
-    (fields.recipes.child(), population.Recipe),
+    (fields.recipes.child(), population.ChildRecipe),
   ],
 )
 def test_every_field_of_a_recipe_is_one_of_the_training(group, recipe):
