@@ -126,8 +126,8 @@ def test_every_field_is_there_once_with_its_value(name):
 def test_values_of_the_groups_come_with_their_papers():
   lines = _lines("search_pnas:small")
   assert (
-    "* child.learning_rate = 0.1 # few steps, so larger ones; default 0.01:"
-    " cosine, 20 epochs" in lines
+    "* child.learning_rate = 0.1 # few steps, so larger ones; default 0.01;"
+    " 0.025: not in the paper; slim, cifar_config" in lines
   )
   assert "child.momentum = 0.9 # Zoph et al. 2018, appendix A" in lines
 
