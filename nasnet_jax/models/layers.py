@@ -129,7 +129,7 @@ def kernel_std(numerics: Numerics, shape: tuple[int, ...], fan_in=None):
 
   Args:
     shape: [..., C, F] of a dense kernel, or [kh, kw, C] of a depthwise one.
-    fan_in: inputs per output where they are fewer than the shape says (slots
+    fan_in: inputs per output where they are fewer than the shape says (states
       of a masked concatenation that are never used).
   """
   if len(shape) == 3:  # depthwise: one input and one output per position

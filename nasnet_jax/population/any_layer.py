@@ -3,7 +3,13 @@
 A layer is one switch over operations, kernels and squeeze-excite, and one over
 skips. It runs at the most channels that its block can have. Channels beyond
 the chosen ones are exactly 0 all the way: their weights are 0, batch norm makes
-0 of 0, and so their gradients are 0.
+0 of 0, and so their gradients are 0, and weight decay and clipping see nothing.
+
+The mean over random children of MnasNet's full space: 1.37 times the
+multiply-adds of their own sizes (200 children, at 224 and at 32 pixels,
+2026-11-27, counted with `counting.make_block_counter` at the largest and at the
+chosen channels; the worst child 2.1 times). One program per set of channels
+would need 3^7 of them.
 """
 
 import functools

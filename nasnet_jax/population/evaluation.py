@@ -92,8 +92,8 @@ class Evaluator(Protocol):
     progress: Progress | None = None,
   ) -> list[Outcome]:
     """decisions int32[n, D], seeds uint32[n], budgets f32[n] (1 = the
-    configured training length). A child's outcome depends on its own row
-    only, not on its neighbours."""
+    configured training length). A child's outcome depends on its own
+    decisions, seed and budget only, not on its neighbours."""
 
 
 class Queue(Protocol):

@@ -193,13 +193,13 @@ class _ChildProgram:
     index, positions = self._share(index, jnp.arange(size))
     return data.images[index], data.labels[index], positions
 
-  def _share(self, *rows):
+  def _share(self, *arrays):
     """This device's part of each array."""
     if not self.axis:
-      return rows
-    size = rows[0].shape[0] // self.data_size
+      return arrays
+    size = arrays[0].shape[0] // self.data_size
     start = lax.axis_index(self.axis) * size
-    return [lax.dynamic_slice_in_dim(row, start, size) for row in rows]
+    return [lax.dynamic_slice_in_dim(array, start, size) for array in arrays]
 
   def _loss(self, genotype, params, batch_stats, batch, rng, progress):
     images, labels, positions = batch

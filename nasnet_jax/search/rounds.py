@@ -260,12 +260,12 @@ def _evaluate(
   progress,
 ) -> dict[int, Outcome]:
   """The outcome of every proposal, by id."""
-  rows = to_train(proposals, settings.seed)
+  children = to_train(proposals, settings.seed)
   ids = proposals.id.tolist()
   if not hasattr(evaluator, "queue"):
-    return dict(zip(ids, evaluator.evaluate(*rows, progress), strict=True))
+    return dict(zip(ids, evaluator.evaluate(*children, progress), strict=True))
   queue = evaluator.queue(judge.stops(evaluator))
-  queue.add(ids, *rows)
+  queue.add(ids, *children)
   return drain(queue, progress, functools.partial(_note, folder / ROUND))
 
 
