@@ -462,7 +462,7 @@ def make_loss(network: Detector, recipe, aug: augment.Augmentation) -> Callable:
   class is right.
 
   Args:
-    recipe: with `drop_path_keep` and `drop_path_version`, see `fit.Recipe`.
+    recipe: with `drop_path_keep` and `drop_path_version`, see `recipes.Recipe`.
     aug: how images are whitened.
   """
   config = network.config

@@ -32,7 +32,15 @@ from nasnet_jax.jobs import (
   train,
 )
 from nasnet_jax.models import families
-from nasnet_jax.training import checkpoint, fit, hosts, mesh, stop, workdir
+from nasnet_jax.training import (
+  checkpoint,
+  fit,
+  hosts,
+  mesh,
+  recipes,
+  stop,
+  workdir,
+)
 
 _log = logging.getLogger(__name__)
 Row = dict[str, Any]
@@ -63,7 +71,7 @@ class Parts(NamedTuple):
   genotype: Any
   network: det.Detector
   num_params: int
-  recipe: fit.Recipe
+  recipe: recipes.Recipe
   data: Data
   augmentation: augment.Augmentation
   mesh: jax.sharding.Mesh
@@ -155,7 +163,7 @@ def prepare(config, data: Data | None = None, devices=None) -> Parts:
       "padded": not data.train.sizes.stretch,
     },
   )
-  recipe = fit.Recipe(
+  recipe = recipes.Recipe(
     epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   recipe.make_schedule()
@@ -437,7 +445,7 @@ def load(run_dir) -> Trained:
   aug = augment.Augmentation(mean=tuple(aug["mean"]), std=tuple(aug["std"]))
   shape = tuple(result["data"]["image_shape"])
   state = jax.eval_shape(
-    lambda: fit.init_state(network, fit.Recipe(), shape, 1, 0)
+    lambda: fit.init_state(network, recipes.Recipe(), shape, 1, 0)
   )
   template = jax.tree.map(
     lambda x: np.zeros(x.shape, x.dtype), fit.variables_of(state)

@@ -12,7 +12,7 @@ from nasnet_jax.data import augment, batches, photographs
 from nasnet_jax.data import photo_stream as streams
 from nasnet_jax.models import families
 from nasnet_jax.models.layers import Numerics
-from nasnet_jax.training import fit
+from nasnet_jax.training import datasets, recipes
 
 
 class Splits(NamedTuple):
@@ -20,8 +20,8 @@ class Splits(NamedTuple):
 
   Attributes:
     name, note, class_names, fingerprint: see `data.ImageData`.
-    train, valid: `fit.Images` or `photo_stream.Stream` of its training images,
-      divided; valid may be empty.
+    train, valid: its training images, divided; valid may be empty. Each is a
+      `datasets.Images` or a `photo_stream.Stream`.
     test: the same of its test images.
     load: the arguments of `data.load`, or of `load_streams` for streams.
   """
@@ -30,9 +30,9 @@ class Splits(NamedTuple):
   note: str
   class_names: tuple[str, ...]
   fingerprint: str
-  train: fit.Data
-  valid: fit.Data
-  test: fit.Data
+  train: datasets.Data
+  valid: datasets.Data
+  test: datasets.Data
   load: dict[str, Any]
 
   @property
@@ -72,9 +72,9 @@ def load_images(fields, batch_sizes) -> Splits:
     images.note,
     images.class_names,
     images.fingerprint,
-    fit.Images(images.train_images[train_index], labels[train_index]),
-    fit.Images(images.train_images[valid_index], labels[valid_index]),
-    fit.Images(images.test_images, images.test_labels),
+    datasets.Images(images.train_images[train_index], labels[train_index]),
+    datasets.Images(images.train_images[valid_index], labels[valid_index]),
+    datasets.Images(images.test_images, images.test_labels),
     load,
   )
 
@@ -195,9 +195,9 @@ def get_network(fields, num_classes: int, space):
 
 
 def recipe_fields(fields) -> dict[str, Any]:
-  """What a config says of `fit.Recipe`, epochs apart."""
+  """What a config says of `recipes.Recipe`, epochs apart."""
   return {
     f.name: fields[f.name]
-    for f in dataclasses.fields(fit.Recipe)
+    for f in dataclasses.fields(recipes.Recipe)
     if f.name != "epochs" and f.name in fields
   }

@@ -20,7 +20,14 @@ from nasnet_jax.jobs import job_config
 from nasnet_jax.models import families
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.spaces.blocks import BLOCKS
-from nasnet_jax.training import checkpoint, fit, workdir
+from nasnet_jax.training import (
+  checkpoint,
+  datasets,
+  evaluation,
+  fit,
+  recipes,
+  workdir,
+)
 
 RESULT, WEIGHTS = "result.json", "final/weights"
 HEADS = ("classifier", "aux_head")  # modules that know the classes
@@ -210,14 +217,14 @@ def describe_network(config) -> dict[str, Any]:
 def template_of(network, image_shape) -> dict[str, Any]:
   """Zeros in the shapes of the network's variables."""
   state = jax.eval_shape(
-    lambda: fit.init_state(network, fit.Recipe(), tuple(image_shape), 1, 0)
+    lambda: fit.init_state(network, recipes.Recipe(), tuple(image_shape), 1, 0)
   )
   return jax.tree.map(
     lambda x: np.zeros(x.shape, x.dtype), fit.variables_of(state)
   )
 
 
-def test_images(result: dict[str, Any], data_dir=None) -> fit.Data:
+def test_images(result: dict[str, Any], data_dir=None) -> datasets.Data:
   """The test split that a result is about, read again from its source.
 
   Args:
@@ -244,13 +251,15 @@ def test_images(result: dict[str, Any], data_dir=None) -> fit.Data:
     )
   if "stream" in arguments:
     return make(images.test)
-  return fit.on_device(fit.Images(images.test_images, images.test_labels))
+  return datasets.on_device(
+    datasets.Images(images.test_images, images.test_labels)
+  )
 
 
-def evaluate(found: Trained, images: fit.Data) -> fit.Score:
+def evaluate(found: Trained, images: datasets.Data) -> evaluation.Score:
   """Answers on a test set, by the program that wrote the result; by class, too,
   if the result has their mean."""
-  count = fit.make_evaluate(
+  count = evaluation.make_evaluate(
     found.network,
     found.augmentation,
     found.result["eval_batch_size"],

@@ -15,7 +15,14 @@ import flax.linen as nn
 import jax
 
 from nasnet_jax.data import augment
-from nasnet_jax.training import checkpoint, fit, workdir
+from nasnet_jax.training import (
+  checkpoint,
+  datasets,
+  evaluation,
+  fit,
+  recipes,
+  workdir,
+)
 
 CURVES = "retrain.jsonl"
 Row = dict[str, Any]
@@ -42,12 +49,12 @@ def train(
   folder,
   key: Row,
   network: nn.Module,
-  recipe: fit.Recipe,
+  recipe: recipes.Recipe,
   aug: augment.Augmentation,
-  images: fit.Data,
+  images: datasets.Data,
   seed: int,
   *,
-  valid: fit.Data | None = None,
+  valid: datasets.Data | None = None,
   checkpoint_seconds: float = 60.0,
   watch: Watch = Watch(),  # noqa: B008 (a tuple of functions, never changed)
   evaluate: Callable | None = None,
@@ -62,7 +69,7 @@ def train(
     valid: images that each point of the curve is scored on, if any.
     checkpoint_seconds: the state is saved this often, at most.
     evaluate: (variables, images) -> score, whose `accuracy` is what early
-      stopping compares; None: `fit.make_evaluate`'s.
+      stopping compares; None: `evaluation.make_evaluate`'s.
     **options: of `fit.fit`: mesh, start_from, shard_params, make_loss.
 
   Returns:
@@ -71,7 +78,9 @@ def train(
   """
   mesh = options.get("mesh")
   if evaluate is None:
-    evaluate = fit.make_evaluate(network, aug, recipe.eval_batch_size, mesh)
+    evaluate = evaluation.make_evaluate(
+      network, aug, recipe.eval_batch_size, mesh
+    )
   horizon = recipe.horizon(images.num_images)
   mark = time.monotonic()
   score = None

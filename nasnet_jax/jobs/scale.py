@@ -18,7 +18,15 @@ from nasnet_jax.data import augment, pixels
 from nasnet_jax.jobs import job_config, results, resumable, run_log
 from nasnet_jax.models import families
 from nasnet_jax.spaces import compound_scaling
-from nasnet_jax.training import fit, mesh, stop, workdir
+from nasnet_jax.training import (
+  datasets,
+  evaluation,
+  fit,
+  mesh,
+  recipes,
+  stop,
+  workdir,
+)
 from nasnet_jax.training.scalars import Scalars
 
 _log = logging.getLogger(__name__)
@@ -41,7 +49,7 @@ class Parts(NamedTuple):
   space: Any
   genotype: Any
   sizes: Any
-  recipe: fit.Recipe
+  recipe: recipes.Recipe
   images: job_config.Splits
   mesh: jax.sharding.Mesh
   points: tuple[compound_scaling.Coefficients, ...]
@@ -124,7 +132,7 @@ def _prepare(config) -> Parts:
   family = families.of(space)
   family.check_side(sizes, images.image_shape[:2])
   family.scaled(sizes, compound_scaling.factors(points[0], 1))
-  recipe = fit.Recipe(
+  recipe = recipes.Recipe(
     epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   recipe.make_schedule()
@@ -135,7 +143,7 @@ def _prepare(config) -> Parts:
     recipe,
     job_config.get_augmentation(config.data, images),
     devices,
-    streamed=not isinstance(images.train, fit.Images),
+    streamed=not isinstance(images.train, datasets.Images),
   )
   return Parts(space, genotype, sizes, recipe, images, devices, points)
 
@@ -188,9 +196,9 @@ def _train(folder, config, parts: Parts, console, member: Member) -> Row:
     network,
     parts.recipe,
     aug,
-    fit.on_device(images.train),
+    datasets.on_device(images.train),
     member.seed,
-    valid=fit.on_device(images.valid),
+    valid=datasets.on_device(images.valid),
     checkpoint_seconds=config.train.checkpoint_seconds,
     watch=resumable.Watch(console.in_fit, console.after_point),
     mesh=parts.mesh,
@@ -221,9 +229,9 @@ def _train(folder, config, parts: Parts, console, member: Member) -> Row:
 
 
 def _test(network, aug: augment.Augmentation, recipe, state, images):
-  evaluate = fit.make_evaluate(network, aug, recipe.eval_batch_size)
+  evaluate = evaluation.make_evaluate(network, aug, recipe.eval_batch_size)
   weights = jax.device_get(fit.variables_of(state))
-  return evaluate(weights, fit.on_device(images))
+  return evaluate(weights, datasets.on_device(images))
 
 
 def _at(config, parts: Parts, resolution: float) -> job_config.Splits:
@@ -238,7 +246,7 @@ def _at(config, parts: Parts, resolution: float) -> job_config.Splits:
     options.image_size = side
     return job_config.load_images(data, (config.train.batch_size,))
 
-  def scale(images: fit.Images) -> fit.Images:
+  def scale(images: datasets.Images) -> datasets.Images:
     if not images.num_images:
       return images
     fitted = [pixels.fit(image, side) for image in images.images]

@@ -21,10 +21,13 @@ from nasnet_jax.jobs import job_config, results, resumable, run_log
 from nasnet_jax.models import families
 from nasnet_jax.training import (
   checkpoint,
+  datasets,
+  evaluation,
   fit,
   hosts,
   mesh,
   profile,
+  recipes,
   stop,
   workdir,
 )
@@ -53,7 +56,7 @@ class Parts(NamedTuple):
   space: Any
   genotype: Any
   network: nn.Module
-  recipe: fit.Recipe
+  recipe: recipes.Recipe
   images: job_config.Splits
   augmentation: augment.Augmentation
   mesh: jax.sharding.Mesh
@@ -154,7 +157,7 @@ def prepare(
   space, genotype, sizes = _architecture(config, found, images)
   network = families.network(space, genotype, sizes)
   families.of(space).check_side(sizes, images.image_shape[:2])
-  recipe = fit.Recipe(
+  recipe = recipes.Recipe(
     epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   recipe.make_schedule()
@@ -162,7 +165,7 @@ def prepare(
     raise ValueError(
       "train.patience_epochs needs images to score: set data.num_valid"
     )
-  streamed = not isinstance(images.train, fit.Images)
+  streamed = not isinstance(images.train, datasets.Images)
   on = mesh.make_mesh(1, config.mesh.data, devices)
   # Checks how batches divide.
   fit.make_step(network, recipe, aug, on, streamed=streamed)
@@ -288,14 +291,14 @@ def _train(folder, config, parts: Parts, console, command: str) -> Row:
   images = parts.images
   valid = None
   if images.valid.num_images:
-    valid = fit.on_device(images.valid, parts.mesh)
+    valid = datasets.on_device(images.valid, parts.mesh)
   state, score = resumable.train(
     folder,
     _KEY,
     parts.network,
     parts.recipe,
     parts.augmentation,
-    fit.on_device(images.train, parts.mesh),
+    datasets.on_device(images.train, parts.mesh),
     config.train.seed,
     valid=valid,
     checkpoint_seconds=config.train.checkpoint_seconds,
@@ -307,10 +310,10 @@ def _train(folder, config, parts: Parts, console, command: str) -> Row:
   weights = jax.tree.map(hosts.fetch, fit.variables_of(state))
   size = parts.recipe.eval_batch_size
   # On one device, as whoever loads the weights will do it.
-  evaluate = fit.make_evaluate(
+  evaluate = evaluation.make_evaluate(
     parts.network, parts.augmentation, size, by_class=True
   )
-  test = fit.on_device(images.test)
+  test = datasets.on_device(images.test)
   tested = evaluate(weights, test)
   checkpoint.write(folder / results.WEIGHTS, weights)
   return _result(folder, config, parts, score, tested, command)

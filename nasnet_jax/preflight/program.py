@@ -25,7 +25,7 @@ from nasnet_jax.models import stacked_plan
 from nasnet_jax.population import cell_blocks, networks, population
 from nasnet_jax.search import search_config
 from nasnet_jax.spaces.genotype import genes_of
-from nasnet_jax.training import fit, loop, mesh, metrics, sharded
+from nasnet_jax.training import datasets, fit, loop, mesh, metrics, sharded
 
 
 class PreflightError(ValueError):
@@ -192,8 +192,8 @@ def _images(config, batch_sizes) -> job_config.Splits:
   )
 
 
-def _in_memory(count: int, shape) -> fit.Images:
-  return fit.Images(
+def _in_memory(count: int, shape) -> datasets.Images:
+  return datasets.Images(
     np.broadcast_to(np.uint8(0), (count, *shape)),
     np.broadcast_to(np.int32(0), (count,)),
   )
@@ -355,7 +355,7 @@ def _mean_used(genotypes) -> float:
 def _train(config, devices) -> Plan:
   images = _images(config, (config.train.batch_size,))
   parts = train.prepare(config, images, devices)
-  streamed = not isinstance(images.train, fit.Images)
+  streamed = not isinstance(images.train, datasets.Images)
   count = parts.recipe.batch_size if streamed else images.train.num_images
   data = _in_memory(count, images.image_shape)
   return _training(
@@ -373,7 +373,7 @@ def _detect(config, devices) -> Plan:
   images, network = parts.data.train, parts.network
   size = parts.recipe.batch_size
   # Of the largest shape, where there are several.
-  batch = fit.Images(
+  batch = datasets.Images(
     np.broadcast_to(np.uint8(0), (size, *images.image_shape)),
     jax.tree.map(
       lambda x: np.broadcast_to(x, (size, *np.shape(x))),
@@ -398,7 +398,7 @@ def _detect(config, devices) -> Plan:
 
 
 def _training(
-  job: str, parts, images, data: fit.Images, macs: int, **options
+  job: str, parts, images, data: datasets.Images, macs: int, **options
 ) -> Plan:
   """Of one network that `fit` trains.
 

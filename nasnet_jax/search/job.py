@@ -26,7 +26,16 @@ from nasnet_jax.search import (
 )
 from nasnet_jax.search.console import Console
 from nasnet_jax.spaces.cells import CellSpace
-from nasnet_jax.training import checkpoint, fit, hosts, profile, stop, workdir
+from nasnet_jax.training import (
+  checkpoint,
+  datasets,
+  evaluation,
+  fit,
+  hosts,
+  profile,
+  stop,
+  workdir,
+)
 from nasnet_jax.training.scalars import Scalars
 
 _log = logging.getLogger(__name__)
@@ -197,7 +206,7 @@ class Found(NamedTuple):
 
   ranking: list[Row]
   child: Row
-  score: fit.Score
+  score: evaluation.Score
 
 
 def _final_stage(folder, parts: Parts, rows, console: Console) -> Found:
@@ -211,8 +220,8 @@ def _final_stage(folder, parts: Parts, rows, console: Console) -> Found:
     )
   watch = final.Watch(console.in_fit, console.after_point)
   images = parts.images
-  train = fit.on_device(images.train)
-  valid = fit.on_device(images.valid)
+  train = datasets.on_device(images.train)
+  valid = datasets.on_device(images.valid)
   console.say(
     f"ranking the best {len(children)}: {parts.final.rank.epochs} epochs each"
   )
@@ -224,18 +233,18 @@ def _final_stage(folder, parts: Parts, rows, console: Console) -> Found:
     f"training child {best['id']} on training and validation images:"
     f" {parts.final.final.epochs} epochs"
   )
-  both = fit.Images(
+  both = datasets.Images(
     np.concatenate([images.train.images, images.valid.images]),
     np.concatenate([images.train.labels, images.valid.labels]),
   )
   network, state = final.train_best(
-    folder, best, parts.space, parts.final, fit.on_device(both), watch
+    folder, best, parts.space, parts.final, datasets.on_device(both), watch
   )
   weights = fit.variables_of(state)
-  evaluate = fit.make_evaluate(
+  evaluate = evaluation.make_evaluate(
     network, parts.final.augmentation, parts.final.final.eval_batch_size
   )
-  test = fit.on_device(images.test)
+  test = datasets.on_device(images.test)
   score = evaluate(weights, test)
   checkpoint.write(folder / results.WEIGHTS, weights)
   return Found(ranking, best, score)

@@ -9,7 +9,7 @@ from nasnet_jax.models import families, layers
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.population.evaluation import Evaluator
 from nasnet_jax.search import final, halving, rewards, rounds
-from nasnet_jax.training import fit
+from nasnet_jax.training import recipes
 
 # May differ between two processes of one run: none changes what comes out, but
 # for the rounding of sums over other devices (`mesh.data`).
@@ -150,11 +150,11 @@ def final_settings(config, num_classes: int, aug, space) -> final.FinalSettings:
       "final.top_k, final.rank_epochs and final.epochs must be 1 or more"
     )
   shared = job_config.recipe_fields(fields)
-  recipe = fit.Recipe(epochs=fields.epochs, **shared)
+  recipe = recipes.Recipe(epochs=fields.epochs, **shared)
   recipe.make_schedule()  # a misspelt one is told now, not after the search
   return final.FinalSettings(
     top_k=fields.top_k,
-    rank=fit.Recipe(epochs=fields.rank_epochs, **shared),
+    rank=recipes.Recipe(epochs=fields.rank_epochs, **shared),
     final=recipe,
     network=job_config.get_network(fields.network, num_classes, space),
     augmentation=aug,

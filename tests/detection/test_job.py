@@ -14,7 +14,15 @@ from nasnet_jax.data.augment import Augmentation
 from nasnet_jax.detection import detector as det
 from nasnet_jax.detection import evaluation, picture_stream
 from nasnet_jax.jobs import detect, results, train
-from nasnet_jax.training import checkpoint, fit, mesh, sharded, workdir
+from nasnet_jax.training import (
+  checkpoint,
+  datasets,
+  fit,
+  mesh,
+  recipes,
+  sharded,
+  workdir,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -150,7 +158,7 @@ def test_two_devices_make_the_step_of_one(parts, shard_params):
   """With weights whole on both, and with half of each on one."""
   made, _ = parts
   (batch,) = made.data.train.training_batches(4, 0, 0, 1)
-  recipe = fit.Recipe(
+  recipe = recipes.Recipe(
     epochs=1, batch_size=4, learning_rate=0.1, drop_path_keep=1.0
   )
   states = []
@@ -174,7 +182,9 @@ def test_two_devices_make_the_step_of_one(parts, shard_params):
       ]
       assert any(divided) == shard_params
       state = mesh.put(state, where)
-    state, told = jax.jit(step)(state, fit.Images(batch.images, batch.labels))
+    state, told = jax.jit(step)(
+      state, datasets.Images(batch.images, batch.labels)
+    )
     states.append((state.params, told["loss"]))
   for one, other in zip(*map(jax.tree.leaves, states)):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
@@ -299,5 +309,5 @@ def test_configs_name_fields_that_there_are(name, variant, side):
   assert sizes.shorter == side
   assert picture_stream.Sizes(sizes.buckets).largest >= (side, side)
   fields = config.train.to_dict()
-  known = set(fit.Recipe.__dataclass_fields__)
+  known = set(recipes.Recipe.__dataclass_fields__)
   assert set(fields) - known == {"seed", "checkpoint_seconds"}
