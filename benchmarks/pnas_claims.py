@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import strategies
 
-from nasnet_jax.controllers import surrogate
+from nasnet_jax.controllers import predictors, surrogate
 from nasnet_jax.report import style
 from nasnet_jax.search import tabular
 from nasnet_jax.training import workdir
@@ -96,11 +96,11 @@ def correlate(space, levels, label: str, b: int, trial: int):
   known, larger = levels[b - 1], levels[b]
   cells = np.concatenate([known.decisions, larger.decisions])
   targets = np.concatenate([known.accuracy, larger.accuracy])
-  tokens = surrogate.cell_tokens(space, cells)
+  tokens = predictors.cell_tokens(space, cells)
   # The paper's bias is near the accuracies of one-block cells; so is this one.
   mean = known.accuracy.mean()
-  model = surrogate.PREDICTORS[predictor](
-    surrogate.cell_vocabulary(space), head_bias=np.log(mean / (1 - mean))
+  model = predictors.PREDICTORS[predictor](
+    predictors.cell_vocabulary(space), head_bias=np.log(mean / (1 - mean))
   )
   inputs = model.inputs(tokens)
   n = len(known.accuracy)

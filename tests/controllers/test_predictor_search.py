@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nasnet_jax import spaces
-from nasnet_jax.controllers import base, make, surrogate
+from nasnet_jax.controllers import base, make, predictors, surrogate
 from nasnet_jax.controllers.predictor_search import mutate, spread
 
 LIST = (3, 2, 4, 1, 5)  # 120 architectures
@@ -103,8 +103,8 @@ def test_it_proposes_the_best_of_all_that_is_new(monkeypatch, exploration):
   members = scored["members"]
   scores = members.mean(0) + exploration * members.std(0)
   best = scored["inputs"][np.argsort(-scores)[:7]]
-  choices = surrogate.list_tokens(proposals.decisions)
-  model = surrogate.Mlp(surrogate.list_vocabulary(LIST))
+  choices = predictors.list_tokens(proposals.decisions)
+  model = predictors.Mlp(predictors.list_vocabulary(LIST))
   np.testing.assert_array_equal(model.inputs(choices), best)
   everything = np.concatenate([*asked, proposals.decisions])
   assert len(np.unique(everything, axis=0)) == 17
