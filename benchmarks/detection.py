@@ -35,6 +35,8 @@ def _ours(batch: int, side: int):
   from nasnet_jax import zoo
   from nasnet_jax.data import augment
   from nasnet_jax.detection import detector, picture_stream
+  from nasnet_jax.detection.inference import make_detect
+  from nasnet_jax.detection.loss import make_loss
   from nasnet_jax.models import block_network
   from nasnet_jax.training import datasets, fit, recipes
 
@@ -73,12 +75,10 @@ def _ours(batch: int, side: int):
   state = fit.init_state(network, recipe, shape[1:], 1000, 0)
   variables = jax.tree.map(np.asarray, fit.variables_of(state))
   step = jax.jit(
-    fit.make_step(
-      network, recipe, aug, streamed=True, make_loss=detector.make_loss
-    ),
+    fit.make_step(network, recipe, aug, streamed=True, make_loss=make_loss),
     donate_argnums=0,
   )
-  detect = jax.jit(detector.make_detect(network, aug))
+  detect = jax.jit(make_detect(network, aug))
   held = [state]
 
   def train():

@@ -10,7 +10,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nasnet_jax.data import augment
 from nasnet_jax.detection import metrics
-from nasnet_jax.detection.detector import Detector, make_detect
+from nasnet_jax.detection.detector import Detector
+from nasnet_jax.detection.inference import make_detect
 from nasnet_jax.detection.nms import Detections
 from nasnet_jax.detection.picture_stream import Stream
 from nasnet_jax.training import hosts

@@ -25,7 +25,7 @@ from nasnet_jax.data.image_data import DataError
 from nasnet_jax.detection import backbone
 from nasnet_jax.export import card, check, outline
 from nasnet_jax.export.check import ExportError
-from nasnet_jax.jobs import detect, predict, results
+from nasnet_jax.jobs import predict, predict_boxes, results
 from nasnet_jax.training import datasets, workdir
 
 CONFIG, CARD, EXAMPLES = "config.json", "README.md", "examples.npz"
@@ -208,7 +208,7 @@ def _is_detector(result: dict[str, Any]) -> bool:
 
 def _backbone(run_dir) -> results.Trained:
   """The network inside of a detector."""
-  found = detect.load(run_dir)
+  found = predict_boxes.load(run_dir)
   detector = found.network
   network = detector.body.build(detector.config.numerics, parent=None)
   variables = {

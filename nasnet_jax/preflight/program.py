@@ -20,6 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from nasnet_jax.costs import counting
 from nasnet_jax.data import batches
 from nasnet_jax.detection import detector, picture_stream, pictures
+from nasnet_jax.detection.loss import make_loss
 from nasnet_jax.jobs import detect, job_config, train
 from nasnet_jax.models import stacked_plan
 from nasnet_jax.population import cell_blocks, networks, population
@@ -393,7 +394,7 @@ def _detect(config, devices) -> Plan:
     batch,
     macs,
     streamed=True,
-    make_loss=detector.make_loss,
+    make_loss=make_loss,
   )
 
 
