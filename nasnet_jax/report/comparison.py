@@ -11,6 +11,7 @@ import pathlib
 from nasnet_jax.report import (
   block_drawings,
   cell_drawings,
+  comparison_charts,
   page,
   runs,
   search_charts,
@@ -149,19 +150,19 @@ def _curves(named: dict[str, runs.Run], folder: pathlib.Path) -> str:
     (
       "compared_children",
       "Best reward so far (strong) and mean of the last 20 children (thin)",
-      search_charts.compared_rewards_figure(histories, "children"),
+      comparison_charts.compared_rewards_figure(histories, "children"),
     ),
     (
       "compared_seconds",
       "The same against the training that it took",
-      search_charts.compared_rewards_figure(histories, "seconds"),
+      comparison_charts.compared_rewards_figure(histories, "seconds"),
     ),
   ]
   charts += [
     (
       f"compared_{cost}",
       f"Pareto fronts: accuracy against {words.removesuffix(' per image')}",
-      search_charts.compared_fronts_figure(histories, cost),
+      comparison_charts.compared_fronts_figure(histories, cost),
     )
     for cost, words in search_charts.COSTS.items()
   ]
