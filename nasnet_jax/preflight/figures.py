@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from nasnet_jax.preflight import costs, hlo
+from nasnet_jax.preflight import collectives, costs, hlo
 from nasnet_jax.preflight.chips import Chip
-from nasnet_jax.preflight.program import Compiled, OutOfMemory, Plan
+from nasnet_jax.preflight.plans import Plan
+from nasnet_jax.preflight.program import Compiled, OutOfMemory
 
 Row = dict[str, Any]
 _DRAWS = 200  # of children for all slots, to see how long chips wait
@@ -83,7 +84,7 @@ def _per_update(plan: Plan, module: hlo.Module, chip: Chip) -> Row:
   exchanges = [
     {
       "kind": row.kind,
-      "axis": costs.axis_of(row.groups, step.mesh.shape),
+      "axis": collectives.axis_of(row.groups, step.mesh.shape),
       "count": row.count / updates,
       "bytes": row.bytes / updates,
       "sent": row.sent / updates,

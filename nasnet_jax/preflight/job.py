@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nasnet_jax.preflight import chips, figures, program
+from nasnet_jax.preflight import chips, figures, plans, program
 
 Row = dict[str, Any]
 Change = dict[str, Any]  # fields of the config by dotted name
@@ -33,7 +33,7 @@ def run(
   devices = program.get_devices(topology)
 
   def look(config) -> Row:
-    plan = program.make_plan(config, devices)
+    plan = plans.make_plan(config, devices)
     found = figures.figures(plan, compile_step(plan.step), chip)
     return {"topology": topology, "slice_chips": len(devices), **found}
 
