@@ -1,11 +1,33 @@
 """Search led by a predictor, for any list of decisions.
 
 The idea of Liu et al. 2018 (see `progressive`) without the growing of cells:
-fit an ensemble to the answers so far, score candidates, take the best, again.
-The closest published methods are BANANAS (White et al. 2019) and NPENAS (Wei
-et al. 2020), of which this was written from memory of the idea: they, too,
-score mutations of the best architectures with a neural predictor. They encode
-an architecture by its paths or its graph; here each decision has an embedding.
+fit an ensemble to the answers so far, score candidates, take the best, and fit
+again. The closest published methods are BANANAS (White et al. 2019) and NPENAS
+(Wei et al. 2020), whose idea is followed from memory: they, too, score
+mutations of the best architectures with a neural predictor. They encode an
+architecture by its paths or its graph; here each decision has an embedding.
+
+How it is done here:
+
+- If the space has at most 2^15 decision vectors, the candidates are all of
+  it, each architecture once. Otherwise three quarters of them are mutations
+  of the best children in one to three decisions, and the rest is random.
+- The ensemble learns ranks, spread evenly over (0, 1), in place of rewards.
+  What matters is the order of the best, and on NAS-Bench-201 the rewards of
+  the best hundred span less than a hundredth of the range of all.
+- The MLP is PNAS's, but smaller, because it is fitted so often. Its sizes
+  were measured on NAS-Bench-201's CIFAR-100 and ImageNet16-120: 128 hidden
+  units in place of 64 raised the best of 100 queries from 46.69 to 46.71 on
+  the latter and halved its standard deviation.
+- A share `near` of the proposals are neighbours, as in `local_search`, of
+  the best child that still has new ones. Without them about one run in ten
+  on NAS-Bench-201 stayed for hundreds of queries at a cell whose better
+  neighbours the ensemble thought worse. 0.4 in place of 0.2 raised the best
+  of 100 queries on CIFAR-100 from 73.48 to 73.49, the optimum, in each of 40
+  runs, and on ImageNet16-120 from 46.70 to 46.71; 0.6 did no better.
+- Once `max_children` are remembered, each further one replaces the worst
+  among the older half: failed ones first, pending ones last. An answer to a
+  forgotten child teaches nothing.
 """
 
 import functools
@@ -108,26 +130,6 @@ def predictor_search(
   order in which they came has no influence. No architecture is proposed twice
   while it is remembered; the search ends when all have been proposed, or when
   no candidate is new.
-
-  - If the space has at most 2^15 decision vectors, the candidates are all of
-    it, each architecture once. Otherwise three quarters of them are mutations
-    of the best children in one to three decisions, and the rest is random.
-  - The ensemble learns ranks, spread evenly over (0, 1), in place of rewards.
-    What matters is the order of the best, and on NAS-Bench-201 the rewards of
-    the best hundred span less than a hundredth of the range of all.
-  - The MLP is PNAS's, but smaller, because it is fitted so often. Its sizes
-    were measured on NAS-Bench-201's CIFAR-100 and ImageNet16-120: 128 hidden
-    units in place of 64 raised the best of 100 queries from 46.69 to 46.71 on
-    the latter and halved its standard deviation.
-  - A share `near` of the proposals are neighbours, as in `local_search`, of
-    the best child that still has new ones. Without them about one run in ten
-    on NAS-Bench-201 stayed for hundreds of queries at a cell whose better
-    neighbours the ensemble thought worse. 0.4 in place of 0.2 raised the best
-    of 100 queries on CIFAR-100 from 73.48 to 73.49, the optimum, in each of 40
-    runs, and on ImageNet16-120 from 46.70 to 46.71; 0.6 did no better.
-  - Once `max_children` are remembered, each further one replaces the worst
-    among the older half: failed ones first, pending ones last. An answer to a
-    forgotten child teaches nothing.
 
   Args:
     space: see `base.as_space`.

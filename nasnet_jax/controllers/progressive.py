@@ -4,7 +4,24 @@ Liu et al. 2018 (PNAS): train all cells of one block and fit a
 predictor of accuracy; expand each cell of the beam by every legal block, score
 all of them, train the K most promising, fit again; and so on up to B blocks.
 The search code was never released. Only the paper's abstract and introduction
-were at hand; the loop is its own, its numbers are quoted from memory.
+were at hand: the loop is the paper's, the numbers are quoted from memory.
+
+What the paper leaves open, and what is done here:
+
+- Cells are canonical wherever they are stored, compared or scored: of equal
+  candidates one is kept, and the predictor sees no cell in two forms.
+- The predictor goes on from its last weights, with a new Adam state, and
+  learns from all answers so far. (The paper fine-tunes it on those of the new
+  level.) The order in which the answers came has no influence.
+- The predictor's last bias starts at the mean accuracy of the first level.
+  The paper's 1.8 is near that of its own children; briefly trained ones are
+  far from it.
+- Batch size and epochs are ours: on made-up landscapes, 20 to 200 epochs
+  order the cells with one more block equally well, and fewer are faster.
+- A cell that failed is not expanded, and teaches nothing.
+- Spaces of several kinds of cells, which the paper does not have: the first
+  level has one block in each, and each further level adds a block to one of
+  them, in turn, until all have B.
 """
 
 import math
@@ -94,23 +111,6 @@ def progressive(
   a level. It gives nothing while the next level waits for answers to this one,
   nor after the last level. Rewards are accuracies: the predictor's answers lie
   in (0, 1).
-
-  What the paper leaves open, and what is done here:
-
-  - Cells are canonical wherever they are stored, compared or scored: of equal
-    candidates one is kept, and the predictor sees no cell in two forms.
-  - The predictor goes on from its last weights, with a new Adam state, and
-    learns from all answers so far. (The paper fine-tunes it on those of the new
-    level.) The order in which the answers came has no influence.
-  - The predictor's last bias starts at the mean accuracy of the first level.
-    The paper's 1.8 is near that of its own children; briefly trained ones are
-    far from it.
-  - Batch size and epochs are ours: on made-up landscapes, 20 to 200 epochs
-    order the cells with one more block equally well, and fewer are faster.
-  - A cell that failed is not expanded, and teaches nothing.
-  - Spaces of several kinds of cells, which the paper does not have: the first
-    level has one block in each, and each further level adds a block to one of
-    them, in turn, until all have B.
 
   Args:
     space: a `CellSpace` with min_blocks=1.

@@ -80,7 +80,7 @@ def load_images(fields, batch_sizes) -> Splits:
 
 
 def _open_streams(fields, batch_sizes) -> Splits:
-  """Photographs on disk, for sets that fit no memory."""
+  """Photographs that stay on disk, for sets that do not fit into memory."""
   options = {k: v for k, v in fields.options.items() if v is not None}
   load = {
     "source": fields.source,
@@ -147,7 +147,7 @@ def _load_arguments(fields) -> dict[str, Any]:
 
 
 def get_augmentation(fields, images: Splits) -> augment.Augmentation:
-  """The source's own, with what config.data says differently."""
+  """The source's augmentation, with the fields that config.data sets."""
   aug = augment.DEFAULTS.get(fields.source, augment.Augmentation())
   if "stream" in fields:
     aug = augment.PHOTOGRAPHS
@@ -159,15 +159,15 @@ def get_augmentation(fields, images: Splits) -> augment.Augmentation:
 
 
 def shuffled_labels(images: Splits, seed: int) -> Splits:
-  """The same images with the training labels dealt out at random: whatever a
-  search then finds beyond chance is a leak."""
+  """The same images with the training labels shuffled: whatever a search then
+  finds beyond chance is a leak."""
   order = np.random.default_rng(seed).permutation(len(images.train.labels))
   train = images.train._replace(labels=images.train.labels[order])
   return images._replace(train=train)
 
 
 def describe(images: Splits) -> dict[str, Any]:
-  """The images, as result.json has them: enough to read them again."""
+  """What result.json says of the images: enough to read them again."""
   return {
     "name": images.name,
     "note": images.note,
@@ -195,7 +195,7 @@ def get_network(fields, num_classes: int, space):
 
 
 def recipe_fields(fields) -> dict[str, Any]:
-  """What a config says of `recipes.Recipe`, epochs apart."""
+  """The fields of `recipes.Recipe` that a config has, except epochs."""
   return {
     f.name: fields[f.name]
     for f in dataclasses.fields(recipes.Recipe)

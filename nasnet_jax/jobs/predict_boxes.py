@@ -1,4 +1,4 @@
-"""Answers of a trained detector to image files: boxes, said and drawn on the
+"""Answers of a trained detector to image files: boxes, as text and drawn on the
 pictures. `predict` does the same for classes."""
 
 import json
@@ -29,8 +29,8 @@ class Trained(NamedTuple):
   Attributes:
     network: a `Detector`.
     variables: as `network.apply` reads them.
-    augmentation: how its images were whitened.
-    sizes: how its pictures were scaled.
+    augmentation: how the images of its training were whitened.
+    sizes: how the pictures of its training were scaled.
     result: all of result.json.
   """
 
@@ -79,7 +79,7 @@ class Answer(NamedTuple):
   Attributes:
     path: of the picture.
     side: its (height, width).
-    found: in pixels of it, the best first.
+    found: boxes in pixels of the picture, the best first.
   """
 
   path: pathlib.Path
@@ -87,7 +87,7 @@ class Answer(NamedTuple):
   found: metrics.Found
 
   def to_json(self, class_names) -> Row:
-    """With corners (x1, y1, x2, y2), as most tools have them."""
+    """The answer for JSON; boxes are (x1, y1, x2, y2), as in most tools."""
     rows = [
       {
         "class": class_names[int(label)],
@@ -130,7 +130,7 @@ def find(
     side = picture.height, picture.width
     change = streams.whole(side, sizes)
     bucket = sizes.bucket(side)
-    if bucket is None:  # an odd shape: a program of its own
+    if bucket is None:  # an unusual shape: compiled for itself
       shape = tuple(-(-s // stride) * stride for s in change.scaled)
     else:
       shape = sizes.buckets[bucket]
@@ -176,7 +176,7 @@ def draw(answer: Answer, class_names, folder) -> pathlib.Path:
     top = y1 - height if y1 >= height else y1  # above, or inside at the border
     pen.rectangle(pen.textbbox((x1, top), words, font=font), fill=colour)
     pen.text((x1, top), words, fill="white", font=font)
-  # Images of other folders have the same names.
+  # Images of other folders may have the same name.
   path = workdir.new_file(folder, answer.path.stem, ".png")
   picture.save(path)
   text = json.dumps(answer.to_json(class_names), indent=2) + "\n"

@@ -1,8 +1,8 @@
 """The scaling job: coefficients by a grid search, then larger networks.
 
 Tan & Le 2019, section 3.3: at phi = 1 every point of a grid is trained, the
-best coefficients are kept, and phi is raised. Which are best is decided on
-validation images; every network is also tested, for the table.
+best coefficients are kept, and phi is raised. Validation images decide which
+are the best; for the table, every network is also tested.
 """
 
 import logging
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 Row = dict[str, Any]
 ROWS = "scaled.jsonl"
 
-# May differ between two processes of one run: neither changes what comes out.
+# May differ between two processes of one run: neither changes the result.
 MAY_CHANGE = (
   "log",
   "data.data_dir",
@@ -235,8 +235,8 @@ def _test(network, aug: augment.Augmentation, recipe, state, images):
 
 
 def _at(config, parts: Parts, resolution: float) -> job_config.Splits:
-  """The images at a resolution: decoded anew where the config has their side,
-  else scaled from what was read."""
+  """The images at another resolution: read again if the config sets their side,
+  else scaled from those that were read."""
   side = compound_scaling.round_side(parts.images.image_shape[0], resolution)
   if side == parts.images.image_shape[0]:
     return parts.images

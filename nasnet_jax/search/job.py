@@ -106,7 +106,7 @@ def run(
       page = report.finish_report(folder)
       _log.info("%s", report.summary_text(folder))
       _log.info("report: %s", page)
-    hosts.wait()  # or the others would read what is not there yet
+    hosts.wait()  # or the others would read it before it is written
     return results.read_result(folder)
 
 
@@ -130,7 +130,8 @@ def _prepare(config, make_evaluator) -> Parts:
 
 
 def _describe(parts: Parts):
-  """What is searched, in a line; a child's parameters, in the log file."""
+  """Logs one line on what is searched and, in the log file only, a child's
+  parameters."""
   space, images = parts.space, parts.images
   words = (
     f"space {space.name}, {space.summary}; {images.name}:"
@@ -155,7 +156,7 @@ def _describe(parts: Parts):
 
 
 def _write_costs(folder, config, parts: Parts):
-  """What each operation costs where, for the report's drawings of cells."""
+  """The cost of each operation at each place, for the drawings of cells."""
   space, images = parts.space, parts.images
   if not isinstance(space, CellSpace) or not hosts.is_first():
     return
@@ -196,7 +197,7 @@ def _search(folder, parts: Parts, console: Console) -> list[Row]:
 
 
 class Found(NamedTuple):
-  """What the final stage gave.
+  """Results of the final stage.
 
   Attributes:
     ranking: rows of `final.rank`, the winner first.
@@ -210,8 +211,8 @@ class Found(NamedTuple):
 
 
 def _final_stage(folder, parts: Parts, rows, console: Console) -> Found:
-  """Ranks the best children, trains the first on all training images, and
-  tests it, once."""
+  """Ranks the best children, trains the first on all training images and tests
+  it once."""
   children = final.top_children(rows, parts.space, parts.final.top_k)
   if not children:
     raise ValueError(
@@ -253,7 +254,8 @@ def _final_stage(folder, parts: Parts, rows, console: Console) -> Found:
 def _result(
   folder, config, parts: Parts, rows, found: Found, scalars, command: str
 ) -> dict[str, Any]:
-  """result.json, from which alone the winner can be rebuilt."""
+  """The content of result.json, which with the weights is all that
+  `results.load` needs."""
   space, images = parts.space, parts.images
 
   def genotype(child: Row):
@@ -319,6 +321,6 @@ def _cost(
 
 
 def _tidy(folder: pathlib.Path):
-  """The checkpoints of a finished run serve no purpose: its weights do."""
+  """Removes the checkpoints of a finished run, which needs its weights only."""
   if hosts.is_first():
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)

@@ -11,8 +11,8 @@ from nasnet_jax.population.evaluation import Evaluator
 from nasnet_jax.search import final, halving, rewards, rounds
 from nasnet_jax.training import recipes
 
-# May differ between two processes of one run: none changes what comes out, but
-# for the rounding of sums over other devices (`mesh.data`).
+# May differ between two processes of one run: none changes the result, except
+# for the rounding of sums over another number of devices (`mesh.data`).
 MAY_CHANGE = (
   "log",
   "profile",
@@ -85,7 +85,7 @@ def get_evaluator(config, space, images: job_config.Splits, aug) -> Evaluator:
 
 
 def get_costs(config):
-  """evaluation.Costs; ValueError, one line, for numbers that are none."""
+  """`evaluation.Costs`; ValueError for numbers that cannot be."""
   from nasnet_jax.population.evaluation import Costs
 
   fields = config.search.get("cost", {})
@@ -100,7 +100,7 @@ def get_costs(config):
 
 
 def get_reward(config) -> rewards.Reward:
-  """What the controller is told; ValueError for values that make no reward."""
+  """The reward that the controller is told; ValueError for bad values."""
   return rewards.make(**config.search.reward.to_dict())
 
 
@@ -131,7 +131,7 @@ def round_settings(config) -> rounds.RoundSettings:
 
 
 def check_evaluator(evaluator, settings: rounds.RoundSettings):
-  """Raises ValueError if the settings ask for what the evaluator cannot."""
+  """Raises ValueError if the evaluator cannot do what the settings ask for."""
   one_by_one = settings.asynchronous or settings.halving.eta
   if one_by_one and not hasattr(evaluator, "queue"):
     raise ValueError(
@@ -151,8 +151,8 @@ def final_settings(config, num_classes: int, aug, space) -> final.FinalSettings:
     )
   shared = job_config.recipe_fields(fields)
   recipe = recipes.Recipe(epochs=fields.epochs, **shared)
-  recipe.make_schedule()  # a misspelt one is told now, not after the search
-  return final.FinalSettings(
+  recipe.make_schedule()  # refuses a misspelt one now, not after the search
+  return final.Settings(
     top_k=fields.top_k,
     rank=recipes.Recipe(epochs=fields.rank_epochs, **shared),
     final=recipe,
