@@ -62,7 +62,7 @@ class State(NamedTuple):
     decisions: int32[C, D], canonical.
     rewards: f32[C], 0 unless GOOD.
     status: int8[C], FREE, ASKED, GOOD or FAILED.
-    queue: int32[P, D], what the last fit advises and nobody has asked for.
+    queue: int32[P, D], what the last fit advises and no ask has taken.
     queued: int32[], how many rows of the queue are filled.
     next_id: int64[].
   """

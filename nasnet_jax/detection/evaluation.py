@@ -23,7 +23,7 @@ class Score(NamedTuple):
   Attributes:
     found: what it found in each image, in the split's order.
     by_class: VOC's AP50 of each class; None for one that does not occur.
-    images: how many were looked at; broken files are not.
+    images: how many were evaluated, without broken files.
   """
 
   found: tuple[metrics.Found, ...]
@@ -95,8 +95,8 @@ def make_evaluate(
 
 
 def _collect(found, annotations, data, given: Detections, index, counts, side):
-  """Puts a batch's detections where their images stand. With many hosts each
-  brings the rows that it has decoded."""
+  """Puts a batch's detections at their images' places. Of many hosts, each has
+  the rows that it decoded."""
   given = jax.tree.map(hosts.fetch, given)
   rows = (index, counts, side)
   index, counts, side = (np.concatenate(hosts.gather(x)) for x in rows)

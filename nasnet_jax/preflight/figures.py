@@ -12,7 +12,7 @@ from nasnet_jax.preflight.plans import Plan
 from nasnet_jax.preflight.program import Compiled, OutOfMemory
 
 Row = dict[str, Any]
-_DRAWS = 200  # of children for all slots, to see how long chips wait
+_DRAWS = 200  # random choices of children, to estimate how long chips wait
 
 
 def figures(plan: Plan, compiled: Compiled, chip: Chip) -> Row:
@@ -109,8 +109,8 @@ def _per_update(plan: Plan, module: hlo.Module, chip: Chip) -> Row:
 
 
 def _waiting(plan: Plan, module: hlo.Module, chip: Chip) -> float:
-  """How much longer a call takes than its mean child does, because chips wait
-  for the one whose children take longest."""
+  """The time of a call over the time of its mean child: chips wait for the one
+  whose children take longest."""
   step = plan.step
   chips = step.mesh.shape["arch"]
   if not step.shares or chips == 1:
@@ -122,7 +122,8 @@ def _waiting(plan: Plan, module: hlo.Module, chip: Chip) -> float:
 
 
 def _seconds_of_children(plan: Plan, module, chip: Chip) -> np.ndarray:
-  """f64[children], of a call, for each sampled child: linear in the shares."""
+  """f64[children]: the seconds of a call for each sampled child, which are
+  linear in its shares."""
   shares = plan.step.shares
 
   def price(taken) -> float:
@@ -154,7 +155,7 @@ def _whole_job(plan: Plan, found: Row) -> Row:
     "chip_hours": hours * step.mesh.size,
   }
   if plan.job == "search":
-    # The data set and the program are there once, the rest per child.
+    # The data set and the program exist once, the rest once per child.
     data = sum(
       leaf.size * leaf.dtype.itemsize
       for leaf in jax.tree.leaves(step.arguments[2])

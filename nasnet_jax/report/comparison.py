@@ -1,7 +1,7 @@
 """One HTML file that sets several runs side by side.
 
-As a run's own report it needs no network and no script, and takes running and
-interrupted searches as well as finished ones.
+Like a run's own report it needs no network and no script, and shows running
+and interrupted searches as well as finished ones.
 """
 
 import html
@@ -22,7 +22,8 @@ from nasnet_jax.report import (
 
 
 def write_comparison(run_dirs, path) -> pathlib.Path:
-  """Writes one page of several runs, and its pictures into `figures/` beside.
+  """Writes one page of several runs, and its pictures into `figures/` next to
+  it.
 
   Args:
     run_dirs: the runs' folders, two or more.
@@ -57,8 +58,8 @@ def write_comparison(run_dirs, path) -> pathlib.Path:
 
 
 def label_runs(found: list[runs.Run]) -> list[str]:
-  """Names that tell the runs apart: their folders', with as many of the
-  folders above as that takes."""
+  """Names that tell the runs apart: those of their folders, with as many of the
+  folders above as needed."""
   parts = [run.path.resolve().parts for run in found]
   for depth in range(1, max(map(len, parts)) + 1):
     labels = ["/".join(part[-depth:]) for part in parts]
@@ -119,7 +120,7 @@ def _row(label: str, run: runs.Run, folder: pathlib.Path) -> str:
 
 
 def _link(label: str, run: runs.Run, folder: pathlib.Path) -> str:
-  """The run's name, leading to its own report if there is one."""
+  """The run's name, with a link to its own report if there is one."""
   report = run.path / "report.html"
   if not report.exists():
     return html.escape(label)
@@ -134,7 +135,7 @@ def _link(label: str, run: runs.Run, folder: pathlib.Path) -> str:
 
 
 def strategy_of(run: runs.Run) -> str:
-  """The strategy's name; "" where neither file tells."""
+  """The strategy's name; "" if neither file has it."""
   search = run.config.get("search")
   named = search.get("controller") if isinstance(search, dict) else None
   return str(run.result.get("controller") or named or "")

@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-# kind -> (alpha, beta) of Tan et al. 2019, section 3.1. Soft: twice the cost and
-# 5 % more accuracy give the same reward. Hard: only cost beyond T counts.
+# kind -> (alpha, beta) of Tan et al. 2019, section 3.1. Soft: twice the cost
+# and 5 % more accuracy give the same reward. Hard: only cost beyond T counts.
 KINDS = {
   "accuracy": (0.0, 0.0),
   "mnasnet_soft": (-0.07, -0.07),

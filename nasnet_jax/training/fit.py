@@ -104,7 +104,7 @@ def init_state(
     variables = start(variables)
   params, batch_stats = variables["params"], variables.get("batch_stats", {})
   ema = ()
-  if recipe.ema_decay:  # buffers of its own: the step takes both
+  if recipe.ema_decay:  # copies, because the step donates both
     ema = jax.tree.map(jnp.copy, (params, batch_stats))
   return TrainState(
     params=params,
@@ -120,7 +120,7 @@ def init_state(
 def classification_loss(
   network: nn.Module, recipe: Recipe, aug: augment.Augmentation
 ) -> LossFn:
-  """Cross-entropy, the auxiliary head's too, of augmented images: a loss for
+  """Cross-entropy of augmented images, with the auxiliary head's: a loss for
   `training.step` whose batch is (images, labels, places in the whole batch).
   """
   num_layers = network.num_layers
@@ -177,7 +177,7 @@ def make_step(
 
   Args:
     mesh: whose axis `data` shares each batch; None: one device.
-    streamed: whether the Images given are the step's batch, over the mesh's
+    streamed: whether the Images are the step's batch, divided over the mesh's
       axis `data`, and not the whole set.
     shard_params: whether each device of `data` holds a part of the weights and
       of what the optimiser keeps, see `training.sharded`.
@@ -322,7 +322,7 @@ def fit(
     )
   every = recipe.report_every(n)
   first, start, totals = _restore(folder, state, every) or (0, state, None)
-  # Where the step will leave it, or the second call would compile anew.
+  # Put where the step will leave it, or the second call would compile anew.
   where = data_parallel.sharding(mesh, data_parallel.REPLICATED)
   if mesh is not None and mesh.shape["data"] > 1:
     where = sharded.state_shardings(start, mesh, "data", shard_params)
@@ -351,7 +351,7 @@ def fit(
       step = int(state.step)
       means = metrics.read(since)
       yield Point(step, step / steps, means["loss"], means["accuracy"], state)
-      # Evaluated on all hosts, though the first one's clock decides.
+      # All hosts call `should_save`, but the first one's answer decides.
       if hosts.of_first(should_save()) or step >= horizon:
         save(state)
 
