@@ -152,7 +152,7 @@ def final_settings(config, num_classes: int, aug, space) -> final.FinalSettings:
   shared = job_config.recipe_fields(fields)
   recipe = recipes.Recipe(epochs=fields.epochs, **shared)
   recipe.make_schedule()  # refuses a misspelt one now, not after the search
-  return final.Settings(
+  return final.FinalSettings(
     top_k=fields.top_k,
     rank=recipes.Recipe(epochs=fields.rank_epochs, **shared),
     final=recipe,
