@@ -35,8 +35,10 @@ def _ours(batch: int, side: int):
   from nasnet_jax import zoo
   from nasnet_jax.data import augment
   from nasnet_jax.detection import detector, picture_stream
+  from nasnet_jax.detection.inference import make_detect
+  from nasnet_jax.detection.loss import make_loss
   from nasnet_jax.models import block_network
-  from nasnet_jax.training import fit
+  from nasnet_jax.training import datasets, fit, recipes
 
   body = detector.Body(
     block_network.BlockNetwork,
@@ -51,7 +53,9 @@ def _ours(batch: int, side: int):
     padded=False,
   )
   network = detector.Detector(config, body)
-  recipe = fit.Recipe(batch_size=batch, learning_rate=0.01, drop_path_keep=1.0)
+  recipe = recipes.Recipe(
+    batch_size=batch, learning_rate=0.01, drop_path_keep=1.0
+  )
   aug = augment.Augmentation(mean=(0.5,), std=(0.5,))
   rng = np.random.default_rng(0)
   shape = (batch, side, side, 3)
@@ -66,17 +70,15 @@ def _ours(batch: int, side: int):
   truth = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
   inside = np.full((batch, 2), side, np.int32)
   data = jax.device_put(
-    fit.Images(images, picture_stream.Labels(truth, inside))
+    datasets.Images(images, picture_stream.Labels(truth, inside))
   )
   state = fit.init_state(network, recipe, shape[1:], 1000, 0)
   variables = jax.tree.map(np.asarray, fit.variables_of(state))
   step = jax.jit(
-    fit.make_step(
-      network, recipe, aug, streamed=True, make_loss=detector.make_loss
-    ),
+    fit.make_step(network, recipe, aug, streamed=True, make_loss=make_loss),
     donate_argnums=0,
   )
-  detect = jax.jit(detector.make_detect(network, aug))
+  detect = jax.jit(make_detect(network, aug))
   held = [state]
 
   def train():

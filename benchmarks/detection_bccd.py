@@ -202,17 +202,17 @@ def row_of(name: str, seed: int, folder: pathlib.Path, runs) -> dict[str, Any]:
 
 def draw(name: str, folder: pathlib.Path, out: pathlib.Path, options):
   """The first test pictures with what the detector finds on them."""
-  from nasnet_jax.jobs import detect
+  from nasnet_jax.jobs import predict_boxes
 
   top = pathlib.Path(options.bccd)
   names = (top / "ImageSets" / "Main" / "test.txt").read_text().split()
   paths = [top / "JPEGImages" / f"{stem}.jpg" for stem in names[:SHOWN]]
-  detector = detect.load(folder)
+  detector = predict_boxes.load(folder)
   target = out / folder_of(name)
   shutil.rmtree(target, ignore_errors=True)
   classes = detector.result["data"]["classes"]
-  for answer in detect.find(detector, paths, LEAST_SCORE):
-    detect.draw(answer, classes, target)
+  for answer in predict_boxes.find(detector, paths, LEAST_SCORE):
+    predict_boxes.draw(answer, classes, target)
 
 
 def table(rows) -> str:

@@ -86,7 +86,7 @@ def measure(run: pathlib.Path) -> dict[str, float]:
   test has as many per class as it trained on, and on its training images."""
   from nasnet_jax import data
   from nasnet_jax.jobs import results
-  from nasnet_jax.training import fit
+  from nasnet_jax.training import datasets
 
   found = results.load(run)
   load = found.result["data"]["load"]
@@ -94,7 +94,7 @@ def measure(run: pathlib.Path) -> dict[str, float]:
   every = data.load(**{**load, "max_per_class": None})
 
   def accuracy(images, labels) -> float:
-    images = fit.on_device(fit.Images(images, labels))
+    images = datasets.on_device(datasets.Images(images, labels))
     return results.evaluate(found, images).accuracy
 
   return {

@@ -32,9 +32,9 @@ from nasnet_jax import spaces  # noqa: E402
 from nasnet_jax.controllers import base  # noqa: E402
 from nasnet_jax.jobs import job_config, run_log  # noqa: E402
 from nasnet_jax.search import (  # noqa: E402
+  cell_table,
   rounds,
   search_config,
-  tabular,
 )
 from nasnet_jax.training import stop, workdir  # noqa: E402
 
@@ -230,7 +230,7 @@ def write_table(path, parts: list[Part], rows, config, images) -> None:
   table = [
     {
       "part": name,
-      "cell": tabular.cell_text(SPACE, row["decisions"]),
+      "cell": cell_table.cell_text(SPACE, row["decisions"]),
       "accuracy": math.nan
       if row["reward"] is None
       else round(row["reward"], 6),
@@ -253,7 +253,7 @@ def write_table(path, parts: list[Part], rows, config, images) -> None:
     "environment": run_log.environment(),
   }
   path.parent.mkdir(exist_ok=True)
-  tabular.write_cells(path, about, table)
+  cell_table.write_cells(path, about, table)
   print(f"wrote {path}")
 
 
@@ -267,7 +267,7 @@ def main() -> None:
   parser.add_argument(
     "--out",
     type=pathlib.Path,
-    default=ROOT / "nasnet_jax" / tabular.CELLS,
+    default=ROOT / "nasnet_jax" / cell_table.CELLS,
   )
   args = parser.parse_args()
   config = get_config(args.data)

@@ -28,7 +28,7 @@ from jax.sharding import SingleDeviceSharding
 from nasnet_jax.cli import shipped
 from nasnet_jax.models import stacked_plan
 from nasnet_jax.models.layers import Numerics
-from nasnet_jax.preflight import chips, costs, figures, hlo, program
+from nasnet_jax.preflight import chips, costs, figures, hlo, plans, program
 from nasnet_jax.training import mesh
 
 TOPOLOGY = "v5e:1x1"
@@ -44,8 +44,8 @@ def main():
   config = shipped.config("search_cifar")
   config.child.fold, config.child.batch_size = options.fold, options.batch
   devices = program.get_devices(TOPOLOGY)
-  plan = program.make_plan(config, devices)
-  search = program.open_search(config, devices)
+  plan = plans.make_plan(config, devices)
+  search = plans.open_search(config, devices)
   network, names = search.population.network, search.space.operations
   blocks = network.genotype_shapes.ops.shape[1]
   first = network.shapes[0].features

@@ -26,9 +26,9 @@ from typing import NamedTuple
 import numpy as np
 import strategies
 
-from nasnet_jax.controllers import surrogate
+from nasnet_jax.controllers import predictors, surrogate
 from nasnet_jax.report import style
-from nasnet_jax.search import tabular
+from nasnet_jax.search import cell_table, tabular
 from nasnet_jax.training import workdir
 
 TRIALS = 20  # Liu et al. 2018
@@ -59,10 +59,10 @@ class Level(NamedTuple):
 
 def read_levels(path, space) -> list[Level]:
   """Of the table's cells of one block and its random larger ones."""
-  _, rows = tabular.read_cells(path)
+  _, rows = cell_table.read_cells(path)
   rows = [row for row in rows if row["part"] in ("one_block", "random")]
   rows = [row for row in rows if np.isfinite(row["accuracy"])]
-  cells = [tabular.read_cell_text(space, row["cell"]) for row in rows]
+  cells = [cell_table.read_cell_text(space, row["cell"]) for row in rows]
   cells, place = np.unique(
     space.canonical(np.array(cells)), axis=0, return_inverse=True
   )
@@ -76,7 +76,7 @@ def read_levels(path, space) -> list[Level]:
 
 def repeated_pairs(path) -> np.ndarray:
   """f64[n, 2]: accuracies of the first two trainings of a random cell."""
-  _, rows = tabular.read_cells(path)
+  _, rows = cell_table.read_cells(path)
   found: dict[str, list[float]] = {}
   for row in rows:
     if row["part"] == "random":
@@ -96,11 +96,11 @@ def correlate(space, levels, label: str, b: int, trial: int):
   known, larger = levels[b - 1], levels[b]
   cells = np.concatenate([known.decisions, larger.decisions])
   targets = np.concatenate([known.accuracy, larger.accuracy])
-  tokens = surrogate.cell_tokens(space, cells)
+  tokens = predictors.cell_tokens(space, cells)
   # The paper's bias is near the accuracies of one-block cells; so is this one.
   mean = known.accuracy.mean()
-  model = surrogate.PREDICTORS[predictor](
-    surrogate.cell_vocabulary(space), head_bias=np.log(mean / (1 - mean))
+  model = predictors.PREDICTORS[predictor](
+    predictors.cell_vocabulary(space), head_bias=np.log(mean / (1 - mean))
   )
   inputs = model.inputs(tokens)
   n = len(known.accuracy)

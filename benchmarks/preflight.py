@@ -26,7 +26,7 @@ import jax
 import libtpu
 
 from nasnet_jax.cli import shipped
-from nasnet_jax.preflight import chips, figures, program
+from nasnet_jax.preflight import chips, figures, plans, program
 from nasnet_jax.training import mesh
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -166,7 +166,7 @@ def measure(name: str, subject: Subject, topology: str, brief: bool):
   file = RESULTS / f"{name}_{topology.replace(':', '_')}{ending}.json"
   devices = program.get_devices(topology)
   config = load(subject, len(devices))
-  plan = program.make_plan(config, devices)
+  plan = plans.make_plan(config, devices)
   lowered, _ = program.lower(plan.step)
   key = _hash(lowered.as_text(), topology)
   if file.exists() and json.loads(file.read_text())["key"] == key:

@@ -37,14 +37,14 @@ def ours(network, batch: int, side: int):
   import numpy as np
 
   from nasnet_jax.data import augment
-  from nasnet_jax.training import fit
+  from nasnet_jax.training import datasets, fit, recipes
 
-  recipe = fit.Recipe(batch_size=batch, drop_path_keep=1.0)
+  recipe = recipes.Recipe(batch_size=batch, drop_path_keep=1.0)
   aug = augment.Augmentation(mean=(0.5,), std=(0.5,))
   rng = np.random.default_rng(0)
   shape = (batch, side, side, 3)
   images = rng.integers(0, 256, shape).astype(np.uint8)
-  data = fit.on_device(fit.Images(images, np.arange(batch)))
+  data = datasets.on_device(datasets.Images(images, np.arange(batch)))
   state = fit.init_state(network, recipe, shape[1:], 1000, 0)
   variables = jax.tree.map(np.asarray, fit.variables_of(state))
   step = jax.jit(

@@ -34,7 +34,7 @@ import numpy as np
 
 from nasnet_jax import controllers, report
 from nasnet_jax.controllers import base
-from nasnet_jax.search import rounds, tabular
+from nasnet_jax.search import cell_table, nasbench201_table, rounds, tabular
 from nasnet_jax.training import workdir
 
 MARKS = (50, 100, 200, 500)  # queries
@@ -95,8 +95,8 @@ TUNING_SET, TUNING_SEED = "imagenet16-120", 10_000
 def load_table(dataset: str, path=None) -> tabular.Table:
   """NAS-Bench-201 on a data set, or our own cells, from that file if given."""
   if dataset in ("pnas", "pnas_chain"):
-    return tabular.cifar_cells(dataset, path)
-  return tabular.nasbench201(dataset)
+    return cell_table.cifar_cells(dataset, path)
+  return nasbench201_table.nasbench201(dataset)
 
 
 def start(strategy: Ours | Peer, space, seed: int) -> Generator:
@@ -295,7 +295,9 @@ def missing_package(strategy) -> str | None:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--out", type=pathlib.Path, required=True)
-  parser.add_argument("--datasets", default=",".join(tabular.DATASETS))
+  parser.add_argument(
+    "--datasets", default=",".join(nasbench201_table.DATASETS)
+  )
   parser.add_argument("--only", default="", help="labels, with ; between")
   parser.add_argument("--runs", type=int, default=100)
   parser.add_argument("--queries", type=int, default=MARKS[-1])

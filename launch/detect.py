@@ -23,17 +23,17 @@ def main(argv: list[str]):
   if not _CHECKPOINT.value or len(argv) < 2:
     raise entry.UsageError("give --checkpoint=runs/... and images or folders")
   mesh.prepare_host()
-  from nasnet_jax.jobs import detect, predict  # only now may JAX start
+  from nasnet_jax.jobs import predict, predict_boxes  # only now may JAX start
 
   images = predict.find_images(argv[1:])
-  detector = detect.load(_CHECKPOINT.value)
+  detector = predict_boxes.load(_CHECKPOINT.value)
   names = detector.result["data"]["classes"]
-  for answer in detect.find(detector, images, _SCORE.value):
+  for answer in predict_boxes.find(detector, images, _SCORE.value):
     print(answer.path)
     for row in answer.to_json(names)["detections"]:
       box = ", ".join(f"{side:.0f}" for side in row["box"])
       print(f"  {row['score']:.2f} {row['class']} ({box})")
-    print(f"  drawn: {detect.draw(answer, names, _OUT.value)}")
+    print(f"  drawn: {predict_boxes.draw(answer, names, _OUT.value)}")
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ answers are replayed in the order of ids:
 - chosen = np.array([place.pop(int(k)) for k in ids], np.int64)
 + chosen = np.array([place.pop(int(k)) for k in sorted(ids)], np.int64)
 the best dies: test_told_one_at_a_time_it_is_the_loop_of_the_paper [True]
-- slot = (born + row) % population
+- slot = (born + row) % settings.population
 + slot = int(np.lexsort((-state.rewards, state.serial >= 0))[0])
 PPO takes the maximum: test_loss_and_gradient_are_those_of_the_clipped_objective
 - objective = jnp.minimum(

@@ -18,6 +18,7 @@ Every controller keeps these promises (tests/controllers/test_contract.py):
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -74,6 +75,18 @@ class Controller(NamedTuple):
   init: Callable
   ask: Callable
   tell: Callable
+
+
+def bind(settings, init, ask, tell) -> Controller:
+  """The controller of three functions whose first argument is `settings`."""
+  return Controller(
+    *(functools.partial(f, settings) for f in (init, ask, tell))
+  )
+
+
+def generator(rng) -> np.random.Generator:
+  """NumPy's generator, seeded with the data of a `jax.random.key`."""
+  return np.random.default_rng(np.asarray(jax.random.key_data(rng)))
 
 
 def number(next_id, decisions, extras=()) -> tuple[Proposals, np.ndarray]:

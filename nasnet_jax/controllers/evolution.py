@@ -1,14 +1,13 @@
 """Regularised evolution: the search that found AmoebaNet-A.
 
-Real et al. 2019, algorithm 1: of a sample of the population the best becomes a
-parent, its mutated child joins the population, and the oldest member dies,
-however good it is. `ageing=False` is the paper's control, in which the worst
-of the sample dies instead.
+Real et al. 2019, algorithm 1: the best of a random sample of the population
+becomes a parent, its mutated child joins the population, and the oldest member
+dies, however good it is. `ageing=False` is the paper's control, in which the
+worst of the sample dies instead.
 """
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from nasnet_jax.controllers import base
@@ -23,9 +22,9 @@ class State(NamedTuple):
   Attributes:
     decisions: int32[P, D].
     rewards: f32[P].
-    serial: int64[P], the member's place in the order of telling; NOBODY where
-      there is no member yet.
-    born: int64[], members that there ever were: the next serial number.
+    serial: int64[P], numbers members in the order in which they were told;
+      NOBODY where there is no member yet.
+    born: int64[], the next serial number: how many members there ever were.
     next_id: int64[].
   """
 
@@ -37,11 +36,11 @@ class State(NamedTuple):
 
 
 class Mutation(NamedTuple):
-  """What a mutation may change. K kinds of decision, N the most of any.
+  """What a mutation may change. K kinds of decision, at most N of a kind.
 
   Attributes:
-    places: int64[K, N], the decisions of a kind, in its first columns.
-    counts: int64[K], how many there are.
+    places: int64[K, N], the decisions of each kind, in the first columns.
+    counts: int64[K], how many there are of each kind.
     choices: int64[D].
     other: bool[D], whether the new value must differ from the old one.
   """
@@ -50,6 +49,23 @@ class Mutation(NamedTuple):
   counts: Any
   choices: Any
   other: Any
+
+
+class Settings(NamedTuple):
+  """What a search was given.
+
+  Attributes:
+    num_choices: D ints.
+    mutation: Mutation.
+    The others: see `evolution`.
+  """
+
+  num_choices: tuple[int, ...]
+  population: int
+  sample: int
+  identity: float
+  ageing: bool
+  mutation: Mutation
 
 
 def evolution(
@@ -63,34 +79,35 @@ def evolution(
 ) -> base.Controller:
   """Evolution by tournaments among the children that have answered.
 
-  A mutation first picks a kind of decision, uniformly of the space's `kinds`
-  (the paper's hidden state mutation and op mutation), then a decision of that
-  kind, then its new value. In the paper an input becomes another one, whereas
-  an operation becomes a random one of the list, maybe itself again; so it is
-  here, and kinds that the paper does not know are treated as operations.
+  A mutation first picks one of the space's `kinds` of decision (the paper's
+  hidden state mutation and op mutation), then a decision of that kind, then its
+  new value, each uniformly. As in the paper, an input becomes another input,
+  whereas an operation becomes a random one of the list, maybe the same again.
+  Kinds that the paper does not know are treated as operations.
 
   Answers may come in any order and at any time:
 
-  - The first P proposals are random. Beyond them, a sample is drawn of those
-    that have answered so far, however few; while nobody has, proposals stay
-    random.
-  - Members join in the order they are told. Before there are P, nobody dies.
-    A failed child does not join, so the population fills up a little later.
+  - The first P proposals are random. After them, samples are drawn from the
+    children that have succeeded so far, however few; proposals stay random
+    until there is one.
+  - Members join in the order in which they are told. None dies before there
+    are P. A failed child does not join, so the population fills up a little
+    later.
   - All proposals of one ask sample the same population.
-  - Without ageing, that member dies which is the worst among those of the
-    child's sample that are still alive; if none is, or the child was a random
-    one, the worst of all. Of equals the oldest dies.
+  - Without ageing, the worst member of the child's sample dies, of those that
+    are still alive; if none is, or if the child was a random one, the worst of
+    all. Of equally bad ones the oldest dies.
 
-  It never ends: the same architecture may be proposed again.
+  The search never ends: an architecture may be proposed again.
 
   Args:
     space: see `base.as_space`.
     population: P.
-    sample: S, drawn uniformly with replacement; 1 selects nobody.
-    identity: probability of a child equal to its parent.
-    ageing: the oldest dies; else the worst of the sample.
-    redraw: as in the paper; False: every new value differs from the old one,
-      so that only `identity` makes copies.
+    sample: S, drawn uniformly with replacement; with 1 there is no selection.
+    identity: probability that a child is equal to its parent.
+    ageing: whether the oldest dies; else the worst of the sample.
+    redraw: whether an operation may become the same again, as in the paper; if
+      not, only `identity` makes copies.
 
   Raises:
     ValueError: for a decision without a choice, sizes below 1, or an identity
@@ -101,59 +118,76 @@ def evolution(
     raise ValueError("population and sample must be at least 1")
   if not 0 <= identity <= 1:
     raise ValueError(f"identity is a probability, not {identity}")
-  mutation = mutation_of(space, redraw)
+  settings = Settings(
+    tuple(space.num_choices),
+    population,
+    sample,
+    identity,
+    ageing,
+    mutation_of(space, redraw),
+  )
+  return base.bind(settings, init, ask, tell)
 
-  def init(rng) -> State:
-    return State(
-      decisions=np.zeros((population, len(space.num_choices)), np.int32),
-      rewards=np.zeros(population, np.float32),
-      serial=np.full(population, NOBODY, np.int64),
-      born=np.zeros((), np.int64),
-      next_id=np.zeros((), np.int64),
-    )
 
-  def ask(state: State, rng, n: int) -> tuple[base.Proposals, State]:
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(rng)))
-    members = min(int(state.born), population)
-    strangers = max(population - int(state.next_id), 0) if members else n
-    strangers = min(strangers, n)
-    drawn = rng.integers(0, max(members, 1), (n - strangers, sample))
-    best = np.asarray(state.rewards)[drawn].argmax(-1)
-    parents = np.asarray(state.decisions)[drawn[np.arange(len(best)), best]]
-    decisions = [
-      spaces.sample(space.num_choices, rng, strangers),
-      mutate(mutation, rng, parents, identity),
-    ]
-    extras = ()
-    if not ageing:
-      serial = np.full((n, sample), NOBODY, np.int64)
-      serial[strangers:] = np.asarray(state.serial)[drawn]
-      extras = {"sample": serial}
-    proposals, next_id = base.number(
-      state.next_id, np.concatenate(decisions), extras
-    )
-    return proposals, state._replace(next_id=next_id)
+def init(settings: Settings, rng) -> State:
+  """The state without members. rng: not needed."""
+  del rng
+  size = settings.population
+  return State(
+    decisions=np.zeros((size, len(settings.num_choices)), np.int32),
+    rewards=np.zeros(size, np.float32),
+    serial=np.full(size, NOBODY, np.int64),
+    born=np.zeros((), np.int64),
+    next_id=np.zeros((), np.int64),
+  )
 
-  def tell(state: State, proposals, rewards, status) -> State:
-    good = base.succeeded(proposals, rewards, status)
-    rewards = np.asarray(rewards, np.float32)[good]
-    told, born = proposals.rows(good), int(state.born)
-    state = State(*(np.array(x) for x in state))  # the old one stays as it was
-    for row in range(len(told)):
-      # In the ring of slots, a free one or that of the oldest.
-      slot = (born + row) % population
-      if not ageing and born + row >= population:
-        slot = _worst(state, told.extras["sample"][row])
-      state.decisions[slot] = told.decisions[row]
-      state.rewards[slot] = rewards[row]
-      state.serial[slot] = born + row
-    return state._replace(born=np.array(born + len(told), np.int64))
 
-  return base.Controller(init, ask, tell)
+def ask(
+  settings: Settings, state: State, rng, n: int
+) -> tuple[base.Proposals, State]:
+  """Random children up to the first P, then children of winners."""
+  rng, size = base.generator(rng), settings.population
+  members = min(int(state.born), size)
+  randoms = max(size - int(state.next_id), 0) if members else n
+  randoms = min(randoms, n)
+  drawn = rng.integers(0, max(members, 1), (n - randoms, settings.sample))
+  best = np.asarray(state.rewards)[drawn].argmax(-1)
+  parents = np.asarray(state.decisions)[drawn[np.arange(len(best)), best]]
+  decisions = [
+    spaces.sample(settings.num_choices, rng, randoms),
+    mutate(settings.mutation, rng, parents, settings.identity),
+  ]
+  extras = ()
+  if not settings.ageing:
+    serial = np.full((n, settings.sample), NOBODY, np.int64)
+    serial[randoms:] = np.asarray(state.serial)[drawn]
+    extras = {"sample": serial}
+  proposals, next_id = base.number(
+    state.next_id, np.concatenate(decisions), extras
+  )
+  return proposals, state._replace(next_id=next_id)
+
+
+def tell(settings: Settings, state: State, proposals, rewards, status) -> State:
+  """The state with those that succeeded as members, in place of those that
+  die."""
+  good = base.succeeded(proposals, rewards, status)
+  rewards = np.asarray(rewards, np.float32)[good]
+  told, born = proposals.rows(good), int(state.born)
+  state = State(*(np.array(x) for x in state))  # the old one stays as it was
+  for row in range(len(told)):
+    # The slots are a ring: the next one is free, or the oldest member's.
+    slot = (born + row) % settings.population
+    if not settings.ageing and born + row >= settings.population:
+      slot = _worst(state, told.extras["sample"][row])
+    state.decisions[slot] = told.decisions[row]
+    state.rewards[slot] = rewards[row]
+    state.serial[slot] = born + row
+  return state._replace(born=np.array(born + len(told), np.int64))
 
 
 def mutation_of(space, redraw: bool) -> Mutation:
-  """The decisions of a space by kind; those of one choice do not mutate."""
+  """The decisions of a space by kind, without those of a single choice."""
   choices = np.asarray(space.num_choices)
   real = [(k, i) for i, k in enumerate(space.kinds) if choices[i] > 1]
   by_kind = {kind: [] for kind, _ in real}
@@ -170,7 +204,7 @@ def mutation_of(space, redraw: bool) -> Mutation:
 def mutate(
   mutation: Mutation, rng: np.random.Generator, parents, identity: float
 ) -> np.ndarray:
-  """int32[m, D]: each parent with one decision drawn anew.
+  """int32[m, D]: a copy of each parent with one decision drawn again.
 
   Args:
     mutation: as `mutation_of` gives it.

@@ -1,14 +1,13 @@
 """The genetic algorithm of Genetic CNN (Xie & Yuille 2017, section 3.2).
 
-Generations of a fixed size. From one to the next: roulette selection by how
-much better than the worst an individual is; then pair by pair either whole
-stages change sides, or single decisions change. All of a generation are
-evaluated before the next is bred, also those that came through unchanged.
+Generations have a fixed size. The next one is made by roulette selection, by
+how much better than the worst an individual is; then each pair of the selected
+either exchanges whole stages or mutates in single decisions. A whole generation
+is evaluated before the next is made, with those that came through unchanged.
 """
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from nasnet_jax.controllers import base
@@ -22,8 +21,8 @@ class State(NamedTuple):
     decisions: int32[P, D]; zeros before the first `ask`.
     rewards: f32[P], 0 for those that failed or are not answered yet.
     succeeded: bool[P], those that have a reward.
-    answered: bool[P], they and those that failed.
-    asked: int64[], how many of them were proposed.
+    answered: bool[P], those that have a reward and those that failed.
+    asked: int64[], how many individuals were proposed.
     generation: int64[], -1 before the first.
     next_id: int64[].
   """
@@ -35,6 +34,24 @@ class State(NamedTuple):
   asked: Any
   generation: Any
   next_id: Any
+
+
+class Settings(NamedTuple):
+  """What a search was given.
+
+  Attributes:
+    choices: int64[D], the number of choices of each decision.
+    groups: int64[D], see `SearchSpace.groups`.
+    The others: see `genetic`.
+  """
+
+  choices: np.ndarray
+  groups: np.ndarray
+  population: int
+  crossover: float
+  crossover_group: float
+  mutation: float
+  mutation_decision: float
 
 
 def genetic(
@@ -49,16 +66,17 @@ def genetic(
   """Genetic CNN's search, for any space.
 
   A pair is crossed over with probability `crossover`: then each group of
-  decisions (`space.groups`: a stage, a cell) changes sides with probability
+  decisions (`space.groups`: a stage, a cell) is exchanged with probability
   `crossover_group`. Else each of the two mutates with probability `mutation`:
   then each decision takes another value with probability `mutation_decision`.
 
-  It waits for a whole generation: asked meanwhile, it proposes what is left of
-  the generation, then none. It never ends: equal individuals come again and
-  are evaluated again.
+  An ask gives what is left of the generation, and then none until the whole
+  generation is answered. The search never ends: equal individuals may come
+  again, and are evaluated again.
 
-  What the paper leaves open: where all that succeeded are equally good, all of
-  them are selected alike; where none succeeded, a new random generation comes.
+  What the paper leaves open: if all that succeeded are equally good, all are
+  equally likely to be selected; if none succeeded, the next generation is
+  random.
 
   Args:
     space: see `base.as_space`.
@@ -72,67 +90,96 @@ def genetic(
   rates = (crossover, crossover_group, mutation, mutation_decision)
   if population < 1 or min(rates) < 0 or max(rates) > 1:
     raise ValueError("population must be 1 or more, and rates within 0..1")
-  choices = np.asarray(space.num_choices)
-  groups = np.asarray(space.groups)
+  settings = Settings(
+    np.asarray(space.num_choices), np.asarray(space.groups), population, *rates
+  )
+  return base.bind(settings, init, ask, tell)
 
-  def init(rng) -> State:
-    del rng
-    return State(
-      decisions=np.zeros((population, len(choices)), np.int32),
-      rewards=np.zeros(population, np.float32),
-      succeeded=np.zeros(population, bool),
-      answered=np.ones(population, bool),
-      asked=np.array(population, np.int64),
-      generation=np.array(-1, np.int64),
-      next_id=np.zeros((), np.int64),
+
+def init(settings: Settings, rng) -> State:
+  """The state before the first generation. rng: not needed."""
+  del rng
+  size = settings.population
+  return State(
+    decisions=np.zeros((size, len(settings.choices)), np.int32),
+    rewards=np.zeros(size, np.float32),
+    succeeded=np.zeros(size, bool),
+    answered=np.ones(size, bool),
+    asked=np.array(size, np.int64),
+    generation=np.array(-1, np.int64),
+    next_id=np.zeros((), np.int64),
+  )
+
+
+def ask(
+  settings: Settings, state: State, rng, n: int
+) -> tuple[base.Proposals, State]:
+  """The next individuals of the generation, or of the next one if this one is
+  answered."""
+  complete = int(state.asked) == settings.population and np.all(state.answered)
+  if n and complete:
+    state = next_generation(settings, state, base.generator(rng))
+  first = int(state.asked)
+  rows = np.array(state.decisions)[first : first + n]
+  proposals, next_id = base.number(state.next_id, rows)
+  asked = np.array(first + len(rows), np.int64)
+  return proposals, state._replace(asked=asked, next_id=next_id)
+
+
+def tell(settings: Settings, state: State, proposals, rewards, status) -> State:
+  """The state with the answers to individuals of the generation."""
+  del settings
+  good = base.succeeded(proposals, rewards, status)
+  # A generation's ids are consecutive: the next one starts when all are told.
+  place = np.asarray(proposals.id) - (int(state.next_id) - int(state.asked))
+  kept, succeeded = np.array(state.rewards), np.array(state.succeeded)
+  answered = np.array(state.answered)
+  kept[place] = np.where(good, np.asarray(rewards, np.float32), 0)
+  succeeded[place], answered[place] = good, True
+  return state._replace(rewards=kept, succeeded=succeeded, answered=answered)
+
+
+def next_generation(
+  settings: Settings, state: State, rng: np.random.Generator
+) -> State:
+  """The state with a new generation, none of it asked for."""
+  good, size = np.asarray(state.succeeded), settings.population
+  if good.any():
+    parents = select(
+      rng, np.asarray(state.decisions)[good], state.rewards[good], size
     )
-
-  def ask(state: State, rng, n: int) -> tuple[base.Proposals, State]:
-    if n and int(state.asked) == population and np.all(state.answered):
-      state = _next(state, rng)
-    first = int(state.asked)
-    rows = np.array(state.decisions)[first : first + n]
-    proposals, next_id = base.number(state.next_id, rows)
-    asked = np.array(first + len(rows), np.int64)
-    return proposals, state._replace(asked=asked, next_id=next_id)
-
-  def _next(state: State, rng) -> State:
-    draw = np.random.default_rng(np.asarray(jax.random.key_data(rng)))
-    good = np.asarray(state.succeeded)
-    if good.any():
-      parents = select(
-        draw, np.asarray(state.decisions)[good], state.rewards[good], population
-      )
-      children = cross(draw, parents, groups, crossover, crossover_group)
-      decisions = mutate(draw, *children, choices, mutation, mutation_decision)
-    else:  # also before the first
-      decisions = spaces.sample(tuple(choices), draw, population)
-    return state._replace(
-      decisions=decisions,
-      rewards=np.zeros(population, np.float32),
-      succeeded=np.zeros(population, bool),
-      answered=np.zeros(population, bool),
-      asked=np.zeros((), np.int64),
-      generation=np.asarray(state.generation + 1, np.int64),
+    children, crossed = cross(
+      rng,
+      parents,
+      settings.groups,
+      settings.crossover,
+      settings.crossover_group,
     )
-
-  def tell(state: State, proposals, rewards, status) -> State:
-    good = base.succeeded(proposals, rewards, status)
-    # All ids of a generation follow each other: it waits for its answers.
-    place = np.asarray(proposals.id) - (int(state.next_id) - int(state.asked))
-    kept, succeeded = np.array(state.rewards), np.array(state.succeeded)
-    answered = np.array(state.answered)
-    kept[place] = np.where(good, np.asarray(rewards, np.float32), 0)
-    succeeded[place], answered[place] = good, True
-    return state._replace(rewards=kept, succeeded=succeeded, answered=answered)
-
-  return base.Controller(init, ask, tell)
+    decisions = mutate(
+      rng,
+      children,
+      crossed,
+      settings.choices,
+      settings.mutation,
+      settings.mutation_decision,
+    )
+  else:  # also before the first
+    decisions = spaces.sample(tuple(settings.choices), rng, size)
+  return state._replace(
+    decisions=decisions,
+    rewards=np.zeros(size, np.float32),
+    succeeded=np.zeros(size, bool),
+    answered=np.zeros(size, bool),
+    asked=np.zeros((), np.int64),
+    generation=np.asarray(state.generation + 1, np.int64),
+  )
 
 
 def select(
   rng, decisions: np.ndarray, rewards: np.ndarray, n: int
 ) -> np.ndarray:
-  """int32[n, D], drawn in proportion to how much better than the worst.
+  """int32[n, D], drawn in proportion to how much better than the worst they
+  are.
 
   Args:
     decisions: int32[m, D], of those that succeeded.
@@ -148,13 +195,13 @@ def select(
 def cross(
   rng, parents: np.ndarray, groups: np.ndarray, pair: float, rate: float
 ):
-  """(int32[P, D], bool[P] whether crossed over): rows 0 and 1 are a pair, and
-  so on; a last odd one has no partner.
+  """(children int32[P, D], bool[P] whether crossed over). Rows 0 and 1 are a
+  pair, and so on; of an odd number the last has no partner.
 
   Args:
     groups: int[D].
     pair: probability that a pair is crossed over.
-    rate: probability that a group of such a pair changes sides.
+    rate: probability that such a pair exchanges a group.
   """
   pairs = len(parents) // 2
   crossed = rng.uniform(size=pairs) < pair
@@ -178,13 +225,13 @@ def mutate(
   individual: float,
   rate: float,
 ) -> np.ndarray:
-  """int32[P, D]: those that were not crossed over, some decisions changed.
+  """int32[P, D]: the children, with decisions changed at random.
 
   Args:
-    crossed: bool[P], left as they are.
+    crossed: bool[P], children that stay as they are.
     choices: int[D].
     individual: probability that an individual mutates.
-    rate: probability that a decision of it takes another of its values.
+    rate: probability that a decision of such an individual changes.
   """
   mutant = (rng.uniform(size=len(children)) < individual) & ~crossed
   changes = mutant[:, None] & (rng.uniform(size=children.shape) < rate)

@@ -1,26 +1,25 @@
-"""Local search: always on to the best neighbour, anew from each summit.
+"""Local search: climb to the best neighbour, and start again at each summit.
 
 White et al. 2020 (arXiv 2005.02960): train a random architecture, then all of
 its neighbours, go on with the best of these, and stop where no neighbour is
 better. As in the authors' code (naszilla), neighbours come in random order,
-nothing is trained twice, and the search then starts again elsewhere.
+nothing is trained twice, and after a summit the search starts again elsewhere.
 """
 
 import math
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from nasnet_jax.controllers import base
 from nasnet_jax.spaces import base as spaces
 
-# What is known of a candidate; NEW is also the id of one not yet proposed.
+# What is known of a candidate. NEW is also the id of one not yet proposed.
 NEW, WAITING, KNOWN, FAILED = -1, 0, 1, 2
 
-# Random architectures are drawn so many at a time when a start is looked for,
-# and so many times before the space counts as exhausted; in a space of at most
-# SMALL_SPACE decision vectors the last ones are found by trying all.
+# To find a new start, DRAWN random architectures are drawn at a time. If none
+# of them is new TRIES times in a row, the space counts as exhausted, unless it
+# has at most SMALL_SPACE decision vectors: then all of them are tried.
 DRAWN, TRIES = 256, 16
 SMALL_SPACE = 1 << 16
 
@@ -29,17 +28,17 @@ class State(NamedTuple):
   """The controller's state. M architectures remembered, K candidates at most.
 
   Attributes:
-    keys: uint64[M], hashes of the architectures proposed, that of proposal i
-      in row i modulo M: the latest M are remembered.
+    keys: uint64[M], hashes of the latest M architectures proposed; that of
+      proposal i lies in row i modulo M.
     rewards: f32[M], 0 unless KNOWN.
     status: int8[M], WAITING, KNOWN or FAILED.
     current: int32[D], where the climb stands.
-    reward: f32[], of it.
+    reward: f32[], of `current`.
     climbing: bool[]; false before the climb's start is chosen.
     candidates: int32[K, D], the neighbours of `current`, or possible starts.
     candidate_keys: uint64[K].
-    ids: int64[K], as which the candidate was proposed, or NEW.
-    total: int64[], candidates there are.
+    ids: int64[K], the id with which a candidate was proposed, or NEW.
+    total: int64[], how many candidates there are.
     next_id: int64[].
   """
 
@@ -56,6 +55,22 @@ class State(NamedTuple):
   next_id: Any
 
 
+class Settings(NamedTuple):
+  """What a search was given.
+
+  Attributes:
+    space: a `SearchSpace`.
+    most_candidates: K.
+    The others: see `local_search`.
+  """
+
+  space: Any
+  first_improvement: bool
+  starts: int
+  memory: int
+  most_candidates: int
+
+
 def local_search(
   space,
   *,
@@ -66,24 +81,25 @@ def local_search(
   """Hill climbing over architectures that differ in one decision.
 
   - No architecture is proposed twice while it is remembered; equal canonical
-    forms are one architecture. Neighbours that are known from before count
-    when the climb moves on, without being trained again.
-  - A climb waits: when all neighbours have been proposed and answers are
-    missing, an ask is answered with none, and a round may be smaller than
-    asked for. A new climb begins with `starts` proposals.
-  - A failed child is no place to go to. If all of a climb's starts fail, others
+    forms are one architecture. Neighbours whose rewards are known already
+    count when the climb moves on, without being trained again.
+  - A climb waits for answers: an ask may give fewer proposals than it wants,
+    and none when all neighbours have been proposed and answers are missing. A
+    new climb begins with `starts` proposals.
+  - The climb never moves to a failed child. If all of its starts fail, others
     are drawn.
-  - The search ends where every architecture has been proposed. In a space of
-    more than 2^16 decision vectors it ends when 4,096 random ones in a row are
-    known.
+  - The search ends when every architecture has been proposed. In a space of
+    more than 2^16 decision vectors it ends when none of 4,096 random ones is
+    new.
 
   Args:
     space: see `base.as_space`.
-    first_improvement: move on as soon as a better neighbour is known, to the
-      best that is ("query until lower" in the paper); else when all are.
+    first_improvement: whether to move on as soon as a better neighbour is
+      known ("query until lower" in the paper); else when all are known. Either
+      way the climb goes to the best known.
     starts: random architectures that a climb begins with; it goes on from the
       best of them.
-    memory: M, at least the number of candidates.
+    memory: M, at least K.
 
   Raises:
     ValueError: for a decision without a choice, no start, or a memory that is
@@ -96,60 +112,70 @@ def local_search(
   if memory < most:
     raise ValueError(f"memory must be at least {most}, the candidates at once")
 
-  def init(rng) -> State:
-    return State(
-      keys=np.zeros(memory, np.uint64),
-      rewards=np.zeros(memory, np.float32),
-      status=np.zeros(memory, np.int8),
-      current=np.zeros(len(space.num_choices), np.int32),
-      reward=np.zeros((), np.float32),
-      climbing=np.zeros((), bool),
-      candidates=np.zeros((most, len(space.num_choices)), np.int32),
-      candidate_keys=np.zeros(most, np.uint64),
-      ids=np.full(most, NEW, np.int64),
-      total=np.zeros((), np.int64),
-      next_id=np.zeros((), np.int64),
-    )
-
-  def ask(state: State, rng, n: int) -> tuple[base.Proposals, State]:
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(rng)))
-    first, parts = state.next_id, [state.candidates[:0]]
-    while n > 0:
-      state = _advance(space, state, rng, starts, first_improvement)
-      decisions, state = _take(state, n)
-      if not len(decisions):
-        break
-      parts.append(decisions)
-      n -= len(decisions)
-    proposals, _ = base.number(first, np.concatenate(parts))
-    return proposals, state
-
-  def tell(state: State, proposals, rewards, status) -> State:
-    good = base.succeeded(proposals, rewards, status)
-    ids = np.asarray(proposals.id)
-    kept = ids >= int(state.next_id) - memory
-    rows = ids[kept] % memory
-    known, result = np.array(state.rewards), np.array(state.status)
-    known[rows] = np.where(good, rewards, 0)[kept]
-    result[rows] = np.where(good, KNOWN, FAILED)[kept]
-    return state._replace(rewards=known, status=result)
-
-  return base.Controller(init, ask, tell)
+  settings = Settings(space, first_improvement, starts, memory, most)
+  return base.bind(settings, init, ask, tell)
 
 
-def _advance(
-  space, state: State, rng, starts: int, first_improvement: bool
+def init(settings: Settings, rng) -> State:
+  """The state before the first climb. rng: not needed."""
+  del rng
+  memory, most = settings.memory, settings.most_candidates
+  depth = len(settings.space.num_choices)
+  return State(
+    keys=np.zeros(memory, np.uint64),
+    rewards=np.zeros(memory, np.float32),
+    status=np.zeros(memory, np.int8),
+    current=np.zeros(depth, np.int32),
+    reward=np.zeros((), np.float32),
+    climbing=np.zeros((), bool),
+    candidates=np.zeros((most, depth), np.int32),
+    candidate_keys=np.zeros(most, np.uint64),
+    ids=np.full(most, NEW, np.int64),
+    total=np.zeros((), np.int64),
+    next_id=np.zeros((), np.int64),
+  )
+
+
+def ask(
+  settings: Settings, state: State, rng, n: int
+) -> tuple[base.Proposals, State]:
+  """New candidates, of as many steps of the climb as the answers allow."""
+  rng = base.generator(rng)
+  first, parts = state.next_id, [state.candidates[:0]]
+  while n > 0:
+    state = advance(settings, state, rng)
+    decisions, state = _take(state, n)
+    if not len(decisions):
+      break
+    parts.append(decisions)
+    n -= len(decisions)
+  proposals, _ = base.number(first, np.concatenate(parts))
+  return proposals, state
+
+
+def tell(settings: Settings, state: State, proposals, rewards, status) -> State:
+  """The state with the answers to architectures that it remembers."""
+  good = base.succeeded(proposals, rewards, status)
+  ids, memory = np.asarray(proposals.id), settings.memory
+  kept = ids >= int(state.next_id) - memory
+  rows = ids[kept] % memory
+  known, result = np.array(state.rewards), np.array(state.status)
+  known[rows] = np.where(good, rewards, 0)[kept]
+  result[rows] = np.where(good, KNOWN, FAILED)[kept]
+  return state._replace(rewards=known, status=result)
+
+
+def advance(
+  settings: Settings, state: State, rng: np.random.Generator
 ) -> State:
-  """Moves on as far as the answers allow.
-
-  Returns:
-    a state with new candidates, if the search need not wait and has not ended.
-  """
+  """The state as far on as the answers allow: with new candidates, unless the
+  search has to wait or has ended."""
+  space = settings.space
   while True:
     status, rewards = _answers(state)
     best = _best(state, status, rewards)
     complete = not np.isin(status, (NEW, WAITING)).any()
-    hasty = first_improvement and state.climbing
+    hasty = settings.first_improvement and state.climbing
     if best is not None and (complete or hasty):
       state = state._replace(
         current=state.candidates[best],
@@ -160,7 +186,7 @@ def _advance(
         spaces.neighbours(space.num_choices, state.current)
       )
     elif complete:
-      rows = _unknown(space, state, rng)[:starts]
+      rows = _unknown(space, state, rng)[: settings.starts]
       if not len(rows):
         return state
       state = state._replace(climbing=np.zeros((), bool))
@@ -170,7 +196,8 @@ def _advance(
 
 
 def _answers(state: State) -> tuple[np.ndarray, np.ndarray]:
-  """(status int8, rewards f32) of the candidates; who is forgotten FAILED."""
+  """(status int8, rewards f32) of the candidates; forgotten ones count as
+  FAILED."""
   ids = state.ids[: int(state.total)]
   rows = ids % len(state.keys)
   forgotten = ids < int(state.next_id) - len(state.keys)
@@ -179,7 +206,7 @@ def _answers(state: State) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _best(state: State, status, rewards) -> int | None:
-  """The best candidate known, if it is better than where the climb stands."""
+  """The best known candidate, if it is better than `current`."""
   known = np.flatnonzero(status == KNOWN)
   if not len(known):
     return None
@@ -228,7 +255,7 @@ def _with_candidates(space, state: State, rows) -> State:
 
 
 def _find(state: State, keys) -> np.ndarray:
-  """int64[k]: the ids that the architectures were proposed as, or NEW."""
+  """int64[k]: the ids with which the architectures were proposed, or NEW."""
   next_id, size = int(state.next_id), len(state.keys)
   if not next_id:
     return np.full(len(keys), NEW, np.int64)
@@ -242,7 +269,7 @@ def _find(state: State, keys) -> np.ndarray:
 
 
 def _unknown(space, state: State, rng) -> np.ndarray:
-  """int32[k, D]: random architectures not remembered; none at the end."""
+  """int32[k, D]: random architectures that are new; none if there are none."""
   for _ in range(TRIES):
     rows = spaces.sample(space.num_choices, rng, DRAWN)
     rows = _not_remembered(space, state, rows)

@@ -1,9 +1,9 @@
 """A policy that writes architectures: an LSTM with one softmax per decision.
 
 What it decided at step t-1 is its input at step t (Zoph & Le 2017, section
-3.1). Strategies that teach it differ in their loss; what they share is here:
-the network, sampling, answers gathered into batches, and the moving average of
-rewards that is their baseline.
+3.1). The strategies that teach it, `ppo` and `reinforce`, differ in their loss.
+What they share is here: the network, sampling, gathering answers into batches,
+and the moving average of rewards that is their baseline.
 """
 
 import functools
@@ -21,8 +21,8 @@ from nasnet_jax.controllers import base
 # rounds of any size share eight programs and memory stays bounded.
 SMALLEST_BATCH, LARGEST_BATCH = 32, 4096
 
-# The logit of a choice that a decision does not have. Finite, since the
-# entropy's 0 * -inf would be NaN; exp() of it is exactly 0.
+# The logit of a choice that a decision does not have. It is finite, because
+# the entropy's 0 * -inf would be NaN, and exp() of it is exactly 0.
 NO_CHOICE = -1e9
 
 
@@ -34,7 +34,7 @@ class Params(NamedTuple):
     input_kernel: f32[L H, 4H], layer below layer; gates in the order input,
       forget, cell, output.
     hidden_kernel: f32[L H, 4H].
-    bias: f32[L 4H], without the extra 1 some add to the forget gate.
+    bias: f32[L 4H], without the 1 that some add to the forget gate's.
     head_kernel: f32[D, H, C], a softmax of its own for each decision.
     head_bias: f32[D, C].
   """
@@ -84,22 +84,13 @@ class State(NamedTuple):
   next_id: Any
 
 
-def controller(
-  num_choices,
-  learn: Callable,
-  *,
-  hidden: int,
-  layers: int,
-  init_scale: float,
-  learning_rate: float,
-  batch_size: int,
-) -> base.Controller:
-  """A controller that samples the policy and learns from full batches.
+class Settings(NamedTuple):
+  """What a strategy that teaches a policy was given.
 
-  Args:
-    num_choices: tuple of D ints.
+  Attributes:
+    num_choices: D ints.
     learn: (params, opt_state, baseline, updates, batch) -> the first four,
-      new. The batch is of batch_size children, in the order they are told.
+      new. The batch has batch_size children, in the order they were told.
     hidden: H.
     layers: L.
     init_scale: weights and biases start uniform in +-init_scale.
@@ -107,48 +98,72 @@ def controller(
     batch_size: answers per update; those left over wait in the state.
   """
 
-  def init(rng) -> State:
-    params = init_params(rng, num_choices, hidden, init_scale, layers)
-    return State(
-      params=params,
-      opt_state=optax.adam(learning_rate).init(params),
-      baseline=jnp.zeros((), jnp.float32),
-      updates=jnp.zeros((), jnp.int32),
-      buffer=_pad(_empty(len(num_choices)), batch_size),
-      filled=np.zeros((), np.int64),
-      next_id=np.zeros((), np.int64),
-    )
+  num_choices: tuple[int, ...]
+  learn: Callable
+  hidden: int
+  layers: int
+  init_scale: float
+  learning_rate: float
+  batch_size: int
 
-  def ask(state: State, rng, n: int) -> tuple[base.Proposals, State]:
-    decisions, log_prob = propose(state.params, rng, n, num_choices)
-    proposals, next_id = base.number(
-      state.next_id, decisions, {"log_prob": log_prob}
-    )
-    return proposals, state._replace(next_id=next_id)
 
-  def tell(state: State, proposals, rewards, status) -> State:
-    good = base.succeeded(proposals, rewards, status)
-    answers = Batch(
-      np.asarray(proposals.decisions, np.int32)[good],
-      np.asarray(proposals.extras["log_prob"], np.float32)[good],
-      np.asarray(rewards, np.float32)[good],
-    )
-    filled = int(state.filled)
-    waiting = jax.tree.map(
-      lambda old, new: np.concatenate([np.asarray(old)[:filled], new]),
-      state.buffer,
-      answers,
-    )
-    learnt = state.params, state.opt_state, state.baseline, state.updates
-    while len(waiting.rewards) >= batch_size:
-      batch = jax.tree.map(lambda x: x[:batch_size], waiting)
-      waiting = jax.tree.map(lambda x: x[batch_size:], waiting)
-      learnt = learn(*learnt, batch)
-    filled = np.array(len(waiting.rewards), np.int64)
-    buffer = _pad(waiting, batch_size)
-    return State(*learnt, buffer, filled, state.next_id)
+def controller(settings: Settings) -> base.Controller:
+  """A controller that samples the policy and learns from full batches."""
+  return base.bind(settings, init, ask, tell)
 
-  return base.Controller(init, ask, tell)
+
+def init(settings: Settings, rng) -> State:
+  """The state of a new policy."""
+  params = init_params(
+    rng,
+    settings.num_choices,
+    settings.hidden,
+    settings.init_scale,
+    settings.layers,
+  )
+  return State(
+    params=params,
+    opt_state=optax.adam(settings.learning_rate).init(params),
+    baseline=jnp.zeros((), jnp.float32),
+    updates=jnp.zeros((), jnp.int32),
+    buffer=_pad(_empty(len(settings.num_choices)), settings.batch_size),
+    filled=np.zeros((), np.int64),
+    next_id=np.zeros((), np.int64),
+  )
+
+
+def ask(
+  settings: Settings, state: State, rng, n: int
+) -> tuple[base.Proposals, State]:
+  """Samples of the policy."""
+  decisions, log_prob = propose(state.params, rng, n, settings.num_choices)
+  proposals, next_id = base.number(
+    state.next_id, decisions, {"log_prob": log_prob}
+  )
+  return proposals, state._replace(next_id=next_id)
+
+
+def tell(settings: Settings, state: State, proposals, rewards, status) -> State:
+  """The state after as many updates as there are full batches."""
+  good = base.succeeded(proposals, rewards, status)
+  answers = Batch(
+    np.asarray(proposals.decisions, np.int32)[good],
+    np.asarray(proposals.extras["log_prob"], np.float32)[good],
+    np.asarray(rewards, np.float32)[good],
+  )
+  filled, size = int(state.filled), settings.batch_size
+  waiting = jax.tree.map(
+    lambda old, new: np.concatenate([np.asarray(old)[:filled], new]),
+    state.buffer,
+    answers,
+  )
+  learnt = state.params, state.opt_state, state.baseline, state.updates
+  while len(waiting.rewards) >= size:
+    batch = jax.tree.map(lambda x: x[:size], waiting)
+    waiting = jax.tree.map(lambda x: x[size:], waiting)
+    learnt = settings.learn(*learnt, batch)
+  filled = np.array(len(waiting.rewards), np.int64)
+  return State(*learnt, _pad(waiting, size), filled, state.next_id)
 
 
 def init_params(
@@ -239,7 +254,7 @@ def _pick(log_probs, decisions):
 
 
 def _draw(key, log_probs):
-  """int32[n]: a choice of each row of f32[n, C], by its cumulated odds.
+  """int32[n]: a choice for each row of f32[n, C], by its cumulative odds.
 
   One random number per decision: `jax.random.categorical` draws one per
   choice, which took a third of a proposal's time.
@@ -328,10 +343,10 @@ def learn(
 ):
   """Learns from one batch: the new (params, opt_state, baseline, updates).
 
-  The baseline starts at the first batch's mean. Starting at zero, all early
-  advantages would be positive, and the policy would run after whatever it
-  happened to sample first. Then it moves reward by reward, in the order they
-  are told, after the batch that they belong to.
+  The baseline starts at the first batch's mean. If it started at zero, all
+  early advantages would be positive, and the policy would run after whatever it
+  happened to sample first. After each batch it moves by the batch's rewards,
+  one by one in the order in which they were told.
 
   Args:
     params, opt_state, baseline, updates: fields of `State`.

@@ -2,8 +2,8 @@
 
 Zoph et al. 2018, appendix A: a one-layer LSTM of 100 units with one softmax
 per decision; what it decided at step t-1 is its input at step t. Weights start
-uniform in [-0.1, 0.1]. Of 20 finished children at a time the controller learns
-by PPO (Schulman et al. 2017), with Adam, a small entropy bonus and an
+uniform in [-0.1, 0.1]. The controller learns from 20 finished children at a
+time by PPO (Schulman et al. 2017), with Adam, a small entropy bonus and an
 exponential moving average of rewards as the baseline.
 
 The temperature and the tanh constant of later work (ENAS) are not in the
@@ -45,10 +45,10 @@ def ppo(
     for the probability of a whole architecture; so does the entropy bonus.
   - The baseline starts at the first batch's mean and then moves reward by
     reward: see `policy.learn`.
-  - Advantages are not normalised, as the paper says nothing of it; with
+  - Advantages are not normalised, because the paper does not mention it; with
     `normalise` they are divided by the batch's standard deviation.
-  - Ratios are taken to the log-probabilities at sampling time (in
-    `Proposals.extras`), so answers that come updates later count correctly.
+  - Ratios are relative to the log-probabilities at sampling time (in
+    `Proposals.extras`), so answers that come some updates late count correctly.
 
   Replay is exact with the same library versions on the same kind of machine,
   whatever its number of cores.
@@ -82,13 +82,15 @@ def ppo(
     normalise=normalise,
   )
   return policy.controller(
-    num_choices,
-    learn,
-    hidden=hidden,
-    layers=1,
-    init_scale=init_scale,
-    learning_rate=learning_rate,
-    batch_size=batch_size,
+    policy.Settings(
+      num_choices=num_choices,
+      learn=learn,
+      hidden=hidden,
+      layers=1,
+      init_scale=init_scale,
+      learning_rate=learning_rate,
+      batch_size=batch_size,
+    )
   )
 
 
@@ -107,7 +109,7 @@ def loss_fn(
 
   Args:
     params: the policy's.
-    batch: n children; its log_prob is the policy that sampled them.
+    batch: n children, with the log_prob of the policy that sampled them.
     advantages: f32[n].
     num_choices: tuple of D ints.
     clip: half the width of the ratio's range.

@@ -1,8 +1,8 @@
 """REINFORCE: the controller of the first neural architecture search.
 
 Zoph & Le 2017, sections 3.2 and 4.1: an LSTM of two layers of 35 units writes
-an architecture decision by decision, and Adam climbs the policy gradient
-(Williams 1992), rewards less an exponential moving average of earlier ones.
+an architecture decision by decision, and Adam follows the policy gradient
+(Williams 1992) of rewards minus an exponential moving average of earlier ones.
 """
 
 import functools
@@ -35,8 +35,8 @@ def reinforce(
     (PPO's ratio corrects for that; see `ppo`.)
   - Skip connections are decisions like others; the paper chooses them by
     attention over earlier layers.
-  - Rewards count as they are told. The paper's cube of the accuracy is the
-    job's to compute.
+  - Rewards count as they are told. The job computes them, such as the paper's
+    cube of the accuracy.
 
   Args:
     space: see `base.as_space`.
@@ -60,13 +60,15 @@ def reinforce(
     baseline_decay=baseline_decay,
   )
   return policy.controller(
-    num_choices,
-    learn,
-    hidden=hidden,
-    layers=layers,
-    init_scale=init_scale,
-    learning_rate=learning_rate,
-    batch_size=batch_size,
+    policy.Settings(
+      num_choices=num_choices,
+      learn=learn,
+      hidden=hidden,
+      layers=layers,
+      init_scale=init_scale,
+      learning_rate=learning_rate,
+      batch_size=batch_size,
+    )
   )
 
 

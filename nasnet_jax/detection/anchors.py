@@ -33,10 +33,10 @@ class Anchors:
     return len(self.scales) * len(self.ratios)
 
   def grid(self, side: tuple[int, int], stride: int) -> np.ndarray:
-    """f32[h * w * per_cell, 4]: those of a feature map of side (h, w).
+    """f32[h * w * per_cell, 4]: the anchors of a feature map of side (h, w).
 
-    Cell (i, j) has its centre at (i, j) * stride, as there (offset 0). Rows
-    come first, then columns, ratios and, fastest, scales.
+    Cell (i, j) has its centre at (i, j) * stride, as in the original (offset
+    0). The order is by rows, then columns, ratios and, fastest, scales.
 
     Args:
       stride: pixels of the image between cells.

@@ -1,9 +1,9 @@
-"""A classification network in two halves: up to the map that regions are
-proposed on, and from crops of that map to the end.
+"""A classification network in two halves: up to the map on which regions are
+proposed, and from crops of that map to the end.
 
-As in the TF Object Detection API: the cut lies before the last reduction. Of
+As in the TF Object Detection API, the cut lies before the last reduction. In
 networks of cells the map is the concatenation of the two outputs that the next
-cell reads, h_{i-1} first, so that a crop of it can be taken apart again.
+cell reads, h_{i-1} first, so that a crop can be divided into both again.
 """
 
 from collections.abc import Callable
@@ -26,11 +26,11 @@ class Halves(NamedTuple):
     stop, start: names of the last cell or block of the first half and of the
       first one of the second.
     maps: endpoints whose concatenation is the map, in its order.
-    width: channels of the first of two.
-    end: endpoint of the second half, and where it stops.
+    width: channels of the first of two maps.
+    end: the endpoint at which the second half stops.
     relu: whether a ReLU follows there.
-    strides: of all that changes the side of maps, from the image to the map; 0
-      stands for a stride of 2 without padding.
+    strides: of every layer that makes maps smaller, from the image on; 0 stands
+      for a stride of 2 without padding.
   """
 
   stop: str
@@ -153,7 +153,7 @@ def second_half(
 
 
 def sides(cut: Halves, side) -> list:
-  """[(h, w) of the image, then behind each of `cut.strides`].
+  """[(h, w) of the image, then after each of `cut.strides`].
 
   Args:
     side: (H, W), numbers or arrays.
@@ -169,8 +169,8 @@ def sides(cut: Halves, side) -> list:
 
 
 def extent(cut: Halves, padded: tuple[int, int], side: Array) -> Array:
-  """int32[N, 2]: the smallest side that holds each picture and is cut into
-  features as its padded image is, so that both give the same numbers.
+  """int32[N, 2]: the smallest side that holds each picture and gives features
+  at the same places as its padded image, so that both give the same numbers.
 
   Args:
     padded: (H, W) of the images.
@@ -183,10 +183,10 @@ def extent(cut: Halves, padded: tuple[int, int], side: Array) -> Array:
 def keep_out_padding(
   cut: Halves, padded: tuple[int, int], extents: Array
 ) -> Callable:
-  """A Linen interceptor for the first half, after which padding counts as the
-  border of an image does: convolutions see zeros there, pools nothing.
+  """A Linen interceptor for the first half, with which padding counts like what
+  lies beyond an image's border: convolutions see zeros, pools see nothing.
 
-  Batch statistics of a network in training still count it.
+  Batch statistics of a network in training still include it.
 
   Args:
     extents: int32[N, 2] as `extent` gives them.
@@ -197,7 +197,7 @@ def keep_out_padding(
   limits = list(zip(*sides(cut, (extents[:, 0], extents[:, 1]))))
 
   def mask(x: Array) -> Array:
-    """bool[N, h, w, 1]: what is no padding."""
+    """bool[N, h, w, 1]: what is not padding."""
     h, w = (
       limits[axis][shapes[axis].index(x.shape[1 + axis])] for axis in (0, 1)
     )

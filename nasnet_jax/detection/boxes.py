@@ -5,16 +5,16 @@ import jax.numpy as jnp
 
 Array = jax.Array
 
-# How offsets are stretched, (ty, tx, th, tw): TF Object Detection API,
+# Factors of offsets, (ty, tx, th, tw): TF Object Detection API,
 # faster_rcnn_box_coder in its configs.
 SCALES = (10.0, 10.0, 5.0, 5.0)
 # exp of more than this would leave any image: a thousand times the anchor.
 _MAX_LOG = 6.9
-_LEAST_SIDE = 1e-8  # of boxes that are encoded: log of 0 is none
+_LEAST_SIDE = 1e-8  # of boxes that are encoded: there is no log of 0
 
 
 def area(boxes: Array) -> Array:
-  """f32[...], 0 for boxes turned inside out."""
+  """f32[...]; 0 for boxes whose corners are in the wrong order."""
   sides = jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
   return sides[..., 0] * sides[..., 1]
 
@@ -68,7 +68,7 @@ def encode(boxes: Array, anchors: Array) -> Array:
 
 
 def decode(offsets: Array, anchors: Array) -> Array:
-  """The boxes of `encode`."""
+  """The inverse of `encode`."""
   offsets = offsets / jnp.asarray(SCALES)
   anchor_centre, anchor_sides = _centres(anchors)
   centre = offsets[..., :2] * anchor_sides + anchor_centre

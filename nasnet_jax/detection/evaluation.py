@@ -10,7 +10,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nasnet_jax.data import augment
 from nasnet_jax.detection import metrics
-from nasnet_jax.detection.detector import Detector, make_detect
+from nasnet_jax.detection.detector import Detector
+from nasnet_jax.detection.inference import make_detect
 from nasnet_jax.detection.nms import Detections
 from nasnet_jax.detection.picture_stream import Stream
 from nasnet_jax.training import hosts
@@ -22,7 +23,7 @@ class Score(NamedTuple):
   Attributes:
     found: what it found in each image, in the split's order.
     by_class: VOC's AP50 of each class; None for one that does not occur.
-    images: how many were looked at; broken files are not.
+    images: how many were evaluated, without broken files.
   """
 
   found: tuple[metrics.Found, ...]
@@ -94,8 +95,8 @@ def make_evaluate(
 
 
 def _collect(found, annotations, data, given: Detections, index, counts, side):
-  """Puts a batch's detections where their images stand. With many hosts each
-  brings the rows that it has decoded."""
+  """Puts a batch's detections at their images' places. Of many hosts, each has
+  the rows that it decoded."""
   given = jax.tree.map(hosts.fetch, given)
   rows = (index, counts, side)
   index, counts, side = (np.concatenate(hosts.gather(x)) for x in rows)

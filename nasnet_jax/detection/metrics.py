@@ -28,7 +28,7 @@ COCO_NUMBERS = (
 
 
 class MetricError(ImportError, ValueError):
-  """pycocotools is not there; the message is one line."""
+  """pycocotools is not installed; the message is one line."""
 
 
 class Found(NamedTuple):
@@ -52,7 +52,7 @@ def coco(
 
   Args:
     annotations: the true boxes.
-    found: of each of these images.
+    found: what was found in each of these images.
 
   Returns:
     {name: number from 0 to 1; None where no object is of that size}.
@@ -97,7 +97,7 @@ def coco(
 
 
 def has_coco() -> bool:
-  """Whether pycocotools is there."""
+  """Whether pycocotools is installed."""
   from importlib import util
 
   return util.find_spec("pycocotools") is not None
@@ -136,8 +136,8 @@ def voc_ap50(
 
   The area under the curve of precision over recall, made falling (VOC from
   2010 on; Everingham et al. 2015). A detection belongs to the true box that it
-  overlaps most; a second one there is wrong, one on a difficult box counts
-  neither way. Of equal scores the earlier image is first.
+  overlaps most; a second one for the same box is wrong, and one for a difficult
+  box does not count. Of equal scores the earlier image comes first.
 
   Returns:
     a number from 0 to 1 for each class; None for one without true boxes.
@@ -146,7 +146,7 @@ def voc_ap50(
 
 
 def mean_ap(by_class: Sequence[float | None]) -> float:
-  """The mean over the classes that occur; 0 where none does."""
+  """The mean over the classes that occur; 0 if none does."""
   known = [ap for ap in by_class if ap is not None]
   return float(np.mean(known)) if known else 0.0
 

@@ -19,18 +19,19 @@ def nms(
 ) -> tuple[Array, Array]:
   """The best boxes of which no two overlap by more than a limit.
 
-  Greedy: the best box stays, all that overlap it go, and so on. Of equal
-  scores the first box is the better one. Boxes without area overlap nothing.
+  Greedy: the best box is kept, all that overlap it are dropped, and so on. Of
+  boxes with equal scores the first is the best. Boxes without area overlap
+  nothing.
 
   Args:
     boxes: f32[N, 4].
     scores: f32[N].
     valid: bool[N]; false: a row that stands for no box.
-    count: boxes that may stay, at most.
-    limit: IoU above which the worse of two goes.
+    count: boxes that are kept, at most.
+    limit: IoU above which the worse of two is dropped.
 
   Returns:
-    (index int32[count], kept bool[count]): the boxes that stay, the best
+    (index int32[count], kept bool[count]): the boxes that are kept, the best
     first; where `kept` is false, index is 0.
   """
   floor = -jnp.inf
@@ -43,7 +44,7 @@ def nms(
     left = jnp.where(gone & is_one, floor, left)
     return left, (jnp.where(is_one, best, 0).astype(jnp.int32), is_one)
 
-  # A NaN would be the maximum for ever.
+  # A NaN would stay the maximum forever.
   usable = valid & (scores > floor)
   left = jnp.where(usable, scores, floor)
   _, (index, kept) = jax.lax.scan(pick, left, None, length=count)
@@ -82,9 +83,9 @@ def nms_per_class(
     boxes: f32[R, K, 4], one for each class.
     scores: f32[R, K].
     valid: bool[R].
-    per_class, total: boxes that may stay.
-    limit: IoU above which the worse of two boxes of a class goes.
-    least_score: boxes that do not score more go.
+    per_class, total: boxes that are kept, at most.
+    limit: IoU above which the worse of two boxes of a class is dropped.
+    least_score: only boxes that score more are kept.
   """
   per_class = min(per_class, len(boxes))
   usable = valid[:, None] & (scores > least_score) & (bx.area(boxes) > 0)
@@ -99,7 +100,7 @@ def nms_per_class(
   found = Detections(
     boxes[index, classes], scores[index, classes], classes, kept
   )
-  empty = total - len(place)  # fewer boxes there are than may stay
+  empty = total - len(place)  # there may be fewer boxes than `total`
   found = jax.tree.map(
     lambda x: jnp.pad(x, [(0, empty)] + [(0, 0)] * (x.ndim - 1)), found
   )

@@ -1,8 +1,8 @@
 """Features of regions: RoIAlign, and crop-and-resize as TensorFlow has it.
 
 A sample between pixels is a sum over rows and columns with hat-shaped weights,
-so a crop is two matrix products per region: what a TPU does best, and a
-gradient without scattered additions.
+so a crop is two matrix products per region: those are what a TPU does best,
+and their gradient needs no scattered additions.
 """
 
 import jax
@@ -17,7 +17,7 @@ def _hats(places: Array, length: int) -> Array:
 
 
 def _sample(features: Array, rows: Array, columns: Array) -> Array:
-  """[h, w, C] by weights f32[R, S, h] and f32[R, S, w] -> [R, S, S, C]."""
+  """[h, w, C], weights f32[R, S, h] and f32[R, S, w] -> [R, S, S, C]."""
   dtype, exact = features.dtype, jax.lax.Precision.HIGHEST
   crops = jnp.einsum(
     "rsh,hwc->rswc", rows.astype(dtype), features, precision=exact
@@ -72,8 +72,8 @@ def crop_and_resize(
 ) -> Array:
   """`tf.image.crop_and_resize`: size x size samples from corner to corner.
 
-  The image's corners lie on the corner features' centres, as the original
-  detector has it: a shift of up to half a stride against `roi_align`. Samples
+  The image's corners lie on the centres of the corner features, as in the
+  original detector, which is up to half a stride away from `roi_align`. Samples
   outside are 0.
 
   Args:

@@ -1,6 +1,6 @@
 """What the two stages are taught: assignment, sampling, losses.
 
-All of one image; `jax.vmap` makes batches of it.
+Every function is for one image; `jax.vmap` makes it one for batches.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from nasnet_jax.detection import boxes as bx
 
 Array = jax.Array
 
-_CROWDED = 0.5  # share of a box inside a crowd, from which it is not judged
+_CROWDED = 0.5  # a box of which this share lies in a crowd is not negative
 
 
 class Truth(NamedTuple):
@@ -23,7 +23,8 @@ class Truth(NamedTuple):
     classes: int32[..., G], 0 for the first class.
     valid: bool[..., G]; false: a row that stands for no box.
     crowd: bool[..., G]: the box holds many objects and marks none of them
-      (COCO's iscrowd). It is found by nobody, and nobody is wrong inside it.
+      (COCO's iscrowd). No box is matched with it, and none inside it is
+      negative.
   """
 
   boxes: Array
@@ -36,8 +37,8 @@ class Assignment(NamedTuple):
   """What each of N boxes should find.
 
   Attributes:
-    positive, negative: bool[N]; neither: it is left out.
-    match: int32[N], the row of `Truth` that a positive one belongs to.
+    positive, negative: bool[N]; a box that is neither is left out.
+    match: int32[N], the row of `Truth` to which a positive box belongs.
   """
 
   positive: Array
@@ -59,11 +60,11 @@ def assign(
   Args:
     boxes: f32[N, 4].
     valid: bool[N]; false: a row that is left out.
-    positive: IoU with a true box from which one is positive.
-    negative: highest IoU below which one is negative.
-    force: whether the best box for each true one is positive, however small
-      its IoU, if they touch at all. Of two true boxes with the same best one
-      the later row has it.
+    positive: IoU with a true box from which a box is positive.
+    negative: a box is negative if its highest IoU is below this.
+    force: whether each true box's best box is positive, however small its IoU,
+      if they touch at all. If two true boxes have the same best box, the later
+      row gets it.
   """
   real = truth.valid & ~truth.crowd
   overlap = bx.iou(boxes, truth.boxes)
@@ -91,8 +92,8 @@ def sample(
 ) -> Array:
   """bool[N]: a random `size` of the boxes, positive ones up to a share.
 
-  Negative ones take all places that positive ones leave; there are fewer where
-  there are not enough. As in the TF Object Detection API.
+  Negative boxes take all places that positive ones leave; if there are not
+  enough, fewer are drawn. As in the TF Object Detection API.
   """
   uniform = jax.random.uniform(rng, found.positive.shape)
   n = uniform.shape[0]
@@ -128,7 +129,7 @@ def box_loss(
   """
   wanted = bx.encode(truth.boxes[found.match], boxes)
   counts = found.positive & (weights > 0)
-  # Of others the true offsets may be infinite, and 0 times that is none.
+  # The true offsets of other boxes may be infinite, and 0 * inf is NaN.
   wanted = jnp.where(counts[:, None], wanted, 0.0)
   offsets = jnp.where(counts[:, None], offsets, 0.0)
   return (smooth_l1(offsets - wanted).sum(1) * weights).sum()

@@ -25,8 +25,8 @@ from nasnet_jax.data.image_data import DataError
 from nasnet_jax.detection import backbone
 from nasnet_jax.export import card, check, outline
 from nasnet_jax.export.check import ExportError
-from nasnet_jax.jobs import detect, predict, results
-from nasnet_jax.training import fit, workdir
+from nasnet_jax.jobs import predict, predict_boxes, results
+from nasnet_jax.training import datasets, workdir
 
 CONFIG, CARD, EXAMPLES = "config.json", "README.md", "examples.npz"
 NUM_EXAMPLES = 8
@@ -208,7 +208,7 @@ def _is_detector(result: dict[str, Any]) -> bool:
 
 def _backbone(run_dir) -> results.Trained:
   """The network inside of a detector."""
-  found = detect.load(run_dir)
+  found = predict_boxes.load(run_dir)
   detector = found.network
   network = detector.body.build(detector.config.numerics, parent=None)
   variables = {
@@ -320,9 +320,9 @@ def labelled(
     made = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     return made, None, f"images of random pixels, because {error}"
   what = f"test images of {result['data']['name']}"
-  if not isinstance(data, fit.Images):
+  if not isinstance(data, datasets.Images):
     batch = next(data.evaluation_batches(min(count, data.num_images)))
-    data = fit.Images(batch.images, batch.labels)
+    data = datasets.Images(batch.images, batch.labels)
   pixels, labels = (np.asarray(part[:count]) for part in data)
   return pixels, labels, what
 

@@ -1,29 +1,25 @@
 """The detection job: from a config to a trained, tested, saved detector.
 
-The loop, the curve and the checkpoints are those of `train`; `load` gives back
-what it wrote, and `find` asks it about pictures.
+The loop, the curve and the checkpoints are those of `train`; `predict_boxes`
+asks the detector about pictures.
 """
 
 import dataclasses
-import json
 import logging
 import math
-import pathlib
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from clu import platform
 
-from nasnet_jax import __version__, report, spaces
+from nasnet_jax import __version__, report
 from nasnet_jax.data import augment, batches
-from nasnet_jax.data.image_data import DataError
 from nasnet_jax.detection import detector as det
 from nasnet_jax.detection import evaluation, metrics, pictures
 from nasnet_jax.detection import picture_stream as streams
 from nasnet_jax.detection.anchors import Anchors
+from nasnet_jax.detection.loss import make_loss
 from nasnet_jax.jobs import (
   job_config,
   results,
@@ -32,12 +28,26 @@ from nasnet_jax.jobs import (
   train,
 )
 from nasnet_jax.models import families
-from nasnet_jax.training import checkpoint, fit, hosts, mesh, stop, workdir
+from nasnet_jax.training import (
+  checkpoint,
+  fit,
+  hosts,
+  mesh,
+  recipes,
+  stop,
+  workdir,
+)
 
 _log = logging.getLogger(__name__)
+
+
 Row = dict[str, Any]
+
+
 _KEY = {"id": 0, "stage": "train"}  # of its lines in `resumable.CURVES`
-_NEW = ("box_head", "rpn")  # modules that no classifier has
+
+
+_NEW = ("box_head", "rpn")  # modules that a classifier does not have
 
 
 class Data(NamedTuple):
@@ -45,7 +55,7 @@ class Data(NamedTuple):
 
   Attributes:
     train, valid, test: `detection.picture_stream.Stream`; valid may be empty.
-    splits: the set, without its pixels.
+    splits: what is known of the set before its pictures are read.
     load: the arguments of `open_data`.
   """
 
@@ -63,7 +73,7 @@ class Parts(NamedTuple):
   genotype: Any
   network: det.Detector
   num_params: int
-  recipe: fit.Recipe
+  recipe: recipes.Recipe
   data: Data
   augmentation: augment.Augmentation
   mesh: jax.sharding.Mesh
@@ -111,7 +121,7 @@ def run(config, run_dir, *, command: str = "") -> Row:
 
 
 def summary(result: Row) -> str:
-  """What came out, in a line."""
+  """The result in one line."""
   test = result["test"]
   words = f"test AP50 (VOC) {test['voc_ap50']:.4f}"
   if test["coco"] is not None:
@@ -120,7 +130,8 @@ def summary(result: Row) -> str:
 
 
 def prepare(config, data: Data | None = None, devices=None) -> Parts:
-  """All that a config stands for; ValueError for what does not fit together.
+  """All that a config stands for, or ValueError where parts of it do not fit
+  together.
 
   Args:
     data: None: opened now, as the config says.
@@ -143,7 +154,7 @@ def prepare(config, data: Data | None = None, devices=None) -> Parts:
   space, genotype, sizes = _backbone(config, found, data.splits)
   fields = config.detector.to_dict()
   frozen = fields.pop("bn_frozen")
-  network = _network(
+  network = make_network(
     space,
     genotype,
     dataclasses.replace(
@@ -155,7 +166,7 @@ def prepare(config, data: Data | None = None, devices=None) -> Parts:
       "padded": not data.train.sizes.stretch,
     },
   )
-  recipe = fit.Recipe(
+  recipe = recipes.Recipe(
     epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   recipe.make_schedule()
@@ -171,12 +182,10 @@ def prepare(config, data: Data | None = None, devices=None) -> Parts:
     old = found.augmentation
     aug = augment.Augmentation(mean=old.mean, std=old.std)
     start = from_classifier(found)
-  # Both check how batches divide; the second that the weights fit, too.
+  # Only for their checks of how batches divide.
   evaluation.make_evaluate(network, aug, recipe.eval_batch_size, on)
-  fit.make_step(
-    network, recipe, aug, on, streamed=True, make_loss=det.make_loss
-  )
-  # Fails here, too, where `start` has other weights than the network.
+  fit.make_step(network, recipe, aug, on, streamed=True, make_loss=make_loss)
+  # This also checks that the weights of `start` fit the network.
   shapes = jax.eval_shape(
     lambda: fit.init_state(network, recipe, data.train.image_shape, 1, 0, start)
   )
@@ -197,7 +206,7 @@ def prepare(config, data: Data | None = None, devices=None) -> Parts:
 def open_data(
   source: str, data_dir, options: Row, sizes: Row, stream: Row
 ) -> Data:
-  """A detection set, with enough of it for streams.
+  """A detection set as streams.
 
   Args:
     source, data_dir, options: of `pictures.load`.
@@ -222,7 +231,7 @@ def open_data(
 
 
 def make_sizes(fields: Row) -> streams.Sizes:
-  """Of a config, or of JSON, whose tuples are lists."""
+  """`Sizes` of their fields in a config or in JSON, where tuples are lists."""
   buckets = tuple(tuple(bucket) for bucket in fields["buckets"])
   jitter = tuple(fields["jitter"])
   return streams.Sizes(**{**fields, "buckets": buckets, "jitter": jitter})
@@ -251,11 +260,11 @@ def _backbone(config, found: results.Trained | None, splits):
   return space, genotype, dataclasses.replace(sizes, **changes)
 
 
-def _network(space, genotype, sizes, fields: Row) -> det.Detector:
+def make_network(space, genotype, sizes, fields: Row) -> det.Detector:
   """The detector on a network of these sizes.
 
   Args:
-    fields: of `DetectorConfig`, numerics apart; its anchors as a dict.
+    fields: of `DetectorConfig`, without numerics and with anchors as a dict.
   """
   family = families.of(space)
   literals = family.literals(space, genotype)
@@ -313,7 +322,7 @@ def _describe(parts: Parts):
 
 
 def _train(folder, config, parts: Parts, console, command: str) -> Row:
-  """Trains to the end, tests once, and says everything of it."""
+  """Trains to the end, tests once, and returns the content of result.json."""
   data, recipe = parts.data, parts.recipe
   evaluate = evaluation.make_evaluate(
     parts.network, parts.augmentation, recipe.eval_batch_size, parts.mesh
@@ -333,7 +342,7 @@ def _train(folder, config, parts: Parts, console, command: str) -> Row:
     mesh=parts.mesh,
     start_from=parts.start,
     shard_params=parts.shard_params,
-    make_loss=det.make_loss,
+    make_loss=make_loss,
   )
   weights = jax.tree.map(hosts.fetch, fit.variables_of(state))
   tested = describe_score(evaluate(weights, data.test), data.test, data.splits)
@@ -344,7 +353,7 @@ def _train(folder, config, parts: Parts, console, command: str) -> Row:
 def describe_score(
   score: evaluation.Score, data: streams.Stream, splits: pictures.Splits
 ) -> Row:
-  """A score as JSON has it; COCO's numbers where pycocotools is."""
+  """A score for JSON, with COCO's numbers if pycocotools is installed."""
   names = splits.class_names
   coco = None
   if metrics.has_coco():
@@ -362,7 +371,8 @@ def describe_score(
 
 
 def _result(folder, config, parts: Parts, score, tested: Row, command) -> Row:
-  """result.json, from which alone the detector can be rebuilt."""
+  """The content of result.json, which with the weights is all that `load`
+  needs."""
   points = workdir.keep_lines(folder / resumable.CURVES, lambda _: True, "")
   fields = dataclasses.asdict(parts.network.config)
   numerics = fields.pop("numerics")
@@ -395,164 +405,3 @@ def _result(folder, config, parts: Parts, score, tested: Row, command) -> Row:
     "environment": run_log.environment(),
     "command": command,
   }
-
-
-class Trained(NamedTuple):
-  """A trained detector.
-
-  Attributes:
-    network: a `Detector`.
-    variables: as `network.apply` reads them.
-    augmentation: how its images were whitened.
-    sizes: how its pictures were scaled.
-    result: all of result.json.
-  """
-
-  network: det.Detector
-  variables: Row
-  augmentation: augment.Augmentation
-  sizes: streams.Sizes
-  result: Row
-
-
-def load(run_dir) -> Trained:
-  """Rebuilds the detector of a finished run, wherever its folder lies now.
-
-  Raises:
-    WorkdirError: if the run is not finished, or found no boxes.
-    CheckpointError: if the weights are damaged or of another network.
-  """
-  folder = pathlib.Path(run_dir)
-  result = results.read_result(folder)
-  if result["job"] != "detect":
-    raise workdir.WorkdirError(
-      f"{folder} has no detector, but the result of job {result['job']!r}: ask"
-      " launch/predict.py about it"
-    )
-  space = spaces.get(result["space"], **result["space_options"])
-  genotype = space.from_json(result["winner"]["genotype"])
-  sizes = results.network_config(result["network"], space)
-  network = _network(space, genotype, sizes, result["detector"])
-  aug = result["augmentation"]
-  aug = augment.Augmentation(mean=tuple(aug["mean"]), std=tuple(aug["std"]))
-  shape = tuple(result["data"]["image_shape"])
-  state = jax.eval_shape(
-    lambda: fit.init_state(network, fit.Recipe(), shape, 1, 0)
-  )
-  template = jax.tree.map(
-    lambda x: np.zeros(x.shape, x.dtype), fit.variables_of(state)
-  )
-  variables = checkpoint.read(folder / results.WEIGHTS, template)
-  made = make_sizes(result["data"]["load"]["sizes"])
-  return Trained(network, variables, aug, made, result)
-
-
-class Answer(NamedTuple):
-  """What a detector finds on one picture.
-
-  Attributes:
-    path: of the picture.
-    side: its (height, width).
-    found: in pixels of it, the best first.
-  """
-
-  path: pathlib.Path
-  side: tuple[int, int]
-  found: metrics.Found
-
-  def to_json(self, class_names) -> Row:
-    """With corners (x1, y1, x2, y2), as most tools have them."""
-    rows = [
-      {
-        "class": class_names[int(label)],
-        "score": round(float(score), 4),
-        "box": [round(float(box[i]), 2) for i in (1, 0, 3, 2)],
-      }
-      for box, score, label in zip(*self.found)
-    ]
-    return {
-      "image": str(self.path),
-      "height": self.side[0],
-      "width": self.side[1],
-      "detections": rows,
-    }
-
-
-def find(
-  detector: Trained, paths, least_score: float = 0.0
-) -> Iterator[Answer]:
-  """What is found on each picture, scaled and padded as in its training.
-
-  Args:
-    paths: image files.
-    least_score: boxes that score less are left out.
-
-  Raises:
-    DataError: for a file that is no image.
-  """
-  if not 0 <= least_score <= 1:
-    raise ValueError(f"min_score is {least_score}: give 0 to 1")
-  detect = jax.jit(det.make_detect(detector.network, detector.augmentation))
-  sizes, stride = detector.sizes, detector.network.cut.stride
-  for path in map(pathlib.Path, paths):
-    try:
-      picture = streams.decode(str(path), path.read_bytes())
-    except OSError as error:
-      raise DataError(
-        f"image {path} cannot be read: {error.strerror}"
-      ) from None
-    side = picture.height, picture.width
-    change = streams.whole(side, sizes)
-    bucket = sizes.bucket(side)
-    if bucket is None:  # an odd shape: a program of its own
-      shape = tuple(-(-s // stride) * stride for s in change.scaled)
-    else:
-      shape = sizes.buckets[bucket]
-    image = np.zeros((1, *shape, 3), np.uint8)
-    image[0, : change.scaled[0], : change.scaled[1]] = change.apply(picture)
-    given = detect(detector.variables, image, jnp.array([change.scaled]))
-    one = jax.tree.map(lambda leaf: leaf[0], given)
-    found = evaluation.on_picture(one, change.scaled, side)
-    good = found.scores >= least_score
-    yield Answer(path, side, metrics.Found(*(leaf[good] for leaf in found)))
-
-
-_COLOURS = (
-  "#e6194b",
-  "#3cb44b",
-  "#0082c8",
-  "#f58231",
-  "#911eb4",
-  "#008080",
-  "#aa6e28",
-  "#808000",
-)
-
-
-def draw(answer: Answer, class_names, folder) -> pathlib.Path:
-  """Writes the picture with boxes, labels and scores; returns the new file.
-
-  Beside it lies a .json of the same name with the same boxes.
-  """
-  from PIL import ImageDraw, ImageFont
-
-  content = answer.path.read_bytes()
-  picture = streams.decode(str(answer.path), content)
-  pen = ImageDraw.Draw(picture)
-  font = ImageFont.load_default(max(10, min(picture.size) // 40))
-  width = max(1, min(picture.size) // 250)
-  for box, score, label in reversed(list(zip(*answer.found))):
-    y1, x1, y2, x2 = map(float, box)
-    colour = _COLOURS[int(label) % len(_COLOURS)]
-    pen.rectangle((x1, y1, x2, y2), outline=colour, width=width)
-    words = f"{class_names[int(label)]} {score:.2f}"
-    height = pen.textbbox((0, 0), words, font=font)[3] + 2
-    top = y1 - height if y1 >= height else y1  # above, or inside at the border
-    pen.rectangle(pen.textbbox((x1, top), words, font=font), fill=colour)
-    pen.text((x1, top), words, fill="white", font=font)
-  # Images of other folders have the same names.
-  path = workdir.new_file(folder, answer.path.stem, ".png")
-  picture.save(path)
-  text = json.dumps(answer.to_json(class_names), indent=2) + "\n"
-  path.with_suffix(".json").write_text(text)
-  return path

@@ -12,7 +12,7 @@ from nasnet_jax.data import augment, batches, photographs
 from nasnet_jax.data import photo_stream as streams
 from nasnet_jax.models import families
 from nasnet_jax.models.layers import Numerics
-from nasnet_jax.training import fit
+from nasnet_jax.training import datasets, recipes
 
 
 class Splits(NamedTuple):
@@ -20,8 +20,8 @@ class Splits(NamedTuple):
 
   Attributes:
     name, note, class_names, fingerprint: see `data.ImageData`.
-    train, valid: `fit.Images` or `photo_stream.Stream` of its training images,
-      divided; valid may be empty.
+    train, valid: its training images, divided; valid may be empty. Each is a
+      `datasets.Images` or a `photo_stream.Stream`.
     test: the same of its test images.
     load: the arguments of `data.load`, or of `load_streams` for streams.
   """
@@ -30,9 +30,9 @@ class Splits(NamedTuple):
   note: str
   class_names: tuple[str, ...]
   fingerprint: str
-  train: fit.Data
-  valid: fit.Data
-  test: fit.Data
+  train: datasets.Data
+  valid: datasets.Data
+  test: datasets.Data
   load: dict[str, Any]
 
   @property
@@ -72,15 +72,15 @@ def load_images(fields, batch_sizes) -> Splits:
     images.note,
     images.class_names,
     images.fingerprint,
-    fit.Images(images.train_images[train_index], labels[train_index]),
-    fit.Images(images.train_images[valid_index], labels[valid_index]),
-    fit.Images(images.test_images, images.test_labels),
+    datasets.Images(images.train_images[train_index], labels[train_index]),
+    datasets.Images(images.train_images[valid_index], labels[valid_index]),
+    datasets.Images(images.test_images, images.test_labels),
     load,
   )
 
 
 def _open_streams(fields, batch_sizes) -> Splits:
-  """Photographs on disk, for sets that fit no memory."""
+  """Photographs that stay on disk, for sets that do not fit into memory."""
   options = {k: v for k, v in fields.options.items() if v is not None}
   load = {
     "source": fields.source,
@@ -147,7 +147,7 @@ def _load_arguments(fields) -> dict[str, Any]:
 
 
 def get_augmentation(fields, images: Splits) -> augment.Augmentation:
-  """The source's own, with what config.data says differently."""
+  """The source's augmentation, with the fields that config.data sets."""
   aug = augment.DEFAULTS.get(fields.source, augment.Augmentation())
   if "stream" in fields:
     aug = augment.PHOTOGRAPHS
@@ -159,15 +159,15 @@ def get_augmentation(fields, images: Splits) -> augment.Augmentation:
 
 
 def shuffled_labels(images: Splits, seed: int) -> Splits:
-  """The same images with the training labels dealt out at random: whatever a
-  search then finds beyond chance is a leak."""
+  """The same images with the training labels shuffled: whatever a search then
+  finds beyond chance is a leak."""
   order = np.random.default_rng(seed).permutation(len(images.train.labels))
   train = images.train._replace(labels=images.train.labels[order])
   return images._replace(train=train)
 
 
 def describe(images: Splits) -> dict[str, Any]:
-  """The images, as result.json has them: enough to read them again."""
+  """What result.json says of the images: enough to read them again."""
   return {
     "name": images.name,
     "note": images.note,
@@ -195,9 +195,9 @@ def get_network(fields, num_classes: int, space):
 
 
 def recipe_fields(fields) -> dict[str, Any]:
-  """What a config says of `fit.Recipe`, epochs apart."""
+  """The fields of `recipes.Recipe` that a config has, except epochs."""
   return {
     f.name: fields[f.name]
-    for f in dataclasses.fields(fit.Recipe)
+    for f in dataclasses.fields(recipes.Recipe)
     if f.name != "epochs" and f.name in fields
   }

@@ -1,5 +1,5 @@
-"""Answers of a trained network to image files: the likeliest classes, said and
-drawn on the pictures."""
+"""Answers of a trained network to image files: the likeliest classes, as text
+and drawn on the pictures."""
 
 import pathlib
 from collections.abc import Iterator
@@ -30,14 +30,15 @@ class Answer(NamedTuple):
 
 
 def find_images(paths) -> list[pathlib.Path]:
-  """The images that are meant, in order.
+  """The images that the paths name, in order.
 
   Args:
-    paths: image files; folders, whose images are taken by name, at any depth;
-      lists of either (.txt), a path a line, from where the list lies.
+    paths: image files; folders, whose images at any depth are taken in the
+      order of their names; lists of both (.txt), one path per line, relative to
+      the list's folder.
 
   Raises:
-    DataError: for a path that is not there, or if no image is.
+    DataError: for a path that does not exist, or if there is no image at all.
   """
   found = [image for path in paths for image in _images_of(pathlib.Path(path))]
   if not found:
@@ -66,8 +67,8 @@ def classify(
 
   Args:
     paths: image files.
-    batch_size: images at once; the last batch is filled up, not compiled anew.
-    top: classes per answer, or as many as there are.
+    batch_size: images at once; the last batch is filled up to it.
+    top: classes per answer, if there are so many.
 
   Raises:
     DataError: for a file that is no image.
@@ -91,7 +92,7 @@ def classify(
 
 
 def read(result: dict[str, Any], path) -> np.ndarray:
-  """uint8[H, W, C]: an image file as the network of a result wants it.
+  """uint8[H, W, C]: an image file in the form that a result's network reads.
 
   Networks of photographs get the middle of the picture, `center` of its
   shorter side; others the whole of it, as a folder of images does.
@@ -113,13 +114,13 @@ def read(result: dict[str, Any], path) -> np.ndarray:
 def draw(answer: Answer, folder) -> pathlib.Path:
   """Writes the picture with its answer on it; returns the new file.
 
-  The classes stand below the picture, so that nothing of it is covered.
+  The classes are written below the picture, so they cover none of it.
   """
   from PIL import Image, ImageDraw, ImageFont, ImageOps
 
   with Image.open(answer.path) as image:
     picture = ImageOps.exif_transpose(image).convert("RGB")
-  scale = max(1.0, 320 / picture.width)  # words want some room
+  scale = max(1.0, 320 / picture.width)  # words need some room
   size = (round(picture.width * scale), round(picture.height * scale))
   picture = picture.resize(size)
   font_size = max(14, picture.width // 30)
@@ -136,7 +137,7 @@ def draw(answer: Answer, folder) -> pathlib.Path:
     )
     words = f"{100 * probability:5.1f} %  {name}"
     pen.text((font_size // 2, y), words, fill="#1f2933", font=font)
-  # Images of other folders have the same names.
+  # Images of other folders may have the same name.
   path = workdir.new_file(folder, answer.path.stem, ".png")
   canvas.save(path)
   return path

@@ -1,4 +1,4 @@
-"""A trained network again, from a run's `result.json` and its weights.
+"""The trained network of a run, rebuilt from its `result.json` and its weights.
 
 Searches and trainings write the same files, so both are read here.
 """
@@ -20,7 +20,14 @@ from nasnet_jax.jobs import job_config
 from nasnet_jax.models import families
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.spaces.blocks import BLOCKS
-from nasnet_jax.training import checkpoint, fit, workdir
+from nasnet_jax.training import (
+  checkpoint,
+  datasets,
+  evaluation,
+  fit,
+  recipes,
+  workdir,
+)
 
 RESULT, WEIGHTS = "result.json", "final/weights"
 HEADS = ("classifier", "aux_head")  # modules that know the classes
@@ -78,9 +85,9 @@ def save(
   augmentation: augment.Augmentation = augment.PHOTOGRAPHS,
   center: float = 0.875,
 ):
-  """A folder like a finished run's, of weights that were trained elsewhere.
+  """Writes weights that were trained elsewhere as a finished run's folder.
 
-  `load` reads it and fine-tuning starts from it. There is no test in it.
+  `load` reads it and fine-tuning can start from it. It has no test result.
 
   Args:
     run_dir: the folder; made if it is not there.
@@ -89,12 +96,12 @@ def save(
     network, variables: as a reader of `export` gives them.
     class_names: in the order of the logits; None: their numbers.
     augmentation: how images are whitened; the default takes pixels to -1..1.
-    center: share of a picture's shorter side that evaluation looks at; slim's
-      by default. EfficientNets: side / (side + 32).
+    center: share of a picture's shorter side that evaluation looks at; by
+      default slim's. EfficientNets have side / (side + 32).
 
   Raises:
-    ValueError: one line: the cells are not those of `name`, names and classes
-      differ in number, or the folder has a run.
+    ValueError: in one line, if the cells are not those of `name`, if there are
+      more or fewer names than classes, or if the folder has a run.
     CheckpointError: listing variables that are not the network's.
   """
   folder, config = pathlib.Path(run_dir), network.config
@@ -165,11 +172,11 @@ def _cells_in(result: dict[str, Any]):
 
 
 def find_cells(name: str):
-  """(space, genotype) of published cells or blocks, or of what a run found.
+  """(space, genotype) of published cells or blocks, or of a run's winner.
 
   Args:
     name: a key of `zoo.cells.CELLS` or `zoo.blocks.ARCHITECTURES`, or the path
-      of a result.json or of the folder that has one.
+      of a result.json or of its folder.
 
   Raises:
     ValueError: if it is neither, in one line.
@@ -210,18 +217,18 @@ def describe_network(config) -> dict[str, Any]:
 def template_of(network, image_shape) -> dict[str, Any]:
   """Zeros in the shapes of the network's variables."""
   state = jax.eval_shape(
-    lambda: fit.init_state(network, fit.Recipe(), tuple(image_shape), 1, 0)
+    lambda: fit.init_state(network, recipes.Recipe(), tuple(image_shape), 1, 0)
   )
   return jax.tree.map(
     lambda x: np.zeros(x.shape, x.dtype), fit.variables_of(state)
   )
 
 
-def test_images(result: dict[str, Any], data_dir=None) -> fit.Data:
+def test_images(result: dict[str, Any], data_dir=None) -> datasets.Data:
   """The test split that a result is about, read again from its source.
 
   Args:
-    data_dir: where the data lies now; None: where it lay then.
+    data_dir: where the data is now; None: where it was during the run.
 
   Raises:
     DataError: if it cannot be read, or has changed since.
@@ -244,13 +251,15 @@ def test_images(result: dict[str, Any], data_dir=None) -> fit.Data:
     )
   if "stream" in arguments:
     return make(images.test)
-  return fit.on_device(fit.Images(images.test_images, images.test_labels))
+  return datasets.on_device(
+    datasets.Images(images.test_images, images.test_labels)
+  )
 
 
-def evaluate(found: Trained, images: fit.Data) -> fit.Score:
-  """Answers on a test set, by the program that wrote the result; by class, too,
-  if the result has their mean."""
-  count = fit.make_evaluate(
+def evaluate(found: Trained, images: datasets.Data) -> evaluation.Score:
+  """The score on a test set, by the same program as during the run; by class,
+  too, if the result has their mean."""
+  count = evaluation.make_evaluate(
     found.network,
     found.augmentation,
     found.result["eval_batch_size"],
@@ -263,7 +272,7 @@ def transfer(found: Trained, *, keep_head: bool):
   """(variables) -> variables that start from the trained ones.
 
   Args:
-    keep_head: whether the classifier is taken too; without, it and the
+    keep_head: whether the classifier is taken, too; if not, it and the
       auxiliary head keep their initial values.
 
   Raises (the function returned):
@@ -275,7 +284,7 @@ def transfer(found: Trained, *, keep_head: bool):
     result = {}
     for collection, wanted in variables.items():
       have = dict(found.variables[collection])
-      # Trained nets may lack an auxiliary head, or have one of no use here.
+      # A trained network may lack an auxiliary head, or have an unwanted one.
       for name in HEADS:
         if name in new or name not in wanted:
           have.pop(name, None)

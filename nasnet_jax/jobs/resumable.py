@@ -1,8 +1,8 @@
 """A training whose curve is written down as it goes, in a run's folder.
 
-`retrain.jsonl` has a line per point, `checkpoints/<stage>_<id>` the state
-behind them. A process that comes later goes on from there, and writes again
-what the checkpoint does not stand behind.
+`retrain.jsonl` has a line per point of the curve, `checkpoints/<stage>_<id>`
+the training's state. A later process goes on from the checkpoint, and writes
+the points after it again.
 """
 
 import math
@@ -15,14 +15,21 @@ import flax.linen as nn
 import jax
 
 from nasnet_jax.data import augment
-from nasnet_jax.training import checkpoint, fit, workdir
+from nasnet_jax.training import (
+  checkpoint,
+  datasets,
+  evaluation,
+  fit,
+  recipes,
+  workdir,
+)
 
 CURVES = "retrain.jsonl"
 Row = dict[str, Any]
 
 
 class Watch(NamedTuple):
-  """Who is told how a training goes.
+  """Callbacks that are told how a training goes.
 
   Attributes:
     tick: (stage, id, step, horizon), after each device call; may raise.
@@ -34,7 +41,7 @@ class Watch(NamedTuple):
 
 
 def checkpoints(folder, key: Row) -> pathlib.Path:
-  """Where the states of one training lie."""
+  """The folder of one training's checkpoints."""
   return pathlib.Path(folder) / "checkpoints" / f"{key['stage']}_{key['id']}"
 
 
@@ -42,27 +49,27 @@ def train(
   folder,
   key: Row,
   network: nn.Module,
-  recipe: fit.Recipe,
+  recipe: recipes.Recipe,
   aug: augment.Augmentation,
-  images: fit.Data,
+  images: datasets.Data,
   seed: int,
   *,
-  valid: fit.Data | None = None,
+  valid: datasets.Data | None = None,
   checkpoint_seconds: float = 60.0,
   watch: Watch = Watch(),  # noqa: B008 (a tuple of functions, never changed)
   evaluate: Callable | None = None,
   **options,
 ) -> tuple[Any, Any]:
-  """Trains one network, going on where an earlier process stood.
+  """Trains one network, or goes on where an earlier process stopped.
 
   Args:
     folder: of the run.
     key: {"id", "stage"} of this training in the run.
     images: on the device.
-    valid: images that each point of the curve is scored on, if any.
-    checkpoint_seconds: the state is saved this often, at most.
-    evaluate: (variables, images) -> score, whose `accuracy` is what early
-      stopping compares; None: `fit.make_evaluate`'s.
+    valid: images on which each point of the curve is scored, if any.
+    checkpoint_seconds: least time between two saved states.
+    evaluate: (variables, images) -> score; early stopping compares its
+      `accuracy`. None: `evaluation.make_evaluate`'s.
     **options: of `fit.fit`: mesh, start_from, shard_params, make_loss.
 
   Returns:
@@ -71,7 +78,9 @@ def train(
   """
   mesh = options.get("mesh")
   if evaluate is None:
-    evaluate = fit.make_evaluate(network, aug, recipe.eval_batch_size, mesh)
+    evaluate = evaluation.make_evaluate(
+      network, aug, recipe.eval_batch_size, mesh
+    )
   horizon = recipe.horizon(images.num_images)
   mark = time.monotonic()
   score = None
@@ -115,13 +124,13 @@ def train(
 class _Best:
   """Early stopping: the best point so far, and its weights on the disk.
 
-  What is best follows from the lines of the curve, so a process that goes on
-  after a kill ends as if there had been none: points that it repeats write
-  their weights again.
+  Which point is best follows from the lines of the curve, so a process that
+  goes on after a kill ends as if there had been none; points that it repeats
+  write their weights again.
   """
 
   def __init__(self, folder, key: Row, patience: float):
-    """patience: epochs without a better score that are waited for."""
+    """patience: epochs without a better score after which training ends."""
     self._patience = patience
     self._key, self._folder = key, pathlib.Path(folder)
     self._path = checkpoints(folder, {**key, "stage": f"best_{key['stage']}"})
@@ -147,7 +156,7 @@ class _Best:
     return True
 
   def is_over(self, row: Row) -> bool:
-    """Whether patience has come to its end with this point."""
+    """Whether training ends at this point."""
     return row["epoch"] - self._row["epoch"] >= self._patience
 
   def restored(self, state):
@@ -157,7 +166,7 @@ class _Best:
 
 
 def _every(seconds: float) -> Callable[[], bool]:
-  """True when that much time has passed since it last was."""
+  """() -> whether that much time has passed since it last said so."""
   last = time.monotonic()
 
   def is_time() -> bool:

@@ -21,7 +21,7 @@ _FIRST_CALLS = 3  # of a compiled step: they compile, and wait for nothing yet
 
 @contextlib.contextmanager
 def log_file(folder: pathlib.Path):
-  """Everything that is said, and more, also goes to log.txt."""
+  """Sends all log messages, with more detail, to log.txt as well."""
   if not hosts.is_first():
     yield
     return
@@ -42,7 +42,7 @@ def recorded(config, **more) -> Row:
 
 
 def environment() -> dict[str, str]:
-  """What a result was made with."""
+  """The versions and devices with which a result was made."""
   return {
     "python": machine.python_version(),
     "jax": jax.__version__,
@@ -54,7 +54,7 @@ def environment() -> dict[str, str]:
 
 
 class Console:
-  """Says lines, writes numbers, and stops the job where it was asked to.
+  """Logs lines, writes numbers, and stops the job if that was asked for.
 
   Its methods are the callbacks of the other modules.
   """
@@ -66,7 +66,7 @@ class Console:
     every: float,
     trace: profile.StepTrace | None = None,
   ):
-    """every: seconds between lines on work that is under way; trace: told of
+    """every: seconds between lines on work that is under way; trace: called at
     every device call."""
     self._trace = trace or profile.StepTrace()
     self._request = request

@@ -1,8 +1,8 @@
 """The scaling job: coefficients by a grid search, then larger networks.
 
 Tan & Le 2019, section 3.3: at phi = 1 every point of a grid is trained, the
-best coefficients are kept, and phi is raised. Which are best is decided on
-validation images; every network is also tested, for the table.
+best coefficients are kept, and phi is raised. Validation images decide which
+are the best; for the table, every network is also tested.
 """
 
 import logging
@@ -18,14 +18,22 @@ from nasnet_jax.data import augment, pixels
 from nasnet_jax.jobs import job_config, results, resumable, run_log
 from nasnet_jax.models import families
 from nasnet_jax.spaces import compound_scaling
-from nasnet_jax.training import fit, mesh, stop, workdir
+from nasnet_jax.training import (
+  datasets,
+  evaluation,
+  fit,
+  mesh,
+  recipes,
+  stop,
+  workdir,
+)
 from nasnet_jax.training.scalars import Scalars
 
 _log = logging.getLogger(__name__)
 Row = dict[str, Any]
 ROWS = "scaled.jsonl"
 
-# May differ between two processes of one run: neither changes what comes out.
+# May differ between two processes of one run: neither changes the result.
 MAY_CHANGE = (
   "log",
   "data.data_dir",
@@ -46,7 +54,7 @@ class Parts(NamedTuple):
   space: Any
   genotype: Any
   sizes: Any
-  recipe: fit.Recipe
+  recipe: recipes.Recipe
   images: job_config.Splits
   mesh: jax.sharding.Mesh
   points: tuple[compound_scaling.Coefficients, ...]
@@ -130,7 +138,7 @@ def _prepare(config) -> Parts:
   family = families.of(space)
   family.check_side(sizes, images.image_shape[:2])
   family.scaled(sizes, compound_scaling.factors(points[0], 1))
-  recipe = fit.Recipe(
+  recipe = recipes.Recipe(
     epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   recipe.make_schedule()
@@ -141,7 +149,7 @@ def _prepare(config) -> Parts:
     recipe,
     job_config.get_augmentation(config.data, images),
     devices,
-    streamed=not isinstance(images.train, fit.Images),
+    streamed=not isinstance(images.train, datasets.Images),
   )
   return Parts(space, genotype, sizes, recipe, images, devices, points)
 
@@ -194,9 +202,9 @@ def _train(folder, config, parts: Parts, console, member: Member) -> Row:
     network,
     parts.recipe,
     aug,
-    fit.on_device(images.train),
+    datasets.on_device(images.train),
     member.seed,
-    valid=fit.on_device(images.valid),
+    valid=datasets.on_device(images.valid),
     checkpoint_seconds=config.train.checkpoint_seconds,
     watch=resumable.Watch(console.in_fit, console.after_point),
     mesh=parts.mesh,
@@ -227,14 +235,14 @@ def _train(folder, config, parts: Parts, console, member: Member) -> Row:
 
 
 def _test(network, aug: augment.Augmentation, recipe, state, images):
-  evaluate = fit.make_evaluate(network, aug, recipe.eval_batch_size)
+  evaluate = evaluation.make_evaluate(network, aug, recipe.eval_batch_size)
   weights = jax.device_get(fit.variables_of(state))
-  return evaluate(weights, fit.on_device(images))
+  return evaluate(weights, datasets.on_device(images))
 
 
 def _at(config, parts: Parts, resolution: float) -> job_config.Splits:
-  """The images at a resolution: decoded anew where the config has their side,
-  else scaled from what was read."""
+  """The images at another resolution: read again if the config sets their side,
+  else scaled from those that were read."""
   side = compound_scaling.round_side(parts.images.image_shape[0], resolution)
   if side == parts.images.image_shape[0]:
     return parts.images
@@ -244,7 +252,7 @@ def _at(config, parts: Parts, resolution: float) -> job_config.Splits:
     options.image_size = side
     return job_config.load_images(data, (config.train.batch_size,))
 
-  def scale(images: fit.Images) -> fit.Images:
+  def scale(images: datasets.Images) -> datasets.Images:
     if not images.num_images:
       return images
     fitted = [pixels.fit(image, side) for image in images.images]

@@ -1,7 +1,7 @@
 """The training job: one network, from a config to a tested, saved network.
 
-Published cells or a search's, from nothing or from another run's weights
-(fine-tuning). `results.load` gives back what it wrote.
+It trains published cells or a search's, from initial weights or from another
+run's (fine-tuning). `results.load` rebuilds the network.
 """
 
 import dataclasses
@@ -21,10 +21,13 @@ from nasnet_jax.jobs import job_config, results, resumable, run_log
 from nasnet_jax.models import families
 from nasnet_jax.training import (
   checkpoint,
+  datasets,
+  evaluation,
   fit,
   hosts,
   mesh,
   profile,
+  recipes,
   stop,
   workdir,
 )
@@ -34,8 +37,8 @@ _log = logging.getLogger(__name__)
 Row = dict[str, Any]
 _KEY = {"id": 0, "stage": "train"}  # of its lines in `resumable.CURVES`
 
-# May differ between two processes of one run: none changes what comes out, but
-# for the rounding of sums over other devices (`mesh.data`).
+# May differ between two processes of one run: none changes the result, except
+# for the rounding of sums over another number of devices (`mesh.data`).
 MAY_CHANGE = (
   "log",
   "profile",
@@ -53,7 +56,7 @@ class Parts(NamedTuple):
   space: Any
   genotype: Any
   network: nn.Module
-  recipe: fit.Recipe
+  recipe: recipes.Recipe
   images: job_config.Splits
   augmentation: augment.Augmentation
   mesh: jax.sharding.Mesh
@@ -102,12 +105,12 @@ def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
 
 
 def complete(folder, config, request, describe, work) -> Row:
-  """The content of a claimed run's result.json, which is made if need be.
+  """The content of a claimed run's result.json, which is written if missing.
 
   Args:
     request: of `stop.on_signals`.
-    describe: () -> None, says what is about to be done.
-    work: (console) -> the content.
+    describe: () -> None, logs what is about to be done.
+    work: (console) -> the content of result.json.
   """
   trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
   with run_log.log_file(folder), Scalars(folder) as scalars, trace:
@@ -115,7 +118,7 @@ def complete(folder, config, request, describe, work) -> Row:
       console = Console(request, scalars, config.log.seconds, trace)
       describe()
       workdir.write_json(folder / results.RESULT, work(console))
-      # The weights are all that a finished training is good for.
+      # A finished training needs its weights, but no checkpoints.
       if hosts.is_first():
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
       hosts.wait()  # or the others would read what is not there yet
@@ -123,7 +126,7 @@ def complete(folder, config, request, describe, work) -> Row:
 
 
 def summary(result: Row) -> str:
-  """What came out, in a line or two."""
+  """The result in a line or two."""
   n = result["test_examples"]
   top_5 = result["test_top_5"] / n
   return (
@@ -137,7 +140,8 @@ def summary(result: Row) -> str:
 def prepare(
   config, images: job_config.Splits | None = None, devices=None
 ) -> Parts:
-  """All that a config stands for; ValueError for what does not fit together.
+  """All that a config stands for, or ValueError where parts of it do not fit
+  together.
 
   Args:
     images: None: read now, as the config says.
@@ -154,7 +158,7 @@ def prepare(
   space, genotype, sizes = _architecture(config, found, images)
   network = families.network(space, genotype, sizes)
   families.of(space).check_side(sizes, images.image_shape[:2])
-  recipe = fit.Recipe(
+  recipe = recipes.Recipe(
     epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   recipe.make_schedule()
@@ -162,7 +166,7 @@ def prepare(
     raise ValueError(
       "train.patience_epochs needs images to score: set data.num_valid"
     )
-  streamed = not isinstance(images.train, fit.Images)
+  streamed = not isinstance(images.train, datasets.Images)
   on = mesh.make_mesh(1, config.mesh.data, devices)
   # Checks how batches divide.
   fit.make_step(network, recipe, aug, on, streamed=streamed)
@@ -184,8 +188,8 @@ def prepare(
 
 
 def _architecture(config, found: results.Trained | None, images):
-  """(space, genotype, sizes): the config's, or those of the checkpoint where
-  the config leaves them open."""
+  """(space, genotype, sizes): the config's, and the checkpoint's where the
+  config leaves them open."""
   classes = images.num_classes
   if found is not None and config.model.keep_head:
     old, new = found.result["data"]["classes"], images.class_names
@@ -215,7 +219,7 @@ def _architecture(config, found: results.Trained | None, images):
 
 
 def _sizes_of(found: results.Trained, fields, num_classes: int):
-  """A trained network's sizes, with what config.network says differently."""
+  """A trained network's sizes, with the fields that config.network sets."""
   sizes = found.network.config
   bn_decay = fields.pop("bn_decay")
   known = {field.name for field in dataclasses.fields(sizes)}
@@ -242,7 +246,7 @@ def _shapes(network, recipe, images: job_config.Splits, start=None):
 
 
 class Console(run_log.Console):
-  """Of a training: a line for every point of the curve."""
+  """A training's console: a line for every point of the curve."""
 
   def __init__(self, *args):
     super().__init__(*args)
@@ -284,18 +288,18 @@ def _describe(parts: Parts):
 
 
 def _train(folder, config, parts: Parts, console, command: str) -> Row:
-  """Trains to the end, tests once, and says everything of it."""
+  """Trains to the end, tests once, and returns the content of result.json."""
   images = parts.images
   valid = None
   if images.valid.num_images:
-    valid = fit.on_device(images.valid, parts.mesh)
+    valid = datasets.on_device(images.valid, parts.mesh)
   state, score = resumable.train(
     folder,
     _KEY,
     parts.network,
     parts.recipe,
     parts.augmentation,
-    fit.on_device(images.train, parts.mesh),
+    datasets.on_device(images.train, parts.mesh),
     config.train.seed,
     valid=valid,
     checkpoint_seconds=config.train.checkpoint_seconds,
@@ -306,18 +310,19 @@ def _train(folder, config, parts: Parts, console, command: str) -> Row:
   )
   weights = jax.tree.map(hosts.fetch, fit.variables_of(state))
   size = parts.recipe.eval_batch_size
-  # On one device, as whoever loads the weights will do it.
-  evaluate = fit.make_evaluate(
+  # On one device, as `results.evaluate` does it.
+  evaluate = evaluation.make_evaluate(
     parts.network, parts.augmentation, size, by_class=True
   )
-  test = fit.on_device(images.test)
+  test = datasets.on_device(images.test)
   tested = evaluate(weights, test)
   checkpoint.write(folder / results.WEIGHTS, weights)
   return _result(folder, config, parts, score, tested, command)
 
 
 def _result(folder, config, parts: Parts, score, tested, command: str) -> Row:
-  """result.json, from which alone the network can be rebuilt."""
+  """The content of result.json, which with the weights is all that
+  `results.load` needs."""
   shape = parts.images.image_shape
   params, macs = counting.count_module(parts.network, shape)
   points = workdir.keep_lines(folder / resumable.CURVES, lambda _: True, "")

@@ -1,4 +1,4 @@
-"""What a TPU chip has. Numbers with their sources; nothing here is measured."""
+"""Data of TPU chips, with their sources; nothing here is measured."""
 
 import re
 from typing import NamedTuple

@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from nasnet_jax.preflight import costs, hlo
+from nasnet_jax.preflight import collectives, costs, hlo
 from nasnet_jax.preflight.chips import Chip
-from nasnet_jax.preflight.program import Compiled, OutOfMemory, Plan
+from nasnet_jax.preflight.plans import Plan
+from nasnet_jax.preflight.program import Compiled, OutOfMemory
 
 Row = dict[str, Any]
-_DRAWS = 200  # of children for all slots, to see how long chips wait
+_DRAWS = 200  # random choices of children, to estimate how long chips wait
 
 
 def figures(plan: Plan, compiled: Compiled, chip: Chip) -> Row:
@@ -83,7 +84,7 @@ def _per_update(plan: Plan, module: hlo.Module, chip: Chip) -> Row:
   exchanges = [
     {
       "kind": row.kind,
-      "axis": costs.axis_of(row.groups, step.mesh.shape),
+      "axis": collectives.axis_of(row.groups, step.mesh.shape),
       "count": row.count / updates,
       "bytes": row.bytes / updates,
       "sent": row.sent / updates,
@@ -108,8 +109,8 @@ def _per_update(plan: Plan, module: hlo.Module, chip: Chip) -> Row:
 
 
 def _waiting(plan: Plan, module: hlo.Module, chip: Chip) -> float:
-  """How much longer a call takes than its mean child does, because chips wait
-  for the one whose children take longest."""
+  """The time of a call over the time of its mean child: chips wait for the one
+  whose children take longest."""
   step = plan.step
   chips = step.mesh.shape["arch"]
   if not step.shares or chips == 1:
@@ -121,7 +122,8 @@ def _waiting(plan: Plan, module: hlo.Module, chip: Chip) -> float:
 
 
 def _seconds_of_children(plan: Plan, module, chip: Chip) -> np.ndarray:
-  """f64[children], of a call, for each sampled child: linear in the shares."""
+  """f64[children]: the seconds of a call for each sampled child, which are
+  linear in its shares."""
   shares = plan.step.shares
 
   def price(taken) -> float:
@@ -153,7 +155,7 @@ def _whole_job(plan: Plan, found: Row) -> Row:
     "chip_hours": hours * step.mesh.size,
   }
   if plan.job == "search":
-    # The data set and the program are there once, the rest per child.
+    # The data set and the program exist once, the rest once per child.
     data = sum(
       leaf.size * leaf.dtype.itemsize
       for leaf in jax.tree.leaves(step.arguments[2])

@@ -29,7 +29,7 @@ _NAME = re.compile(r"%([\w.\-]+)")
 _HEAD = re.compile(r"^(ENTRY )?%([\w.\-]+) \(.*\{$")
 _LINE = re.compile(r"^  (ROOT )?%([\w.\-]+) = ")
 
-# Ask for no time and move nothing by themselves.
+# Instructions that take no time and move nothing themselves.
 FREE = {
   "parameter",
   "constant",
@@ -62,12 +62,12 @@ class Shape(NamedTuple):
 
   @property
   def bytes(self) -> int:
-    """Of the values alone."""
+    """Bytes of the values."""
     return math.prod(self.dims) * _BITS.get(self.dtype, 32) // 8
 
   @property
   def padded_bytes(self) -> int:
-    """Of the tiles that hold them."""
+    """Bytes of the tiles that hold the values."""
     dims = [self.dims[d] for d in self.order]  # fastest first
     for i, size in enumerate(reversed(self.tile)):
       if i < len(dims):
@@ -80,8 +80,8 @@ class Shape(NamedTuple):
 
 
 class Instruction(NamedTuple):
-  """One line: `shapes` of its output (several: a tuple), names of its operands,
-  and what stands behind them."""
+  """One line: the `shapes` of its output (several for a tuple), the names of
+  its operands, and `rest`, the text after them."""
 
   name: str
   opcode: str
@@ -215,10 +215,10 @@ def branches(instruction: Instruction) -> list[str]:
 def loop_length(
   module: Module, loop: Instruction, around: Computation
 ) -> int | None:
-  """How often a `while` runs its body; None if that is data.
+  """How often a `while` runs its body; None if that depends on data.
 
-  Known are loops that count up by 1 to a constant: what JAX makes of `scan`
-  and of `fori_loop` with numbers.
+  It is known for loops that count up by 1 to a constant, as JAX writes `scan`
+  and `fori_loop` with numbers.
   """
   condition = module.computations[called(loop, "condition")]
   test = condition.instructions[condition.root]
@@ -259,8 +259,8 @@ class Buffer(NamedTuple):
 
 
 def largest_buffers(module: Module, count: int = 8) -> list[Buffer]:
-  """The largest arrays in HBM that any instruction writes, one line for all
-  of one shape made by the same line of ours."""
+  """The largest arrays in HBM that any instruction writes. Arrays of the same
+  shape that come from the same line of our source count once."""
   inside = {
     name
     for computation in module.computations.values()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nasnet_jax.preflight import chips, figures, program
+from nasnet_jax.preflight import chips, figures, plans, program
 
 Row = dict[str, Any]
 Change = dict[str, Any]  # fields of the config by dotted name
@@ -22,8 +22,8 @@ def run(
     config: a ConfigDict as the job takes; it is not changed.
     topology: such as "v5e:16x16".
     fit: whether to try changes, one compilation each, until the step fits. The
-      figures are then those of the first that does, or of the last; "tried"
-      has them all.
+      figures are then those of the first that fits, or of the last change;
+      "tried" lists them all.
     compile_step: (Step) -> Compiled.
 
   Raises:
@@ -33,7 +33,7 @@ def run(
   devices = program.get_devices(topology)
 
   def look(config) -> Row:
-    plan = program.make_plan(config, devices)
+    plan = plans.make_plan(config, devices)
     found = figures.figures(plan, compile_step(plan.step), chip)
     return {"topology": topology, "slice_chips": len(devices), **found}
 
@@ -54,8 +54,8 @@ def run(
 
 
 def changes(config, num_devices: int) -> Iterator[Change]:
-  """Changes that take less memory, the cheapest in time first; each holds
-  those before it."""
+  """Changes that save memory, those that cost the least time first; each
+  includes those before it."""
   if config.job == "search":
     width = config.child.width
     while width > 1:
@@ -79,8 +79,8 @@ def changes(config, num_devices: int) -> Iterator[Change]:
 
 
 def _micro_batches(config, data: int | None) -> Iterator[int]:
-  """Ever smaller parts of a batch that still divide over the devices, and in
-  which the groups of batch norm keep their size."""
+  """Numbers of micro-batches, ascending, which divide over the devices and in
+  which batch norm's groups keep their size."""
   size, group = config.train.batch_size, config.train.bn_group
   devices = data or config.mesh.data
   for parts in range(config.train.micro_batches + 1, size // devices + 1):

@@ -2,13 +2,11 @@
 
 from nasnet_jax.report.cell_drawings import draw_cell, draw_genotype
 from nasnet_jax.report.comparison import write_comparison
+from nasnet_jax.report.comparison_charts import draw_searches
 from nasnet_jax.report.hover import COSTS
 from nasnet_jax.report.html import finish_report, summary_text, write_report
 from nasnet_jax.report.scalings import draw_scalings
-from nasnet_jax.report.search_charts import (
-  draw_searches,
-  draw_trainings,
-)
+from nasnet_jax.report.training_charts import draw_trainings
 
 __all__ = [
   "COSTS",

@@ -1,7 +1,7 @@
 """One HTML file that sets several runs side by side.
 
-As a run's own report it needs no network and no script, and takes running and
-interrupted searches as well as finished ones.
+Like a run's own report it needs no network and no script, and shows running
+and interrupted searches as well as finished ones.
 """
 
 import html
@@ -11,6 +11,7 @@ import pathlib
 from nasnet_jax.report import (
   block_drawings,
   cell_drawings,
+  comparison_charts,
   page,
   runs,
   search_charts,
@@ -21,7 +22,8 @@ from nasnet_jax.report import (
 
 
 def write_comparison(run_dirs, path) -> pathlib.Path:
-  """Writes one page of several runs, and its pictures into `figures/` beside.
+  """Writes one page of several runs, and its pictures into `figures/` next to
+  it.
 
   Args:
     run_dirs: the runs' folders, two or more.
@@ -56,8 +58,8 @@ def write_comparison(run_dirs, path) -> pathlib.Path:
 
 
 def label_runs(found: list[runs.Run]) -> list[str]:
-  """Names that tell the runs apart: their folders', with as many of the
-  folders above as that takes."""
+  """Names that tell the runs apart: those of their folders, with as many of the
+  folders above as needed."""
   parts = [run.path.resolve().parts for run in found]
   for depth in range(1, max(map(len, parts)) + 1):
     labels = ["/".join(part[-depth:]) for part in parts]
@@ -118,7 +120,7 @@ def _row(label: str, run: runs.Run, folder: pathlib.Path) -> str:
 
 
 def _link(label: str, run: runs.Run, folder: pathlib.Path) -> str:
-  """The run's name, leading to its own report if there is one."""
+  """The run's name, with a link to its own report if there is one."""
   report = run.path / "report.html"
   if not report.exists():
     return html.escape(label)
@@ -133,7 +135,7 @@ def _link(label: str, run: runs.Run, folder: pathlib.Path) -> str:
 
 
 def strategy_of(run: runs.Run) -> str:
-  """The strategy's name; "" where neither file tells."""
+  """The strategy's name; "" if neither file has it."""
   search = run.config.get("search")
   named = search.get("controller") if isinstance(search, dict) else None
   return str(run.result.get("controller") or named or "")
@@ -149,19 +151,19 @@ def _curves(named: dict[str, runs.Run], folder: pathlib.Path) -> str:
     (
       "compared_children",
       "Best reward so far (strong) and mean of the last 20 children (thin)",
-      search_charts.compared_rewards_figure(histories, "children"),
+      comparison_charts.compared_rewards_figure(histories, "children"),
     ),
     (
       "compared_seconds",
       "The same against the training that it took",
-      search_charts.compared_rewards_figure(histories, "seconds"),
+      comparison_charts.compared_rewards_figure(histories, "seconds"),
     ),
   ]
   charts += [
     (
       f"compared_{cost}",
       f"Pareto fronts: accuracy against {words.removesuffix(' per image')}",
-      search_charts.compared_fronts_figure(histories, cost),
+      comparison_charts.compared_fronts_figure(histories, cost),
     )
     for cost, words in search_charts.COSTS.items()
   ]

@@ -7,7 +7,7 @@ import numpy as np
 
 from nasnet_jax.report import cell_drawings, page, runs
 
-# File of a run that tells what each operation costs where (`counting`).
+# A run's file with the cost of each operation at each place (`counting`).
 COSTS = "edge_costs.json"
 Costs = dict[str, Any]  # {kind of cell: [states][operations][2]}
 
@@ -49,7 +49,7 @@ addEventListener("keydown",event=>{if(event.key=="Escape")hide()});
 
 
 def read_costs(run: runs.Run, final: bool) -> tuple[list[str], Costs]:
-  """(names of operations, costs by kind of cell); ([], {}) where not written.
+  """(names of operations, costs by kind of cell); ([], {}) without the file.
 
   Args:
     final: of the winner's network, else of the children's.
@@ -68,7 +68,7 @@ def tips(
     cell: as in `CellSpace.to_json`.
     operations: names, in the order of costs.
     costs: [states][operations][2], parameters and MACs in all cells of this
-      kind together; None where they are not known.
+      kind together; None if they are unknown.
   """
   inputs = cell_drawings.num_inputs(cell)
   found = {}
@@ -128,7 +128,7 @@ def _lines(*lines: str) -> str:
 
 
 def _readers(cell, state: int) -> list[str]:
-  """Who reads a state, as a line, or none."""
+  """One line on what reads a state; [] if nothing does."""
   readers = [
     f"block {k}" for k, b in enumerate(cell["blocks"]) if state in b["inputs"]
   ]
@@ -138,7 +138,7 @@ def _readers(cell, state: int) -> list[str]:
 
 
 def _cost(op: str, state: int, operations, costs):
-  """(parameters, MACs), or None where not known."""
+  """(parameters, MACs); None if unknown."""
   if costs is None or op not in operations or state >= len(costs):
     return None
   return costs[state][operations.index(op)]

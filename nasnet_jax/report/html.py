@@ -1,7 +1,7 @@
 """One HTML file per run: what won, how it looks, how the search went.
 
-The file needs no network; without its script, all is there but what drawings
-say under a pointer. It is written anew from the run's folder each time, so it
+The file needs no network; without its script, only what drawings say under a
+pointer is missing. It is written anew from the run's folder each time, so it
 serves a running search as well as a finished one.
 """
 
@@ -14,19 +14,14 @@ from typing import Any
 import numpy as np
 
 from nasnet_jax.report import (
-  block_drawings,
-  cell_drawings,
   hover,
   page,
   runs,
   scalings,
-  search_charts,
-  stage_drawings,
-  style,
+  search_sections,
+  winner_sections,
   winners,
 )
-
-_TOP = 10  # children listed while there is no final ranking yet
 
 
 def write_report(run_dir) -> pathlib.Path:
@@ -52,10 +47,10 @@ def write_report(run_dir) -> pathlib.Path:
     below = html.escape(_progress(run)) + _state(run)
     sections = [
       _summary(run, winner),
-      _cells(run, winner),
-      _curves(run),
-      _tradeoffs(run, winner),
-      _top(run),
+      winner_sections.drawings(run, winner),
+      search_sections.curves(run),
+      search_sections.tradeoffs(run, winner),
+      search_sections.best_children(run),
       _cost(run),
     ]
   body = "".join([*sections, _reproduce(run)])
@@ -63,8 +58,8 @@ def write_report(run_dir) -> pathlib.Path:
 
 
 def finish_report(run_dir) -> pathlib.Path:
-  """The report of a finished run; written unless one is there that is not older
-  than its result, such as one of the run when it was under way."""
+  """The report of a finished run, written unless there is one that is as new as
+  the run's result."""
   folder = pathlib.Path(run_dir)
   page_file, result = folder / "report.html", folder / "result.json"
   if (
@@ -76,7 +71,7 @@ def finish_report(run_dir) -> pathlib.Path:
 
 
 def summary_text(run_dir) -> str:
-  """The run in a few lines for a terminal: what won and how well it does."""
+  """The run in a few lines for a terminal: what won, and its accuracy."""
   run = runs.read_run(run_dir)
   trainings = scalings.rows_of(run)
   if trainings:
@@ -179,217 +174,6 @@ def _how_to_load(result: dict[str, Any]) -> str:
     '<p style="margin-top:18px">The trained network, from Python:</p>'
     f"<pre>{html.escape(str(text))}</pre>"
   )
-
-
-def _cells(run: runs.Run, winner: winners.Winner | None) -> str:
-  if winner and winner.genotype.get("stages"):
-    return _stages(run, winner)
-  if winner and winner.genotype.get("architecture"):
-    return _blocks(run, winner)
-  drawn = winner.genotype.get("cells") if winner else None
-  if not drawn:
-    return ""
-  folder = run.path / "figures"
-  cell_drawings.draw_genotype(winner.genotype, folder / "cells")
-  operations, costs = hover.read_costs(run, winner.final)
-  figures = []
-  for name, cell in drawn.items():
-    title = cell_drawings.cell_title(name)
-    stem = "cell" if name == "cell" else f"cell_{name}"
-    style.save(cell_drawings.draw_cell(cell, title), folder / stem)
-    svg = style.to_svg(cell_drawings.draw_cell(cell, ""))
-    figure = page.inline(svg, stem, title, natural=True)
-    said = hover.tips(cell, operations, costs.get(name))
-    figures.append(hover.put(figure, stem, said))
-  whose = "Cells of the winner" if winner.final else "Cells of the best child"
-  note = "Point at a box to see what it reads"
-  note += ", and what it costs in all cells of its kind." if costs else "."
-  return page.section(
-    whose,
-    f'<p class="sub">{note}</p>'
-    f'<div class="cells">{"".join(figures)}</div>{page.legend(drawn)}'
-    f"{_as_text(winner.genotype)}",
-  )
-
-
-def _stages(run: runs.Run, winner: winners.Winner) -> str:
-  figure = stage_drawings.draw_stages(
-    winner.genotype, run.path / "figures" / "stages"
-  )
-  whose = "Stages of the winner" if winner.final else "Stages of the best child"
-  drawn = page.inline(
-    style.to_svg(figure), "stages", "Its graphs", natural=True
-  )
-  return page.section(whose, drawn + _as_text(winner.genotype))
-
-
-def _blocks(run: runs.Run, winner: winners.Winner) -> str:
-  figure = block_drawings.draw_blocks(
-    winner.genotype, run.path / "figures" / "blocks"
-  )
-  whose = "Blocks of the winner" if winner.final else "Blocks of the best child"
-  drawn = page.inline(
-    style.to_svg(figure), "blocks", "From the image on", natural=True
-  )
-  return page.section(whose, drawn + _as_text(winner.genotype))
-
-
-def _as_text(genotype: dict[str, Any]) -> str:
-  text = html.escape("\n".join(winners.genotype_lines(genotype)))
-  return (
-    f"<details><summary>The same as text</summary><pre>{text}</pre></details>"
-  )
-
-
-def _curves(run: runs.Run) -> str:
-  history, space = run.history, runs.space_of(run)
-  charts = []
-  if len(history):
-    charts += [
-      ("reward", "Reward by child", search_charts.reward_figure(history)),
-      (
-        "operations",
-        "Operations the controller chose",
-        search_charts.operations_figure(history, space),
-      ),
-    ]
-  charts.append(
-    (
-      "retrain",
-      "Retraining: the ranked children and the winner",
-      search_charts.retrain_figure(run.curves),
-    )
-  )
-  figures = _drawn(run, charts)
-  if not figures:
-    return ""
-  note = ""
-  if history.skipped:
-    note = f"<p>{history.skipped} lines of the history cannot be read.</p>"
-  return page.section(
-    "The search", f'{note}<div class="figures">{"".join(figures)}</div>'
-  )
-
-
-def _drawn(run: runs.Run, charts) -> list[str]:
-  """[(name, caption, figure or None)] written as files and for the page."""
-  return [
-    page.inline(style.save(figure, run.path / "figures" / name), name, caption)
-    for name, caption, figure in charts
-    if figure is not None
-  ]
-
-
-def _tradeoffs(run: runs.Run, winner: winners.Winner | None) -> str:
-  """Accuracy against each cost, with the children that no other beats."""
-  history = run.history
-  won = winner.id if winner is not None and winner.final else None
-  charts = [
-    (
-      f"accuracy_{cost}",
-      f"Accuracy against {words.removesuffix(' per image')}",
-      search_charts.tradeoff_figure(
-        history, cost, won, runs.target_of(run, cost)
-      ),
-    )
-    for cost, words in search_charts.COSTS.items()
-  ]
-  figures = _drawn(run, charts)
-  if not figures:
-    return ""
-  return page.section(
-    "Accuracy against cost",
-    f'<div class="figures">{"".join(figures)}</div>{_front_table(history)}',
-  )
-
-
-def _front_table(history: runs.History) -> str:
-  """The children on any Pareto front, by rising number of parameters."""
-  fronts = {
-    cost: search_charts.front(history, cost) for cost in search_charts.COSTS
-  }
-  fronts = {cost: rows for cost, rows in fronts.items() if len(rows)}
-  members = sorted(
-    {int(row) for rows in fronts.values() for row in rows},
-    key=lambda row: (history.params[row], row),
-  )
-  body = []
-  for row in members:
-    on = [search_charts.COSTS[c] for c, rows in fronts.items() if row in rows]
-    values = [
-      history.id[row],
-      f"{history.accuracy[row]:.2%}",
-      *(page.count(getattr(history, cost)[row]) for cost in fronts),
-      ", ".join(words.removesuffix(" per image") for words in on),
-    ]
-    cells_of = "".join(f"<td>{value}</td>" for value in values)
-    body.append(f"<tr>{cells_of}</tr>")
-  head = "".join(
-    f"<th>{words}</th>"
-    for words in (
-      "child",
-      "accuracy",
-      *(search_charts.COSTS[cost] for cost in fronts),
-      "on the front of",
-    )
-  )
-  return (
-    "<details><summary>The children on the Pareto fronts</summary>"
-    f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-    f"<tbody>{''.join(body)}</tbody></table></div></details>"
-  )
-
-
-def _top(run: runs.Run) -> str:
-  rows = run.result.get("top_k")
-  if rows:
-    title = "Best children, retrained for longer"
-  else:
-    rows, title = _top_so_far(run), "Best children so far"
-  if not rows:
-    return ""
-  won = (run.result.get("winner") or {}).get("id")
-  body = "".join(_top_row(row, row.get("id") == won) for row in rows)
-  return page.section(
-    title,
-    '<div class="scroll"><table><thead><tr><th>child</th><th>reward</th>'
-    "<th>validation accuracy</th><th>parameters</th><th>multiply-adds</th>"
-    f"<th>cells</th></tr></thead><tbody>{body}</tbody></table></div>",
-  )
-
-
-def _top_so_far(run: runs.Run) -> list[dict[str, Any]]:
-  history = run.history
-  ok = np.flatnonzero(~history.failed)
-  order = ok[np.argsort(-history.reward[ok], kind="stable")][:_TOP]
-  return [
-    {
-      "id": int(history.id[i]),
-      "reward": float(history.reward[i]),
-      "params": float(history.params[i]),
-      "macs": float(history.macs[i]),
-      "genotype": winners.decode(run, int(i)),
-    }
-    for i in order
-  ]
-
-
-def _top_row(row: dict[str, Any], won: bool) -> str:
-  lines = winners.genotype_lines(row.get("genotype") or {})
-  text = html.escape("\n".join(lines))
-  shown = ""
-  if lines:
-    shown = f"<details><summary>show</summary><pre>{text}</pre></details>"
-  values = [
-    html.escape(str(row.get("id", ""))),
-    page.decimal(row.get("reward"), ".4f") or "",
-    page.decimal(row.get("valid_accuracy"), ".2%") or "",
-    page.count(runs.number(row.get("params"))),
-    page.count(runs.number(row.get("macs"))),
-    shown,
-  ]
-  start = '<tr class="won">' if won else "<tr>"
-  return start + "".join(f"<td>{v}</td>" for v in values) + "</tr>"
 
 
 def _cost(run: runs.Run) -> str:

@@ -1,17 +1,25 @@
 """Where the boxes of a cell's drawing go, and how its edges run.
 
-A layered layout, bottom to top: the cell's inputs, its blocks by depth, the
-output or outputs. A state that is read further up passes each layer in
-a lane of its own, and edges bend only between layers; so no edge ever crosses
-a box. Lengths are inches.
+`placement` orders the boxes and sets them side by side; here they get their
+heights and edges. Edges bend only between layers, and a state that is read
+further up passes each layer in a lane of its own; so no edge ever crosses a
+box. Lengths are inches.
 """
 
-import itertools
 from typing import Any, NamedTuple
 
-OP_WIDTH, OP_HEIGHT = 0.7, 0.4
-SIDE_GAP = 0.07  # between a block's two operations
-PAD = 0.08  # between a block's panel and its boxes
+from nasnet_jax.report import placement
+from nasnet_jax.report.placement import (
+  BLOCK_WIDTH,
+  ITEM_GAP,
+  OP_HEIGHT,
+  OP_WIDTH,
+  PAD,
+  SIDE_GAP,
+  STATE_HEIGHT,
+  STATE_WIDTH,
+)
+
 JOIN = 0.16  # from the operations up to the combiner
 COMBINE_HEIGHT = 0.2
 COMBINE_WIDTH = {
@@ -20,14 +28,11 @@ COMBINE_WIDTH = {
   "add_layer_norm": 0.62,
   "add_instance_norm": 0.62,
 }
-STATE_WIDTH, STATE_HEIGHT = 0.62, 0.28
 OUTPUT_WIDTH = 0.72  # of one of several
-LANE_WIDTH = 0.1
-ITEM_GAP = 0.16
 MARGIN = 0.14
 TITLE_HEIGHT = 0.3
-BLOCK_WIDTH = 2 * OP_WIDTH + SIDE_GAP + 2 * PAD
 BLOCK_HEIGHT = 2 * PAD + OP_HEIGHT + JOIN + COMBINE_HEIGHT
+
 
 Point = tuple[float, float]
 
@@ -75,244 +80,6 @@ class Layout(NamedTuple):
   joins: tuple[Edge, ...]
 
 
-class _Link(NamedTuple):
-  """A piece of edge between an item of a layer and one of the next."""
-
-  source: tuple
-  target: tuple
-  side: int | None  # the side of the target block
-
-
-class _Graph(NamedTuple):
-  blocks: list[dict[str, Any]]
-  num_inputs: int
-  output: list[int]  # states, by their number or, if separate, in order
-  separate: bool
-  depth: list[int]  # by state
-  layers: list[list[tuple]]  # ("state", s), ("block", k) or ("lane", s)
-  links: list[list[_Link]]  # links[l] run from layer l to layer l + 1
-
-
-def _depths(blocks, num_inputs: int) -> list[int]:
-  depth = [0] * num_inputs
-  for block in blocks:
-    depth.append(1 + max(depth[s] for s in block["inputs"]))
-  return depth
-
-
-def _graph(cell: dict[str, Any]) -> _Graph:
-  blocks, separate = cell["blocks"], "outputs" in cell
-  # A cell passes on as many states as it reads.
-  output = cell["outputs"] if separate else sorted(set(cell["concat"]))
-  num_inputs = len(output) if separate else 2
-  depth = _depths(blocks, num_inputs)
-  top = max(depth) + 1
-  highest = list(depth)  # where each state is read last
-  for k, block in enumerate(blocks):
-    for s in block["inputs"]:
-      highest[s] = max(highest[s], depth[num_inputs + k])
-  for s in output:
-    highest[s] = top
-  layers = [[("state", s) for s in range(num_inputs)]]
-  for level in range(1, top):
-    own = [
-      ("block", k) for k in range(len(blocks)) if depth[num_inputs + k] == level
-    ]
-    lanes = [
-      ("lane", s) for s in range(len(depth)) if depth[s] < level < highest[s]
-    ]
-    # h_i starts left and the others right, so do their lanes.
-    layers.append(lanes[:1] + own + lanes[1:])
-  graph = _Graph(blocks, num_inputs, output, separate, depth, layers, [])
-  return graph._replace(
-    links=[_links(graph, level) for level in range(top - 1)]
-  )
-
-
-def _carrier(graph: _Graph, state: int, level: int) -> tuple:
-  """The item of a layer at which a state is at hand."""
-  if graph.depth[state] < level:
-    return ("lane", state)
-  if state < graph.num_inputs:
-    return ("state", state)
-  return ("block", state - graph.num_inputs)
-
-
-def _links(graph: _Graph, level: int) -> list[_Link]:
-  links = []
-  for item in graph.layers[level + 1]:
-    kind, index = item
-    if kind == "lane":
-      links.append(_Link(_carrier(graph, index, level), item, None))
-    else:
-      for side, state in enumerate(graph.blocks[index]["inputs"]):
-        links.append(_Link(_carrier(graph, state, level), item, side))
-  return links
-
-
-def _width(item: tuple) -> float:
-  widths = {"state": STATE_WIDTH, "block": BLOCK_WIDTH, "lane": LANE_WIDTH}
-  return widths[item[0]]
-
-
-def _offset(link: _Link, flipped: set) -> float:
-  """x of the target's port, from the middle of the target."""
-  if link.side is None:
-    return 0.0
-  right = link.side != (link.target in flipped)
-  return (OP_WIDTH + SIDE_GAP) / 2 * (1 if right else -1)
-
-
-def _pack(layer: list[tuple]) -> dict[tuple, float]:
-  """Items side by side around zero: item -> x of its middle."""
-  total = sum(map(_width, layer)) + ITEM_GAP * (len(layer) - 1)
-  places, left = {}, -total / 2
-  for item in layer:
-    places[item] = left + _width(item) / 2
-    left += _width(item) + ITEM_GAP
-  return places
-
-
-def _gap_cost(links, below, above, flipped) -> float:
-  """Crossings between two layers, and a little for the way edges go."""
-  ends = [
-    (below[k.source], above[k.target] + _offset(k, flipped)) for k in links
-  ]
-  cost = 0.05 * sum(abs(a - b) for a, b in ends)
-  for i, (a, b) in enumerate(ends):
-    for c, d in ends[:i]:
-      cost += (a - c) * (b - d) < 0
-  return cost
-
-
-def _starts(layers: list[list[tuple]]):
-  """A few orders to start from: hill climbing alone can get stuck."""
-  yield [list(layer) for layer in layers]
-  yield [layers[0], *(layer[::-1] for layer in layers[1:])]
-  for lanes_left in (True, False):
-    yield [
-      sorted(layer, key=lambda item: (item[0] == "lane") != lanes_left)
-      for layer in layers
-    ]
-
-
-def _order(graph: _Graph) -> tuple[list[list[tuple]], set, list[dict]]:
-  """Orders each layer's items and chooses which blocks swap their sides.
-
-  The inputs stay: h_i left, the earlier ones to the right of it.
-
-  Returns:
-    layers, the blocks with swapped sides, x of each item's middle by layer.
-  """
-  found = []
-  for start in _starts(graph.layers):
-    layers, flipped = _climb(graph, start)
-    places = _places(graph, layers, flipped)
-    cost = sum(
-      _gap_cost(links, places[level], places[level + 1], flipped)
-      for level, links in enumerate(graph.links)
-    )
-    found.append((cost, layers, flipped, places))
-  return min(found, key=lambda f: f[0])[1:]
-
-
-def _climb(graph: _Graph, layers) -> tuple[list[list[tuple]], set]:
-  """Moves items and swaps sides while that helps; cells are small."""
-  flipped: set = set()
-
-  def cost(level: int, layer, flips) -> float:
-    """Of the two gaps around a layer."""
-    places = _pack(layer)
-    below = _pack(layers[level - 1])
-    total = _gap_cost(graph.links[level - 1], below, places, flips)
-    if level + 1 < len(layers):
-      above = _pack(layers[level + 1])
-      total += _gap_cost(graph.links[level], places, above, flips)
-    return total
-
-  better = True
-  while better:
-    better = False
-    for level in range(1, len(layers)):
-      best = cost(level, layers[level], flipped)
-      for layer, flips in _moves(layers[level], flipped):
-        new = cost(level, layer, flips)
-        if new < best - 1e-9:
-          best, better = new, True
-          layers[level], flipped = layer, flips
-          break
-  return layers, flipped
-
-
-def _moves(layer: list[tuple], flipped: set):
-  """All layers that differ by one item's place, or by one block's sides."""
-  for item in layer:
-    if item[0] == "block":
-      yield layer, flipped ^ {item}
-  for i, item in enumerate(layer):
-    rest = layer[:i] + layer[i + 1 :]
-    for j in range(len(layer)):
-      if j != i:
-        yield [*rest[:j], item, *rest[j:]], flipped
-
-
-def _separate(wanted: list[float], gaps: list[float]) -> list[float]:
-  """The x nearest to `wanted` (least squares) with x[i+1] - x[i] >= gaps[i].
-
-  Without the gaps it is isotonic regression: pool adjacent violators.
-  """
-  shift = [0.0]
-  for gap in gaps:
-    shift.append(shift[-1] + gap)
-  pools: list[list[float]] = []  # [mean, size]
-  for want, offset in zip(wanted, shift, strict=True):
-    pools.append([want - offset, 1])
-    while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
-      mean, size = pools.pop()
-      last = pools[-1]
-      last[0] = (last[0] * last[1] + mean * size) / (last[1] + size)
-      last[1] += size
-  flat = [mean for mean, size in pools for _ in range(int(size))]
-  return [x + offset for x, offset in zip(flat, shift, strict=True)]
-
-
-def _places(graph: _Graph, layers, flipped) -> list[dict[tuple, float]]:
-  """x of each item's middle: near what it is joined to, without overlap."""
-  places = [_pack(layer) for layer in layers]
-  levels = list(range(len(layers)))
-  for sweep in range(16):
-    for level in levels if sweep % 2 else reversed(levels):
-      layer = layers[level]
-      wanted = [_wanted(graph, places, flipped, level, item) for item in layer]
-      gaps = [
-        (_width(a) + _width(b)) / 2 + ITEM_GAP
-        for a, b in itertools.pairwise(layer)
-      ]
-      places[level] = dict(zip(layer, _separate(wanted, gaps), strict=True))
-  return places
-
-
-def _wanted(graph, places, flipped, level, item) -> float:
-  """The mean of the places that pull at an item."""
-  pulls = []
-  if level > 0:
-    for link in graph.links[level - 1]:
-      if link.target == item:
-        x = places[level - 1][link.source] - _offset(link, flipped)
-        pulls += [x] * _strength(link)
-  if level < len(graph.links):
-    for link in graph.links[level]:
-      if link.source == item:
-        x = places[level + 1][link.target] + _offset(link, flipped)
-        pulls += [x] * _strength(link)
-  return sum(pulls) / len(pulls) if pulls else places[level][item]
-
-
-def _strength(link: _Link) -> int:
-  """Lanes pull harder: a long edge should run straight."""
-  return 4 if "lane" in (link.source[0], link.target[0]) else 1
-
-
 def _block_boxes(k: int, block, middle: float, y: float, flip: bool):
   """The panel and the three boxes of a block."""
   left = middle - BLOCK_WIDTH / 2
@@ -330,7 +97,8 @@ def _block_boxes(k: int, block, middle: float, y: float, flip: bool):
 
 
 def _curve(start: Point, end: Point) -> tuple[Point, Point, Point]:
-  """Leaves and arrives vertically, so it stays between the two heights."""
+  """A curve that leaves and arrives vertically, so it stays between the two
+  heights."""
   half = (start[1] + end[1]) / 2
   return (start[0], half), (end[0], half), end
 
@@ -363,13 +131,13 @@ def _rows(graph, places, flipped, ports) -> _Rows:
         abs(
           places[level - 1][k.source]
           - places[level][k.target]
-          - _offset(k, flipped)
+          - placement.offset(k, flipped)
         )
         for k in graph.links[level - 1]
       ]
     else:
       ways = [
-        abs(places[-1][_carrier(graph, s, level - 1)] - x)
+        abs(places[-1][placement.carrier(graph, s, level - 1)] - x)
         for s, x in ports.items()
       ]
     gap = min(0.34 + 0.16 * max(ways, default=0), 1.1)
@@ -380,13 +148,15 @@ def _rows(graph, places, flipped, ports) -> _Rows:
 
 
 def _output_ports(graph, places) -> dict[int, float]:
-  """state -> x at which it enters the output, in the order they come."""
+  """state -> x at which it enters the output, from left to right."""
   level = len(places) - 1
-  come = {s: places[-1][_carrier(graph, s, level)] for s in graph.output}
+  come = {
+    s: places[-1][placement.carrier(graph, s, level)] for s in graph.output
+  }
   order = sorted(come, key=lambda s: (come[s], s))
   if graph.separate:  # a box each
     gaps = [OUTPUT_WIDTH + ITEM_GAP] * (len(order) - 1)
-    ports = _separate([come[s] for s in order], gaps)
+    ports = placement.separate([come[s] for s in order], gaps)
     return dict(zip(order, ports, strict=True))
   middle = (min(come.values()) + max(come.values())) / 2
   step = min(0.5, max(0.16, (max(come.values()) - min(come.values())) / 8))
@@ -416,7 +186,7 @@ def _route(graph, places, rows, state, start, level, x_end, y_end):
 
 def _edges(graph, places, rows, ports, boxes: dict[str, Box]) -> list[Edge]:
   def start(state: int) -> Point:
-    kind, index = _carrier(graph, state, graph.depth[state])
+    kind, index = placement.carrier(graph, state, graph.depth[state])
     box = boxes[
       f"state-{index}" if kind == "state" else f"block-{index}-combine"
     ]
@@ -473,8 +243,8 @@ def layout(cell: dict[str, Any]) -> Layout:
   """
   if not cell["blocks"] or not (cell.get("outputs") or cell.get("concat")):
     raise ValueError("a cell to draw needs a block and an output")
-  graph = _graph(cell)
-  _, flipped, places = _order(graph)
+  graph = placement.graph_of(cell)
+  _, flipped, places = placement.order(graph)
   ports = _output_ports(graph, places)
   rows = _rows(graph, places, flipped, ports)
 

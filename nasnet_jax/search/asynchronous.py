@@ -1,14 +1,14 @@
 """A search without rounds: a slot whose child is done takes the next at once.
 
-The controller is asked for as many children as slots are free, and told of
-each as it ends (of several that end together in one portion). What is written
-is what `rounds` writes; "round" in the history counts the portions.
+The controller is asked for as many children as slots are free, and is told the
+answer of each child when it ends; children that end together are told together.
+The files are those of `rounds`; "round" in the history counts the tells.
 
-In which order children end is a pure function of the journal: slots advance in
-lockstep, so a clock that counts calls of the compiled step says when a child
+The order in which children end is a pure function of the journal: slots advance
+in lockstep, so a clock that counts calls of the compiled step says when a child
 began and when it ended. A process that goes on after a kill trains the pending
 children again, from their start; it then holds an answer back until every
-child that the clock puts before it has answered. So a killed run ends like
+child that ended earlier by the clock has answered. So a killed run ends like
 one that was not. The clock's number of slots is that of the first process.
 """
 
@@ -35,12 +35,12 @@ def run(
   progress: Progress | None = None,
   finished: Callable[[list[Row], int, float], None] = lambda *_: None,
 ) -> list[Row]:
-  """All children that are still to come; see `rounds.run`.
+  """Searches to the last child; see `rounds.run`.
 
   Args:
     evaluator: one that has a `Queue`.
-    finished: called, and the controller's state saved, each time that
-      `children_per_round` more children were told.
+    finished: called after every `children_per_round` answers, when the
+      controller's state is saved, too.
   """
   events = journal.read(folder / rounds.JOURNAL)
   at = rounds.resume(folder, controller, settings, events)
@@ -85,7 +85,7 @@ def _fill(folder, controller, settings, at: Standing, clock, queue: Queue):
 def _wait(
   at: Standing, clock, queue: Queue, evaluator, settings, progress
 ) -> dict[int, Outcome]:
-  """Trains until there are answers whose turn it is."""
+  """Trains until there are answers that may be told."""
   while not (answers := clock.next(queue)):
     for child, outcome in queue.advance():
       clock.end(child, outcome, evaluator.calls(outcome.steps))
@@ -96,12 +96,13 @@ def _wait(
 
 
 class Clock:
-  """When children began and ended, in calls of slots that never wait.
+  """When children began and ended, in calls of the step, as if no slot ever
+  waited.
 
   Attributes:
-    slots: that children are spread over.
+    slots: how many children train at once.
     now: when the last answers were told.
-    began: of each pending child.
+    began: when each pending child began.
     ended: (when, outcome) of each pending child that has ended.
   """
 
@@ -133,12 +134,12 @@ class Clock:
     self.began.update((int(child), self.now) for child in children)
 
   def end(self, child: int, outcome: Outcome, calls: int):
-    """A child is done, so many calls after it began."""
+    """Notes that a child ended so many calls after it began."""
     self.ended[child] = self.began[child] + calls, outcome
 
   def next(self, queue: Queue) -> dict[int, Outcome]:
-    """The answers that come next, all of one moment; none as long as a child
-    that is still under way may end before them or with them."""
+    """The next answers, all of the same moment; none while a child that is
+    still under way may end before them or with them."""
     if not self.ended:
       return {}
     first = min(when for when, _ in self.ended.values())

@@ -1,4 +1,4 @@
-"""What a search says of itself while it runs: a few lines per round."""
+"""What a search logs while it runs: a few lines per round."""
 
 import logging
 from typing import Any
@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 
 class Console(run_log.Console):
-  """Of a search: the rounds too."""
+  """A search's console, which also tells of rounds."""
 
   def __init__(
     self,
@@ -42,7 +42,7 @@ class Console(run_log.Console):
   def after_round(self, rows: list[Row], fresh: int, seconds: float):
     """A finished round: all rows, the number of this round's, its seconds."""
     self._rounds.append((fresh, seconds))
-    # The first round compiles: it tells little of those to come.
+    # The first round compiles, so it says little about those to come.
     children, spent = map(sum, zip(*(self._rounds[1:] or self._rounds)))
     each = spent / children
     good = [r for r in rows if r["reward"] is not None]
@@ -79,7 +79,7 @@ class Console(run_log.Console):
     self._request.check("rounds")
 
   def _saved(self, rows: list[Row]) -> str:
-    """What stopping children early has saved so far, in words."""
+    """In words, what stopping children early has saved so far."""
     if not self._settings.halving.eta:
       return ""
     spent = halving.spent(rows, self._epochs)

@@ -20,7 +20,13 @@ from nasnet_jax.jobs.resumable import Watch
 from nasnet_jax.models import families
 from nasnet_jax.search.halving import was_stopped
 from nasnet_jax.search.rounds import child_seed
-from nasnet_jax.training import fit, hosts, workdir
+from nasnet_jax.training import (
+  datasets,
+  evaluation,
+  hosts,
+  recipes,
+  workdir,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -42,8 +48,8 @@ class FinalSettings(NamedTuple):
   """
 
   top_k: int
-  rank: fit.Recipe
-  final: fit.Recipe
+  rank: recipes.Recipe
+  final: recipes.Recipe
   network: Any
   augmentation: augment.Augmentation
   seed: int
@@ -77,8 +83,8 @@ def rank(
   children: list[Row],
   space,
   settings: FinalSettings,
-  train: fit.Images,
-  valid: fit.Images,
+  train: datasets.Images,
+  valid: datasets.Images,
   watch: Watch,
 ) -> list[Row]:
   """Retrains the children on the training split.
@@ -126,7 +132,7 @@ def train_best(
   child: Row,
   space,
   settings: FinalSettings,
-  train: fit.Images,
+  train: datasets.Images,
   watch: Watch,
 ) -> tuple[nn.Module, Any]:
   """(network, TrainState) of one child, trained for the full length.
@@ -145,10 +151,10 @@ def _train(
   child: Row,
   network: nn.Module,
   settings: FinalSettings,
-  train: fit.Images,
+  train: datasets.Images,
   watch: Watch,
-  valid: fit.Images | None = None,
-) -> tuple[Any, fit.Score | None]:
+  valid: datasets.Images | None = None,
+) -> tuple[Any, evaluation.Score | None]:
   """(state at the end, its score on `valid`), going on where it stood."""
   return resumable.train(
     folder,

@@ -26,7 +26,16 @@ from nasnet_jax.search import (
 )
 from nasnet_jax.search.console import Console
 from nasnet_jax.spaces.cells import CellSpace
-from nasnet_jax.training import checkpoint, fit, hosts, profile, stop, workdir
+from nasnet_jax.training import (
+  checkpoint,
+  datasets,
+  evaluation,
+  fit,
+  hosts,
+  profile,
+  stop,
+  workdir,
+)
 from nasnet_jax.training.scalars import Scalars
 
 _log = logging.getLogger(__name__)
@@ -98,7 +107,7 @@ def run(
       page = report.finish_report(folder)
       _log.info("%s", report.summary_text(folder))
       _log.info("report: %s", page)
-    hosts.wait()  # or the others would read what is not there yet
+    hosts.wait()  # or the others would read it before it is written
     return results.read_result(folder)
 
 
@@ -122,7 +131,8 @@ def _prepare(config, make_evaluator) -> Parts:
 
 
 def _describe(parts: Parts):
-  """What is searched, in a line; a child's parameters, in the log file."""
+  """Logs one line on what is searched and, in the log file only, a child's
+  parameters."""
   space, images = parts.space, parts.images
   words = (
     f"space {space.name}, {space.summary}; {images.name}:"
@@ -147,7 +157,7 @@ def _describe(parts: Parts):
 
 
 def _write_costs(folder, config, parts: Parts):
-  """What each operation costs where, for the report's drawings of cells."""
+  """The cost of each operation at each place, for the drawings of cells."""
   space, images = parts.space, parts.images
   if not isinstance(space, CellSpace) or not hosts.is_first():
     return
@@ -188,7 +198,7 @@ def _search(folder, parts: Parts, console: Console) -> list[Row]:
 
 
 class Found(NamedTuple):
-  """What the final stage gave.
+  """Results of the final stage.
 
   Attributes:
     ranking: rows of `final.rank`, the winner first.
@@ -198,12 +208,12 @@ class Found(NamedTuple):
 
   ranking: list[Row]
   child: Row
-  score: fit.Score
+  score: evaluation.Score
 
 
 def _final_stage(folder, parts: Parts, rows, console: Console) -> Found:
-  """Ranks the best children, trains the first on all training images, and
-  tests it, once."""
+  """Ranks the best children, trains the first on all training images and tests
+  it once."""
   children = final.top_children(rows, parts.space, parts.final.top_k)
   if not children:
     raise ValueError(
@@ -212,8 +222,8 @@ def _final_stage(folder, parts: Parts, rows, console: Console) -> Found:
     )
   watch = final.Watch(console.in_fit, console.after_point)
   images = parts.images
-  train = fit.on_device(images.train)
-  valid = fit.on_device(images.valid)
+  train = datasets.on_device(images.train)
+  valid = datasets.on_device(images.valid)
   console.say(
     f"ranking the best {len(children)}: {parts.final.rank.epochs} epochs each"
   )
@@ -225,18 +235,18 @@ def _final_stage(folder, parts: Parts, rows, console: Console) -> Found:
     f"training child {best['id']} on training and validation images:"
     f" {parts.final.final.epochs} epochs"
   )
-  both = fit.Images(
+  both = datasets.Images(
     np.concatenate([images.train.images, images.valid.images]),
     np.concatenate([images.train.labels, images.valid.labels]),
   )
   network, state = final.train_best(
-    folder, best, parts.space, parts.final, fit.on_device(both), watch
+    folder, best, parts.space, parts.final, datasets.on_device(both), watch
   )
   weights = fit.variables_of(state)
-  evaluate = fit.make_evaluate(
+  evaluate = evaluation.make_evaluate(
     network, parts.final.augmentation, parts.final.final.eval_batch_size
   )
-  test = fit.on_device(images.test)
+  test = datasets.on_device(images.test)
   score = evaluate(weights, test)
   checkpoint.write(folder / results.WEIGHTS, weights)
   return Found(ranking, best, score)
@@ -245,7 +255,8 @@ def _final_stage(folder, parts: Parts, rows, console: Console) -> Found:
 def _result(
   folder, config, parts: Parts, rows, found: Found, scalars, command: str
 ) -> dict[str, Any]:
-  """result.json, from which alone the winner can be rebuilt."""
+  """The content of result.json, which with the weights is all that
+  `results.load` needs."""
   space, images = parts.space, parts.images
 
   def genotype(child: Row):
@@ -311,6 +322,6 @@ def _cost(
 
 
 def _tidy(folder: pathlib.Path):
-  """The checkpoints of a finished run serve no purpose: its weights do."""
+  """Removes the checkpoints of a finished run, which needs its weights only."""
   if hosts.is_first():
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)

@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-# kind -> (alpha, beta) of Tan et al. 2019, section 3.1. Soft: doubling the cost
-# for 5 % more accuracy changes nothing. Hard: cost counts beyond T only.
+# kind -> (alpha, beta) of Tan et al. 2019, section 3.1. Soft: twice the cost
+# and 5 % more accuracy give the same reward. Hard: only cost beyond T counts.
 KINDS = {
   "accuracy": (0.0, 0.0),
   "mnasnet_soft": (-0.07, -0.07),
@@ -38,7 +38,7 @@ class Reward(NamedTuple):
   beta: float = 0.0
 
   def __call__(self, accuracy: float, costs: Mapping[str, Any]) -> float:
-    """Raises ValueError where the child's cost was not counted."""
+    """Raises ValueError if the child's cost was not counted."""
     if self.kind == "accuracy":
       return accuracy
     cost = costs.get(self.cost) or 0

@@ -13,10 +13,10 @@ from nasnet_jax.models import families, layers
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.population.evaluation import Evaluator
 from nasnet_jax.search import final, halving, rewards, rounds
-from nasnet_jax.training import fit
+from nasnet_jax.training import recipes
 
-# May differ between two processes of one run: none changes what comes out, but
-# for the rounding of sums over other devices (`mesh.data`).
+# May differ between two processes of one run: none changes the result, except
+# for the rounding of sums over another number of devices (`mesh.data`).
 MAY_CHANGE = (
   "log",
   "profile",
@@ -106,7 +106,7 @@ def get_evaluator(config, space, images: job_config.Splits, aug) -> Evaluator:
 
 
 def get_costs(config):
-  """evaluation.Costs; ValueError, one line, for numbers that are none."""
+  """`evaluation.Costs`; ValueError for numbers that cannot be."""
   from nasnet_jax.population.evaluation import Costs
 
   fields = config.search.get("cost", {})
@@ -121,7 +121,7 @@ def get_costs(config):
 
 
 def get_reward(config) -> rewards.Reward:
-  """What the controller is told; ValueError for values that make no reward."""
+  """The reward that the controller is told; ValueError for bad values."""
   return rewards.make(**config.search.reward.to_dict())
 
 
@@ -152,7 +152,7 @@ def round_settings(config) -> rounds.RoundSettings:
 
 
 def check_evaluator(evaluator, settings: rounds.RoundSettings):
-  """Raises ValueError if the settings ask for what the evaluator cannot."""
+  """Raises ValueError if the evaluator cannot do what the settings ask for."""
   one_by_one = settings.asynchronous or settings.halving.eta
   if one_by_one and not hasattr(evaluator, "queue"):
     raise ValueError(
@@ -171,11 +171,11 @@ def final_settings(config, num_classes: int, aug, space) -> final.FinalSettings:
       "final.top_k, final.rank_epochs and final.epochs must be 1 or more"
     )
   shared = job_config.recipe_fields(fields)
-  recipe = fit.Recipe(epochs=fields.epochs, **shared)
-  recipe.make_schedule()  # a misspelt one is told now, not after the search
+  recipe = recipes.Recipe(epochs=fields.epochs, **shared)
+  recipe.make_schedule()  # refuses a misspelt one now, not after the search
   return final.FinalSettings(
     top_k=fields.top_k,
-    rank=fit.Recipe(epochs=fields.rank_epochs, **shared),
+    rank=recipes.Recipe(epochs=fields.rank_epochs, **shared),
     final=recipe,
     network=job_config.get_network(fields.network, num_classes, space),
     augmentation=aug,

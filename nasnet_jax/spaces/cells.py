@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_jax.spaces import base
+from nasnet_jax.spaces import base, cell_literals, equal_cells
 from nasnet_jax.spaces import genotype as gt
 
 
@@ -27,11 +27,11 @@ class CellSpace:
     num_blocks: B.
     combiners: names from `genotype.COMBINERS`; with one there is no decision.
     output: "loose_ends" (NASNet: blocks that no block reads are concatenated),
-      "all" (PNAS: every block is) or "separate" (NASNet-B: nothing is; a cell
-      passes on every block by itself and reads as many states).
-    min_blocks: 0: cells have `num_blocks` blocks. Else each cell has from so
-      many to `num_blocks`, and how many is its first decision; decisions
-      beyond a cell's blocks mean nothing.
+      "all" (PNAS: all blocks are concatenated) or "separate" (NASNet-B: none
+      are; a cell passes on each block by itself, and reads as many states).
+    min_blocks: 0: all cells have `num_blocks` blocks. Else a cell has from
+      `min_blocks` to `num_blocks`, and its first decision says how many;
+      decisions for blocks beyond them mean nothing.
   """
 
   name: str
@@ -70,13 +70,13 @@ class CellSpace:
 
   @property
   def num_inputs(self) -> int:
-    """I, states that a cell reads: 2, or B where it passes on as many."""
+    """I, states that a cell reads: 2, or B if it passes on B."""
     return self.num_blocks if self.output == "separate" else 2
 
   @property
   def sides_alike(self) -> bool:
-    """Whether a block's two sides have the same choices, so that exchanging
-    them gives an equal block."""
+    """Whether a block's two sides have the same choices, so that a block with
+    its sides exchanged is an equal block."""
     return True
 
   @property
@@ -151,7 +151,7 @@ class CellSpace:
     else:
       combine = np.full(shape, self._combiner_codes()[0], np.int32)
     active = np.arange(self.num_blocks) < counts[..., None]
-    # What is left out is all zeros, as in a cell that never had it.
+    # Blocks that are left out are zeros, as in a cell of fewer blocks.
     table = np.where(active[..., None], table, 0)
     combine = np.where(active, combine, gt.ADD).astype(np.int32)
     inputs = table[..., 0:2]
@@ -194,8 +194,8 @@ class CellSpace:
     """Genotype -> int32[..., D].
 
     Raises:
-      ValueError: for a cell outside the space: too few blocks, a combiner
-        that is not offered, or an output of other states than `output` says.
+      ValueError: for a cell outside the space: with too few blocks, a
+        combiner that is not offered, or an output other than `output` says.
     """
     genotype = self._validate(genotype)
     if self.min_blocks and genotype.num_blocks <= self.num_blocks:
@@ -231,10 +231,10 @@ class CellSpace:
   def canonical(self, decisions) -> np.ndarray:
     """int[n, D] -> int32[n, D]: one representative per set of equal cells.
 
-    Cells are equal if they differ by the order of a block's two sides or by
-    the order of blocks. (Both permute channels at most.) Of all legal orders
-    the lexicographically smallest is kept. Where outputs are passed on
-    separately the order of blocks says where each goes, so it stays.
+    Cells are equal if they differ only in the order of a block's two sides or
+    in the order of blocks. (That permutes channels at most.) Of all legal
+    orders the lexicographically smallest is kept. Where outputs are passed on
+    separately, the order of blocks says where each goes, so it is kept.
     """
     counts, table = self._split(decisions)
     cells = table.reshape(-1, *table.shape[-2:])
@@ -244,9 +244,9 @@ class CellSpace:
       rows = counts.reshape(-1) == count
       part = cells[rows, :count]
       if self.output == "separate":
-        best[rows, :count] = _sort_sides(part, operations)
+        best[rows, :count] = equal_cells.sort_sides(part, operations)
       else:
-        best[rows, :count] = _canonical_cells(part, operations, combiners)
+        best[rows, :count] = equal_cells.canonical(part, operations, combiners)
     return self._join(counts, best.reshape(table.shape))
 
   def key(self, decisions) -> str:
@@ -293,7 +293,7 @@ class CellSpace:
     if missing:
       raise ValueError(f"genotype lacks the cell {missing[0]!r}")
     literal = {
-      name: _literal_of_json(name, cells[name], self._output_key)
+      name: cell_literals.from_json(name, cells[name], self._output_key)
       for name in self.cells
     }
     return self.from_literal(literal)
@@ -301,8 +301,8 @@ class CellSpace:
   def from_literal(self, cells: dict[str, tuple]) -> gt.Genotype:
     """Genotype of {cell: ([(in1, in2, op1, op2[, combiner])...], output)}.
 
-    output: the states that are concatenated; where they are passed on
-    separately: every block, in order.
+    output: the states that are concatenated; if they are passed on
+    separately, every block, in order.
     """
     num_blocks = max(len(cells[name][0]) for name in self.cells)
     shape = (len(self.cells), num_blocks)
@@ -341,135 +341,3 @@ class CellSpace:
           f" {self.num_blocks} blocks: its outputs are {blocks_in_order}"
         )
     return self._validate(gt.Genotype(inputs, ops, combine, active, concat))
-
-
-def _literal_of_json(name: str, cell: dict[str, Any], output: str) -> tuple:
-  """(blocks, output) of one cell; ValueError names what is missing."""
-  for part in ("blocks", output):
-    if part not in cell:
-      raise ValueError(f"the cell {name!r} lacks {part!r}")
-  for b, block in enumerate(cell["blocks"]):
-    for part in ("inputs", "operations"):
-      if len(block.get(part, ())) != 2:
-        raise ValueError(f"block {b} of the cell {name!r} lacks two {part}")
-  blocks = [
-    (*b["inputs"], *b["operations"], b.get("combine", "add"))
-    for b in cell["blocks"]
-  ]
-  return blocks, cell[output]
-
-
-def _sort_sides(cells: np.ndarray, num_operations: int) -> np.ndarray:
-  """int[m, B, 4 or 5] with the sides of each block in order."""
-  sides = cells[..., 0:2] * num_operations + cells[..., 2:4]
-  inputs, ops = np.divmod(np.sort(sides, -1), num_operations)
-  return np.concatenate([inputs, ops, cells[..., 4:]], -1)
-
-
-def _canonical_cells(
-  cells: np.ndarray, num_operations: int, num_combiners: int
-) -> np.ndarray:
-  """int[m, B, 4 or 5] -> the smallest of all equivalent tables, per row.
-
-  Block by block, the smallest of those whose inputs are there already comes
-  next. What comes next is a matter of choice only between equal blocks that
-  other blocks read; then all choices are followed side by side.
-  """
-  m, num_blocks, width = cells.shape
-  inputs, ops = cells[..., 0:2], cells[..., 2:4]
-  combine = cells[..., 4] if width == 5 else np.zeros(cells.shape[:2], int)
-  pairs = (num_blocks + 2) * num_operations
-  is_read = (inputs[:, :, :, None] == np.arange(num_blocks) + 2).any((1, 2))
-  nowhere = num_blocks + 2
-  # One line per choice, in the order of rows; place: of the old states.
-  row, place = np.arange(m), np.full((m, num_blocks + 2), nowhere, np.int32)
-  place[:, :2] = 0, 1
-  best = np.zeros((m, num_blocks), np.int64)
-  for position in range(num_blocks):
-    moved = np.take_along_axis(
-      place, inputs[row].reshape(len(row), -1), 1
-    ).reshape(-1, num_blocks, 2)
-    sides = moved * num_operations + ops[row]
-    code = sides.min(-1) * np.int64(pairs) + sides.max(-1)
-    code = code * num_combiners + combine[row]
-    ready = (moved < nowhere).all(-1) & (place[:, 2:] == nowhere)
-    code[~ready] = np.iinfo(np.int64).max
-    starts = np.searchsorted(row, np.arange(m))
-    best[:, position] = np.minimum.reduceat(code.min(-1), starts)
-    chosen = code == best[row, position, None]
-    # Blocks that nothing reads are interchangeable: the first one will do.
-    unread = chosen & ~is_read[row]
-    chosen ^= unread & (np.cumsum(unread, -1) > 1)
-    line, block = np.nonzero(chosen)
-    row, place = row[line], place[line]
-    place[np.arange(len(line)), block + 2] = position + 2
-  result = np.empty_like(cells)
-  sides, combined = np.divmod(best, num_combiners)
-  for side, part in enumerate(np.divmod(sides, pairs)):
-    result[..., side], result[..., 2 + side] = np.divmod(part, num_operations)
-  if width == 5:
-    result[..., 4] = combined
-  return result
-
-
-def from_darts(literal: dict[str, tuple]) -> dict[str, tuple]:
-  """A literal in the DARTS / PNASNet.pytorch convention, in ours.
-
-  There state 0 is h_{i-1} and 1 is h_i; swap them, in inputs and in concat.
-  """
-  swap = {0: 1, 1: 0}
-  return {
-    name: (
-      [(swap.get(b[0], b[0]), swap.get(b[1], b[1]), *b[2:]) for b in blocks],
-      sorted(swap.get(s, s) for s in concat),
-    )
-    for name, (blocks, concat) in literal.items()
-  }
-
-
-to_darts = from_darts  # a swap is its own inverse
-
-
-_SLIM_OPERATIONS = {
-  "none": "identity",
-  "1x1": "conv_1x1",
-  "3x3": "conv_3x3",
-  "1x3_3x1": "conv_1x3_3x1",
-  "1x7_7x1": "conv_1x7_7x1",
-}
-
-
-def from_slim(
-  operations: list[str], hidden_state_indices: list[int], used: list[int]
-) -> tuple[list[tuple], list[int]]:
-  """One cell from slim's lists.
-
-  Args:
-    operations: 2B names such as "separable_5x5_2", "avg_pool_3x3", "none".
-    hidden_state_indices: 2B states, 0 = h_i.
-    used: B+2 flags; states with 0 are concatenated.
-  """
-
-  def name(op: str) -> str:
-    if op in _SLIM_OPERATIONS:
-      return _SLIM_OPERATIONS[op]
-    kind, _, rest = op.partition("_")
-    if kind == "separable":
-      size, _, layers = rest.partition("_")
-      if layers == "2":
-        return f"sep_conv_{size}"
-    if kind in ("avg", "max") and rest.startswith("pool_"):
-      return op
-    raise ValueError(f"operation {op!r} of slim has no counterpart here")
-
-  names = [name(op) for op in operations]
-  blocks = [
-    (
-      hidden_state_indices[2 * b],
-      hidden_state_indices[2 * b + 1],
-      names[2 * b],
-      names[2 * b + 1],
-    )
-    for b in range(len(operations) // 2)
-  ]
-  return blocks, [s for s, flag in enumerate(used) if not flag]

@@ -44,7 +44,7 @@ class ChainSpace(CellSpace):
 
   @property
   def whole(self) -> CellSpace:
-    """The PNAS space of as many blocks."""
+    """The PNAS space with the same number of blocks."""
     return dataclasses.replace(
       PNAS, num_blocks=self.num_blocks, min_blocks=self.min_blocks
     )

@@ -2,9 +2,9 @@
 
 One convention everywhere, slim's: state 0 is h_i (the previous cell's output,
 projected to F channels), state 1 is h_{i-1} (the one before), state 2+k is the
-output of block k. PNASNet.pytorch and DARTS swap 0 and 1: see `from_darts`.
-Cells of I inputs (NASNet-B: 4) go on so: state j < I is h_{i-j}, state I+k the
-output of block k.
+output of block k. PNASNet.pytorch and DARTS swap 0 and 1: see
+`cell_literals.from_darts`. Cells of I inputs (NASNet-B: 4) continue this: state
+j < I is h_{i-j}, state I+k the output of block k.
 """
 
 from typing import Any, NamedTuple

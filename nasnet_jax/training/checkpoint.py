@@ -1,11 +1,11 @@
 """Checkpoints with Orbax: whole or not there, and strict about names.
 
 A folder holds one checkpoint per step. Orbax writes it under another name and
-renames it at the end; a checksum inside notices what changed on the disk
+renames it at the end; a checksum inside shows whether it changed on the disk
 later. Leaves are saved flat, by their path in the tree, so the code may change
-containers, not names. Small ones are packed into one array per type: a state
-has thousands, and Orbax takes 3 ms for each. All hosts take part: each array
-is written by the hosts that hold it, what all hold by the first.
+containers, but not names. Small leaves are packed into one array per type: a
+state has thousands, and Orbax takes 3 ms for each. All hosts take part: an
+array is written by the hosts that hold it, and by the first if all do.
 """
 
 import errno
@@ -75,13 +75,13 @@ def restore(
 ) -> tuple[int, Any] | None:
   """The newest good checkpoint of a folder.
 
-  A damaged one is left out with a line in the log, and the one before taken.
+  A damaged one is skipped, with a line in the log, and the one before is taken.
 
   Args:
     folder: as given to `save`; it need not exist.
-    template: a tree of the same names, shapes and types, or a function that
-      gives that of a step.
-    last: later steps are left out.
+    template: a tree of the same names, shapes and types, or a function from
+      the step to such a tree.
+    last: later steps are ignored.
 
   Returns:
     (step, tree), or None if there is none.
@@ -148,7 +148,7 @@ def _pack(flat: dict[str, Any]) -> dict[str, Any]:
     if _is_here(leaf) and leaf.nbytes <= _SMALL:
       names.setdefault(str(leaf.dtype), []).append(name)
     elif _is_here(leaf) and hosts.count() > 1:
-      large[name] = np.asarray(leaf)  # Orbax wants no arrays of one host
+      large[name] = np.asarray(leaf)  # Orbax refuses arrays of a single host
     else:
       large[name] = leaf
   small, index = {}, {}
@@ -186,7 +186,7 @@ def _unpack(packed: dict[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def _place(leaf, wanted):
-  """A leaf where the template has it; NumPy stays on the host."""
+  """A leaf on the devices of the template's; NumPy stays on the host."""
   if isinstance(wanted, jax.Array | jax.ShapeDtypeStruct):
     return jax.device_put(leaf, wanted.sharding)
   return leaf
@@ -274,7 +274,7 @@ def _remove_leftovers(folder: pathlib.Path):
 
 
 def _remove(path: pathlib.Path):
-  """Under another name first: a half-removed one must not look whole."""
+  """Renames it first: a checkpoint that is half removed must not look whole."""
   gone = path.with_name(f"removed-{path.name}")
   os.replace(path, gone)
   shutil.rmtree(gone, ignore_errors=True)

@@ -8,7 +8,6 @@ network: it reads a recipe, a network and arrays, and nothing of a search.
 import contextlib
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,213 +15,31 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
 
-from nasnet_jax.data import augment, batches, photo_stream
+from nasnet_jax.data import augment, batches
 from nasnet_jax.models import drop_path, layers
 from nasnet_jax.training import (
   checkpoint,
+  data_parallel,
+  datasets,
   hosts,
   loop,
   losses,
   metrics,
-  optimizers,
-  schedules,
   sharded,
 )
 from nasnet_jax.training import mesh as meshes
+from nasnet_jax.training.datasets import Data, Images
+from nasnet_jax.training.recipes import Recipe
 from nasnet_jax.training.state import TrainState
 from nasnet_jax.training.step import LossFn, train_step
-
-Array = jax.Array
 
 # What a step's random numbers are for; each use has a key of its own.
 _AUGMENT, _DROP_PATH, _DROPOUT = range(3)
 
-# How arrays lie on the mesh.
-_SAME, _DIVIDED = PartitionSpec(), PartitionSpec("data")
 
-
-# The least values of a recipe's numbers, and those that are shares below 1.
-_LEAST = {
-  "epochs": 1,
-  "batch_size": 1,
-  "learning_rate": 0,
-  "weight_decay": 0,
-  "clip_norm": 0,
-  "aux_weight": 0,
-  "rms_epsilon": 0,
-  "bn_group": 0,
-  "steps_per_call": 1,
-  "eval_batch_size": 1,
-  "report_epochs": 0,
-  "patience_epochs": 0,
-}
-_SHARES = ("momentum", "rms_decay", "label_smoothing", "ema_decay")
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-  """How a network is trained. Defaults: NASNet-A on CIFAR-10.
-
-  Attributes:
-    epochs: passes over the training images.
-    batch_size: examples per update, over all devices.
-    optimizer: "momentum" or "rmsprop", see `training.optimizers`.
-    momentum, rms_decay, rms_epsilon, weight_decay, clip_norm: of it.
-    learning_rate: at the start, or after warming up.
-    schedule: "cosine", "constant", "exponential" or "piecewise", see
-      `schedules.make`.
-    warmup_epochs, decay_factor, decay_epochs, decay_at: of it.
-    aux_weight: of the auxiliary head's loss, where the network has one.
-    label_smoothing: share of the target spread over all classes.
-    drop_path_keep: ScheduledDropPath's probability at the end; 1: off.
-    drop_path_version: "time", "layer", "both", "constant" or "depth".
-    ema_decay: of the moving average of weights and statistics that is then
-      evaluated and kept; 0: none.
-    micro_batches: parts of a batch, one after another, for the memory of one.
-    bn_group: examples that batch norm sees together; 0: as many as go through
-      the network at once. A number of examples, never of devices.
-    dtype: of the activations in training, "float32" or "bfloat16"; weights,
-      statistics, loss and evaluation are float32.
-    freeze: whether only the classifier is trained, on the features that the
-      rest gives in evaluation.
-    steps_per_call: updates per device call: 1 on CPU, an epoch on TPU.
-    eval_batch_size: examples per evaluation step.
-    report_epochs: epochs between lines of the curve; may be a fraction.
-    patience_epochs: early stopping: `resumable.train` ends after so many epochs
-      without a better score on the validation images, and keeps the weights of
-      the best; 0: it goes to the end and keeps the last.
-  """
-
-  epochs: int = 600  # slim; the number of drop path's schedule
-  batch_size: int = 32  # slim, nasnet.py, cifar_config
-  learning_rate: float = 0.025  # the same
-  schedule: str = "cosine"  # Zoph et al. 2018, A.3
-  momentum: float = 0.9  # the same
-  weight_decay: float = 5e-4  # slim, nasnet_cifar_arg_scope
-  clip_norm: float = 5.0  # slim, nasnet.py, cifar_config
-  aux_weight: float = 0.4  # the same
-  label_smoothing: float = 0.0
-  drop_path_keep: float = 0.6  # the same
-  drop_path_version: str = "both"  # slim's v3, its default
-  steps_per_call: int = 1
-  eval_batch_size: int = 500
-  report_epochs: float = 1.0
-  optimizer: str = "momentum"
-  rms_decay: float = 0.9  # Zoph et al. 2018, A.7
-  rms_epsilon: float = 1.0  # the same
-  warmup_epochs: float = 0.0
-  decay_factor: float = 0.97  # slim, nasnet.py, mobile and large configs
-  decay_epochs: float = 2.4  # the same
-  decay_at: tuple[float, ...] = ()
-  ema_decay: float = 0.0
-  micro_batches: int = 1
-  bn_group: int = 0
-  dtype: str = "float32"
-  freeze: bool = False
-  patience_epochs: float = 0.0
-
-  def __post_init__(self):
-    for field, least in _LEAST.items():
-      if not getattr(self, field) >= least:
-        raise ValueError(
-          f"{field} is {getattr(self, field)}: give {least} or more"
-        )
-    for field in _SHARES:
-      if not 0 <= getattr(self, field) < 1:
-        raise ValueError(
-          f"{field} is {getattr(self, field)}: give 0 or more, below 1"
-        )
-    if self.dtype not in ("float32", "bfloat16"):
-      raise ValueError(f"dtype {self.dtype!r} is neither float32 nor bfloat16")
-    drop_path.check(self.drop_path_keep, self.drop_path_version)
-    if self.micro_batches < 1 or self.batch_size % self.micro_batches:
-      raise ValueError(
-        f"a batch of {self.batch_size} does not divide into"
-        f" {self.micro_batches} micro_batches"
-      )
-
-  def horizon(self, num_examples: int) -> int:
-    """Updates of the whole training."""
-    return self.epochs * batches.steps_per_epoch(num_examples, self.batch_size)
-
-  def report_every(self, num_examples: int) -> int:
-    """Updates between reports."""
-    epoch = batches.steps_per_epoch(num_examples, self.batch_size)
-    return max(1, round(self.report_epochs * epoch))
-
-  def make_optimizer(self):
-    """See `training.optimizers`."""
-    tx = optimizers.make(
-      self.optimizer,
-      momentum=self.momentum,
-      decay=self.rms_decay,
-      epsilon=self.rms_epsilon,
-      weight_decay=self.weight_decay,
-      clip_norm=self.clip_norm,
-    )
-    return optimizers.only(tx, "classifier") if self.freeze else tx
-
-  def make_schedule(self) -> schedules.Schedule:
-    """See `training.schedules`."""
-    return schedules.make(
-      self.schedule,
-      self.learning_rate,
-      self.epochs,
-      self.warmup_epochs,
-      self.decay_factor,
-      self.decay_epochs,
-      self.decay_at,
-    )
-
-
-class Images(NamedTuple):
-  """A labelled set: images uint8[N, H, W, C], labels int32[N]."""
-
-  images: Any
-  labels: Any
-
-  @property
-  def num_images(self) -> int:
-    return len(self.labels)
-
-  @property
-  def image_shape(self) -> tuple[int, int, int]:
-    """(H, W, C)."""
-    return tuple(self.images.shape[1:])
-
-
-Data = Images | photo_stream.Batches
 # (network, recipe, augmentation) -> loss for `training.step`.
 MakeLoss = Callable[[nn.Module, Recipe, augment.Augmentation], LossFn]
-
-
-class Score(NamedTuple):
-  """Answers of a network on a set.
-
-  Attributes:
-    correct: right ones.
-    examples: all.
-    top_5: those with the right class among the first five.
-    by_class: (right ones, all) of each class; () where not asked for.
-  """
-
-  correct: int
-  examples: int
-  top_5: int = 0
-  by_class: tuple[tuple[int, int], ...] = ()
-
-  @property
-  def accuracy(self) -> float:
-    return self.correct / self.examples
-
-  @property
-  def mean_per_class(self) -> float:
-    """Mean of each class's own accuracy, over the classes that have images.
-    A broken image of a stream is of no class here."""
-    shares = [right / n for right, n in self.by_class if n]
-    return sum(shares) / len(shares) if shares else 0.0
 
 
 class Point(NamedTuple):
@@ -231,9 +48,9 @@ class Point(NamedTuple):
   Attributes:
     step, epoch: updates and epochs so far.
     loss, accuracy: training means since the last point, None at the start;
-      the loss has the auxiliary head's share in it.
-    state: TrainState. The next update takes its buffers: copy or save what
-      should stay.
+      the loss includes the auxiliary head's.
+    state: TrainState. The next update reuses its buffers: copy or save what
+      you want to keep.
   """
 
   step: int
@@ -244,8 +61,8 @@ class Point(NamedTuple):
 
 
 def variables_of(state: TrainState) -> dict[str, Any]:
-  """What `network.apply` reads in evaluation: the moving averages, where the
-  training keeps any."""
+  """What `network.apply` reads in evaluation: the moving averages, if the
+  training keeps them."""
   params, batch_stats = state.ema or (state.params, state.batch_stats)
   return {"params": params, "batch_stats": batch_stats}
 
@@ -287,7 +104,7 @@ def init_state(
     variables = start(variables)
   params, batch_stats = variables["params"], variables.get("batch_stats", {})
   ema = ()
-  if recipe.ema_decay:  # buffers of its own: the step takes both
+  if recipe.ema_decay:  # copies, because the step donates both
     ema = jax.tree.map(jnp.copy, (params, batch_stats))
   return TrainState(
     params=params,
@@ -303,7 +120,7 @@ def init_state(
 def classification_loss(
   network: nn.Module, recipe: Recipe, aug: augment.Augmentation
 ) -> LossFn:
-  """Cross-entropy, the auxiliary head's too, of augmented images: a loss for
+  """Cross-entropy of augmented images, with the auxiliary head's: a loss for
   `training.step` whose batch is (images, labels, places in the whole batch).
   """
   num_layers = network.num_layers
@@ -360,16 +177,16 @@ def make_step(
 
   Args:
     mesh: whose axis `data` shares each batch; None: one device.
-    streamed: whether the Images given are the step's batch, over the mesh's
+    streamed: whether the Images are the step's batch, divided over the mesh's
       axis `data`, and not the whole set.
     shard_params: whether each device of `data` holds a part of the weights and
       of what the optimiser keeps, see `training.sharded`.
-    make_loss: what is taught; `classification_loss` says of what such a loss
-      is made.
+    make_loss: makes the loss that is minimised, as `classification_loss`
+      does.
 
   Raises:
     ValueError: for a batch that does not divide as the recipe says, or a
-      stream that is to give several at once.
+      stream with more than one step per call.
   """
   if streamed and recipe.steps_per_call != 1:
     raise ValueError(
@@ -405,23 +222,25 @@ def make_step(
     )
     positions = jnp.arange(recipe.batch_size)
     if devices > 1:
-      index, positions = _share((index, positions), devices)
+      index, positions = data_parallel.local_part((index, positions), devices)
     batch = data.images[index], data.labels[index], positions
     return update(state, batch, **options)
 
   def step_on_batch(state: TrainState, batch: Images, **options):
     positions = jnp.arange(recipe.batch_size)
     if devices > 1:
-      (positions,) = _share((positions,), devices)
+      (positions,) = data_parallel.local_part((positions,), devices)
     return update(state, (*batch, positions), **options)
 
   step = step_on_batch if streamed else step
-  data_spec = _DIVIDED if streamed else _SAME
+  data_spec = data_parallel.DIVIDED if streamed else data_parallel.REPLICATED
   if devices == 1:
     return step
   if shard_params:
     return _in_parts(step, mesh, data_spec, _computes_again(network))
-  return _over_data(step, mesh, (_SAME, data_spec))
+  return data_parallel.on_each_device(
+    step, mesh, (data_parallel.REPLICATED, data_spec)
+  )
 
 
 def _computes_again(network) -> bool:
@@ -431,7 +250,7 @@ def _computes_again(network) -> bool:
 
 
 def _in_parts(step, mesh, data_spec, remat: bool):
-  """`_over_data` for a state that is divided over `data`."""
+  """`data_parallel.on_each_device` for a state that is divided over `data`."""
   devices = mesh.shape["data"]
 
   def step_in_parts(state: TrainState, data):
@@ -441,128 +260,11 @@ def _in_parts(step, mesh, data_spec, remat: bool):
       functools.partial(step, dims=dims, remat=remat),
       mesh=mesh,
       in_specs=(specs, data_spec),
-      out_specs=(specs, _SAME),
+      out_specs=(specs, data_parallel.REPLICATED),
       check_vma=False,
     )(state, data)
 
   return step_in_parts
-
-
-def _share(rows, devices: int):
-  """This device's part of arrays that all devices hold."""
-  size = rows[0].shape[0] // devices
-  start = jax.lax.axis_index("data") * size
-  return tuple(
-    jax.lax.dynamic_slice_in_dim(row, start, size, 0) for row in rows
-  )
-
-
-def _over_data(function, mesh, in_specs):
-  """Runs on every device of `data`; what comes out is the same on all. Sums
-  over devices are the function's own, see `train_step`."""
-  return jax.shard_map(
-    function,
-    mesh=mesh,
-    in_specs=in_specs,
-    out_specs=_SAME,
-    check_vma=False,
-  )
-
-
-def make_evaluate(
-  network: nn.Module,
-  aug: augment.Augmentation,
-  batch_size: int,
-  mesh: jax.sharding.Mesh | None = None,
-  *,
-  by_class: bool = False,
-) -> Callable[[Any, Data], Score]:
-  """(variables, Data) -> Score over the whole set, each image once.
-
-  A broken image of a stream counts as a wrong answer.
-
-  Args:
-    by_class: whether the Score tells classes apart.
-    batch_size: over all devices of the mesh's axis `data`; what it exceeds a
-      multiple of them by is left out of it.
-  """
-  devices = 1 if mesh is None else mesh.shape["data"]
-
-  def count(variables, images, labels, counts):
-    images = augment.normalise(images, aug)
-    logits, _, _ = network.apply(variables, images, train=False)
-    right = jnp.stack(
-      [logits.argmax(-1) == labels, losses.in_top(logits, labels, 5)]
-    )
-    right = right & counts
-    total = right.sum(1, dtype=jnp.int32)
-    if by_class:
-      zeros = jnp.zeros(logits.shape[-1], jnp.int32)
-      sums = [zeros.at[labels].add(which) for which in (right[0], counts)]
-      total = jnp.concatenate([total, *sums])
-    return jax.lax.psum(total, "data") if devices > 1 else total
-
-  def count_of(variables, data: Images, index, counts):
-    if devices > 1:
-      index, counts = _share((index, counts), devices)
-    return count(variables, data.images[index], data.labels[index], counts)
-
-  if devices > 1:
-    program = _over_data(count, mesh, (_SAME, *[_DIVIDED] * 3))
-    program_of = _over_data(count_of, mesh, (_SAME,) * 4)
-  else:
-    program, program_of = count, count_of
-  program, program_of = jax.jit(program), jax.jit(program_of)
-
-  def evaluate(variables, data: Data) -> Score:
-    n = data.num_images
-    # A host alone with its devices still reads no more than its rows.
-    apart = devices == 1 and not isinstance(data, Images)
-    parts = hosts.count() if apart else devices
-    size = -(-min(batch_size, n) // parts) * parts
-    if isinstance(data, Images):
-      order = zip(*batches.evaluation_order(n, size))
-      found = [program_of(variables, data, *batch) for batch in order]
-    else:
-      put = _to_mesh(mesh)
-      found = []
-      for batch in data.evaluation_batches(size):
-        found.append(program(variables, *map(put, batch[:3])))
-        if len(found) > 1:  # the host may run one batch ahead, not hundreds
-          jax.block_until_ready(found[-2])
-    total = np.sum(jax.device_get(found), 0)
-    if apart:
-      total = hosts.gather(total).sum(0)
-    correct, top_5, *classes = total.tolist()
-    half = len(classes) // 2
-    pairs = zip(classes[:half], classes[half:], strict=True)
-    return Score(correct, n, top_5, tuple(pairs))
-
-  return evaluate
-
-
-def _to_mesh(mesh: jax.sharding.Mesh | None) -> Callable[[np.ndarray], Array]:
-  """Puts a host's rows of a batch on its devices."""
-  sharding = _sharding(mesh, _DIVIDED)
-  return functools.partial(jax.make_array_from_process_local_data, sharding)
-
-
-def _sharding(mesh: jax.sharding.Mesh | None, spec: PartitionSpec):
-  if mesh is None or mesh.shape["data"] == 1:
-    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  return jax.sharding.NamedSharding(mesh, spec)
-
-
-def _feed(data: Data, recipe: Recipe, seed: int, steps: range, mesh):
-  """What each device call reads: the set, or a stream's next batch."""
-  if isinstance(data, Images):
-    yield from itertools.repeat(data)
-  put = _to_mesh(mesh)
-  with contextlib.closing(
-    data.training_batches(recipe.batch_size, seed, steps.start, steps.stop)
-  ) as stream_batches:
-    for batch in stream_batches:
-      yield jax.tree.map(put, Images(batch.images, batch.labels))
 
 
 def fit(
@@ -582,13 +284,13 @@ def fit(
 ) -> Iterator[Point]:
   """Trains a network; goes on from the newest checkpoint in `folder`.
 
-  Yields points of the curve, first where it starts (step 0, or that of the
-  checkpoint) and last at the horizon; a finished training yields just that.
-  When the caller asks for the next point, having written what it wants of this
-  one, the state is saved.
+  Yields points of the curve, the first where it starts (at step 0, or at the
+  checkpoint's) and the last at the horizon; a finished training yields only
+  that one. The state of a point is saved when the caller asks for the next
+  point, after it has written what it wants of this one.
 
   Args:
-    data: on the device, or a stream, which takes steps_per_call 1.
+    data: on the device, or a stream, which needs steps_per_call 1.
     seed: of everything random.
     folder: of checkpoints; None: none are written.
     should_save: asked at every point but the last, which is always saved.
@@ -620,8 +322,8 @@ def fit(
     )
   every = recipe.report_every(n)
   first, start, totals = _restore(folder, state, every) or (0, state, None)
-  # Where the step will leave it, or the second call would compile anew.
-  where = _sharding(mesh, _SAME)
+  # Put where the step will leave it, or the second call would compile anew.
+  where = data_parallel.sharding(mesh, data_parallel.REPLICATED)
   if mesh is not None and mesh.shape["data"] > 1:
     where = sharded.state_shardings(start, mesh, "data", shard_params)
   start = meshes.put(start, where)
@@ -632,7 +334,9 @@ def fit(
       tree = (state, *more) if more else state
       checkpoint.save(folder, int(state.step), tree)
 
-  feed = _feed(data, recipe, seed, range(first, horizon), mesh)
+  feed = datasets.feed(
+    data, recipe.batch_size, seed, range(first, horizon), mesh
+  )
   with contextlib.closing(feed):
     for state, since in loop.run(
       start,
@@ -647,14 +351,14 @@ def fit(
       step = int(state.step)
       means = metrics.read(since)
       yield Point(step, step / steps, means["loss"], means["accuracy"], state)
-      # Evaluated on all hosts, though the first one's clock decides.
+      # All hosts call `should_save`, but the first one's answer decides.
       if hosts.of_first(should_save()) or step >= horizon:
         save(state)
 
 
 def _restore(folder, state: TrainState, every: int):
-  """(step, state, totals) where an earlier process stopped; totals None but
-  for one that a signal stopped between two points of the curve."""
+  """(step, state, totals) where an earlier process stopped; totals are None
+  unless a signal stopped it between two points of the curve."""
 
   def template(step: int):
     if step % every == 0 or step == horizon:
@@ -668,14 +372,3 @@ def _restore(folder, state: TrainState, every: int):
   if found is None:
     return None
   return (step, *(tree if type(tree) is tuple else (tree, None)))
-
-
-def on_device(data: Data, mesh: jax.sharding.Mesh | None = None) -> Data:
-  """The arrays as the devices hold them: uint8[N, H, W, C], int32[N]; on every
-  device of the mesh the whole set. A stream is left as it is."""
-  if not isinstance(data, Images):
-    return data
-  if mesh is None or mesh.shape["data"] == 1:
-    return Images(jnp.asarray(data.images), jnp.asarray(data.labels, jnp.int32))
-  whole = Images(data.images, np.asarray(data.labels, np.int32))
-  return meshes.put(whole, _sharding(mesh, _SAME))

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-# How long a process that ends in order waits for the others to end too.
+# How long a process that ends regularly waits for the others to end.
 _SHUTDOWN_SECONDS = 10
 
 
@@ -79,17 +79,17 @@ def start(coordinator: str = "", count: int = 1, index: int = 0, timeout=60):
 
 
 def count() -> int:
-  """How many there are."""
+  """How many hosts there are."""
   return _Hosts.count
 
 
 def index() -> int:
-  """Which of them this is."""
+  """The number of this host."""
   return _Hosts.index
 
 
 def is_first() -> bool:
-  """Whether this one writes text."""
+  """Whether this is the first host, which writes text."""
   return _Hosts.index == 0
 
 
@@ -142,7 +142,7 @@ def of_first(value):
 
 
 def wait():
-  """Until all are here."""
+  """Waits until all hosts are here."""
   gather(np.int32(0))
 
 
@@ -195,7 +195,7 @@ def digest(content: Any) -> bytes:
 
 
 def leave(code: int):
-  """Ends this process at once where others wait for it in vain: they notice
-  within the timeout. Alone it does nothing."""
+  """Ends this process at once if other hosts would wait for it in vain; they
+  notice within the timeout. Without other hosts it does nothing."""
   if count() > 1:
     os._exit(code)

@@ -1,4 +1,4 @@
-"""The loop around the step: whatever trains one state goes through here.
+"""The loop around the step, which everything that trains one state uses.
 
 advance = compile_steps(step_fn)
 for state, totals in run(state, advance, until=..., ...):
@@ -85,11 +85,11 @@ def run(
     tick: called with the step after each device call; it may raise to stop.
     totals: of a state that was stopped between two yields.
     stopped: called with (state, totals since the last yield) if a signal
-      stopped it, with (state) right after a yield: whoever is given them again
+      stopped it, with (state) right after a yield: given those again, training
       goes on exactly, too.
   """
   step, horizon = int(state.step), int(state.horizon)
-  # Beside the state, or each first call would be another program.
+  # On the state's devices, or the first call would be another program.
   beside = state.step.sharding
   empty = mesh.put(metrics.Totals.empty(), beside)
   totals = empty if totals is None else mesh.put(totals, beside)
@@ -101,7 +101,7 @@ def run(
       before = totals
       state, totals = advance(state, totals, next(feed), n)
       # One call may wait in the device's queue, not hundreds: a stop should
-      # come soon, and so should the first sign of life.
+      # not take long, nor should the first line of output.
       jax.block_until_ready(before)
       step += n
       try:

@@ -116,7 +116,7 @@ def rmsprop(
 def only(
   tx: optax.GradientTransformationExtraArgs, name: str
 ) -> optax.GradientTransformationExtraArgs:
-  """The optimiser for params[name] alone; everything else stands still."""
+  """The optimiser for params[name] only; all other parameters stay."""
 
   def labels(params):
     return {

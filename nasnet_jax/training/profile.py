@@ -5,7 +5,7 @@ import pathlib
 import jax
 
 KINDS = ("", "steps")
-_FIRST, _CALLS = 3, 3  # calls before the trace, which compile; and in it
+_FIRST, _CALLS = 3, 3  # calls before the trace, which compile; calls in it
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _compilations = 0
@@ -37,7 +37,7 @@ class StepTrace:
   """
 
   def __init__(self, folder=None, kind: str = "steps"):
-    """folder: where to; kind: one of KINDS, "" writes none.
+    """folder: where the trace goes; kind: one of KINDS; "" writes none.
 
     Raises:
       ValueError: for another kind.

@@ -88,8 +88,8 @@ jax.monitoring.register_event_listener(_note_reads)
 def _compile(lowered) -> tuple[jax.stages.Compiled, bool]:
   """(program, whether JAX had it in its own cache).
 
-  XLA:CPU cannot write again what it has read: such a program would load, and
-  miss its functions when it runs.
+  XLA:CPU cannot serialise a program that it has read from a cache: it would
+  load, and lack its functions when it runs.
   """
   _reads.count = 0
   return lowered.compile(), _reads.count > 0
@@ -97,14 +97,14 @@ def _compile(lowered) -> tuple[jax.stages.Compiled, bool]:
 
 def _path(about: str) -> pathlib.Path | None:
   folder = jax.config.jax_compilation_cache_dir
-  if not folder or "://" in folder:  # a bucket: JAX's own cache must do
+  if not folder or "://" in folder:  # in a bucket only JAX's own cache works
     return None
   name = hashlib.sha256(f"{_surroundings()}\n{about}".encode()).hexdigest()
   return pathlib.Path(folder) / f"{name}{_SUFFIX}"
 
 
 def _surroundings() -> str:
-  """All that decides what JAX compiles, our arguments apart."""
+  """All that decides what JAX compiles, except our arguments."""
   settings = {
     key: value
     for key, value in jax.config.values.items()
@@ -177,7 +177,7 @@ def _read(
 
 
 def _write(path: pathlib.Path, programs: dict[str, jax.stages.Compiled]):
-  """Whole or not at all; a cache that cannot be written stops nobody."""
+  """Writes the programs, whole or not at all; a failure is not an error."""
   half = path.with_suffix(f".{os.getpid()}")
   try:
     body = pickle.dumps(

@@ -46,7 +46,7 @@ class Scalars:
     self.plot(step, row, group)
 
   def plot(self, step: int, values: dict[str, Any], group: str):
-    """TensorBoard only: for curves that have a file of their own."""
+    """Writes to TensorBoard only: for curves that have their own file."""
     if not self._board:
       return
     for name, value in values.items():

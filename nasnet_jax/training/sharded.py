@@ -31,8 +31,8 @@ _AGAIN = {
   "transpose",
 }
 WHOLE = -1  # in place of a dimension
-# What networks that compute again keep all the same, by
-# `jax.ad_checkpoint.checkpoint_name`: the inputs of what they compute again.
+# The `jax.ad_checkpoint.checkpoint_name` of what networks with `remat` keep:
+# the inputs of what they compute again.
 KEPT = "kept"
 
 
@@ -84,8 +84,8 @@ def state_shardings(
 
 
 def on_host() -> contextlib.AbstractContextManager:
-  """A context whose new arrays lie in the host's memory, where there is room
-  for a state that no device holds whole."""
+  """A context whose new arrays lie in the host's memory, which has room for a
+  state that is too large for one device."""
   try:
     return jax.default_device(jax.local_devices(backend="cpu")[0])
   except RuntimeError:  # JAX_PLATFORMS names the accelerator alone
@@ -102,7 +102,7 @@ def gathering(
   Args:
     dims: `dimensions` of the whole weights.
     remat: whether the network computes again in its backward pass, from what it
-      names `KEPT`. The policy here decides for what is inside of it, too.
+      names `KEPT`. The policy here also holds for what is inside the network.
   """
 
   def gather(x, where):

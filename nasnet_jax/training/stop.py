@@ -29,7 +29,7 @@ class Stopped(KeyboardInterrupt):  # no `except Exception` may swallow it
 
   @property
   def exit_code(self) -> int:
-    """130 for Ctrl-C, 143 for SIGTERM, as shells have it."""
+    """130 for Ctrl-C, 143 for SIGTERM, as in shells."""
     return 128 + self.signum
 
 
@@ -48,8 +48,8 @@ class StopRequest:
     self._asked = time.monotonic()
 
   def check(self, about: str = ""):
-    """Raises Stopped if one was, on all hosts at the same call. Call it
-    wherever stopping loses little, on all hosts alike.
+    """Raises Stopped if a stop was asked for, on all hosts at the same call.
+    Call it wherever stopping loses little, on all hosts alike.
 
     Args:
       about: what is under way; calls of one kind take about the same time.
@@ -59,7 +59,7 @@ class StopRequest:
       raise Stopped(signum)
 
   def _ask(self, about: str) -> int:
-    """Any host's signal; 0 also where it is not yet time to ask again."""
+    """Any host's signal; 0 if none, or if it is not yet time to ask again."""
     if about != self._about:
       self._about, self._every, self._left = about, 1, 1
     self._left -= 1

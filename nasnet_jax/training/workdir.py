@@ -1,7 +1,7 @@
 """A run's folder: text files that survive a kill, and one process at a time.
 
-Files are replaced whole or grow by whole lines; what a killed process left of
-a line is cut off by the next one, with a notice. Of many hosts the first one
+Files are replaced whole or grow by whole lines. If a killed process left part
+of a line, the next one cuts it off, with a notice. Of many hosts the first one
 writes, and the others see the same folder.
 """
 
@@ -34,8 +34,8 @@ class WorkdirError(ValueError):
 def locked(workdir):
   """Makes the folder and keeps other runs out of it.
 
-  The lock goes with the process, however it ends. A file server may hold that
-  of a machine that died for longer: such a one is waited for.
+  The lock ends with the process, however that ends. Only a file server may keep
+  the lock of a machine that died for a while, which is then waited for.
 
   Yields:
     the folder's pathlib.Path.
@@ -151,7 +151,7 @@ def _claim(path: pathlib.Path, new: dict[str, Any], may_change, absent):
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """A JSON file; WorkdirError where it is none."""
+  """The content of a JSON file; WorkdirError if it is not JSON."""
   try:
     return json.loads(path.read_bytes())
   except ValueError:
@@ -200,8 +200,8 @@ def write_text(path, text: str):
 
 
 def new_file(folder, stem: str, ending: str) -> pathlib.Path:
-  """A path that nothing is at yet: stem, or stem_2, stem_3, ...; the folder is
-  made if it is not there."""
+  """A path that does not exist yet: stem, or stem_2, stem_3, ...; the folder is
+  made if it does not exist."""
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   path, number = folder / f"{stem}{ending}", 1
@@ -230,13 +230,14 @@ def keep_lines(
   Args:
     path: the file; it need not exist.
     keep: whether a row counts.
-    why: in words, for the notice: what becomes of rows that do not.
+    why: for the notice, in words, what happens to rows that do not count.
 
   Returns:
     the rows that count, in order.
 
   Raises:
-    WorkdirError: for a line, other than a cut last one, that is no JSON.
+    WorkdirError: for a line that is not JSON, unless it is a last one that was
+      cut short.
   """
   with hosts.after_first():
     return _keep_lines(pathlib.Path(path), keep, why)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nasnet_jax import spaces
-from nasnet_jax.search import tabular
+from nasnet_jax.search import cell_table, tabular
 
 PNAS = spaces.get("pnas", min_blocks=1)
 CHAIN = spaces.get("pnas_chain")
@@ -43,7 +43,7 @@ def test_a_cell_counts_once_with_the_mean_of_its_trainings(claims, tmp_path):
   rest = {"params": 1, "macs": 1, "seconds": 1.0, "seed": 0}
   rows = [{**dict(zip(names, row)), **rest} for row in found]
   path = tmp_path / "cells.csv.gz"
-  tabular.write_cells(path, {}, rows)
+  cell_table.write_cells(path, {}, rows)
   levels = claims.read_levels(path, PNAS)
   assert sorted(levels[0].accuracy) == pytest.approx([0.3, 0.3])
   assert levels[1].accuracy == pytest.approx([0.6])

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from nasnet_jax import spaces
-from nasnet_jax.controllers import base, make, surrogate
-from nasnet_jax.controllers.predictor_search import mutate, spread
+from nasnet_jax.controllers import base, make, predictors, surrogate
+from nasnet_jax.controllers.predictor_search import mutate, near_best, spread
 
 LIST = (3, 2, 4, 1, 5)  # 120 architectures
 LARGE = (4, 5, 3, 2) * 5  # 6e10
@@ -103,8 +103,8 @@ def test_it_proposes_the_best_of_all_that_is_new(monkeypatch, exploration):
   members = scored["members"]
   scores = members.mean(0) + exploration * members.std(0)
   best = scored["inputs"][np.argsort(-scores)[:7]]
-  choices = surrogate.list_tokens(proposals.decisions)
-  model = surrogate.Mlp(surrogate.list_vocabulary(LIST))
+  choices = predictors.list_tokens(proposals.decisions)
+  model = predictors.Mlp(predictors.list_vocabulary(LIST))
   np.testing.assert_array_equal(model.inputs(choices), best)
   everything = np.concatenate([*asked, proposals.decisions])
   assert len(np.unique(everything, axis=0)) == 17
@@ -149,6 +149,16 @@ def test_where_the_best_child_has_no_new_neighbour_the_next_one_has():
     first = next(rows for rows in left if rows)
     new = {row.tobytes() for row in decisions[end : end + 4]}
     assert len(new & first) == min(4, len(first))
+
+
+def test_neighbours_of_the_first_child_that_has_any_are_found():
+  space = base.as_space((3, 3))
+  best = np.array([[0, 0], [2, 2]], np.int32)
+  far = np.array([[1, 1], [2, 1], [1, 2]], np.int32)  # two changes from (0, 0)
+  np.testing.assert_array_equal(near_best(space, best, far), [1, 2])
+  near = np.append(far, np.int32([[0, 2]]), axis=0)
+  np.testing.assert_array_equal(near_best(space, best, near), [3])
+  assert len(near_best(space, best[:1], far)) == 0
 
 
 def test_only_the_order_of_rewards_counts():

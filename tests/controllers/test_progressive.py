@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nasnet_jax import spaces
-from nasnet_jax.controllers import base, make, surrogate
+from nasnet_jax.controllers import base, make, predictors, surrogate
 from nasnet_jax.controllers.progressive import expand, new_blocks
 from nasnet_jax.training import checkpoint
 
@@ -148,17 +148,17 @@ def test_after_the_last_level_the_search_ends(reward):
   assert counts == [[0] * ONE_BLOCK, [1] * BEAM, [2] * BEAM]
 
 
-@pytest.mark.parametrize("predictor", surrogate.PREDICTORS)
+@pytest.mark.parametrize("predictor", predictors.PREDICTORS)
 @pytest.mark.parametrize("exploration", [0.0, 3.0])
 def test_a_level_is_the_best_of_all_candidates_best_first(
   reward, predictor, exploration
 ):
   controller = small(predictor=predictor, exploration=exploration)
   asked, state = play(controller, reward, 2)
-  kind = surrogate.PREDICTORS[predictor]
-  model = kind(surrogate.cell_vocabulary(SMALL), 4, 8)
+  kind = predictors.PREDICTORS[predictor]
+  model = kind(predictors.cell_vocabulary(SMALL), 4, 8)
   candidates = expand(SMALL, asked[0].decisions, 0)
-  inputs = model.inputs(surrogate.cell_tokens(SMALL, candidates))
+  inputs = model.inputs(predictors.cell_tokens(SMALL, candidates))
   found = surrogate.predict(model, state.params, inputs, blocks=2)
   scores = found.mean(0) + exploration * found.std(0)
   chosen = [
@@ -227,7 +227,7 @@ def test_the_order_of_the_answers_does_not_matter(reward):
     np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("predictor", surrogate.PREDICTORS)
+@pytest.mark.parametrize("predictor", predictors.PREDICTORS)
 def test_a_search_goes_on_in_the_middle_of_a_level(reward, predictor, tmp_path):
   controller = small(predictor=predictor)
   asked, _ = play(controller, reward, 7, n=8)

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from nasnet_jax import spaces
-from nasnet_jax.controllers import surrogate
+from nasnet_jax.controllers import predictors, surrogate
 
 PNAS = spaces.get("pnas", min_blocks=1)
 SMALL = spaces.get("pnas", 3, PNAS.operations[:3], min_blocks=1)
@@ -92,14 +92,14 @@ def blocks_of(space, decisions):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("space", [SMALL, TWO_CELLS], ids=["one", "two cells"])
-@pytest.mark.parametrize("name", surrogate.PREDICTORS)
+@pytest.mark.parametrize("name", predictors.PREDICTORS)
 def test_predictions_are_the_papers_formula(name, space):
   slow = {"mlp": slow_mlp, "lstm": slow_lstm}[name]
-  vocabulary = surrogate.cell_vocabulary(space)
-  predictor = surrogate.PREDICTORS[name](vocabulary, 6, 5)
+  vocabulary = predictors.cell_vocabulary(space)
+  predictor = predictors.PREDICTORS[name](vocabulary, 6, 5)
   params = random_params(predictor, 1)
   decisions = cells(space, 30)
-  tokens = surrogate.cell_tokens(space, decisions)
+  tokens = predictors.cell_tokens(space, decisions)
   inputs = predictor.inputs(tokens)
   blocks = int(tokens.used.sum(-1).max())
   found = surrogate.predict(predictor, params, inputs, blocks=blocks)
@@ -113,12 +113,12 @@ def test_predictions_are_the_papers_formula(name, space):
 
 def test_the_mlp_for_lists_embeds_each_decision_by_itself():
   choices = (3, 1, 5, 2)
-  predictor = surrogate.Mlp(surrogate.list_vocabulary(choices), 6, 5)
+  predictor = predictors.Mlp(predictors.list_vocabulary(choices), 6, 5)
   params = random_params(predictor, 2)
   assert params.embedding.shape == (2, sum(choices), 6)
   rng = np.random.default_rng(0)
   decisions = rng.integers(0, choices, (20, 4))
-  inputs = predictor.inputs(surrogate.list_tokens(decisions))
+  inputs = predictor.inputs(predictors.list_tokens(decisions))
   found = surrogate.predict(predictor, params, inputs, blocks=1)
   own = jax.tree.map(lambda x: x[1], params)
   expected = [slow_mlp(predictor, own, [row]) for row in decisions]
@@ -126,12 +126,12 @@ def test_the_mlp_for_lists_embeds_each_decision_by_itself():
 
 
 def test_the_papers_sizes_and_initial_values():
-  vocabulary = surrogate.cell_vocabulary(PNAS)
+  vocabulary = predictors.cell_vocabulary(PNAS)
   assert vocabulary.tables == (6, 8)  # states that a block may read; ops
   assert vocabulary.slots == (0, 0, 1, 1)
   decisions = cells(PNAS, 200)
-  tokens = surrogate.cell_tokens(PNAS, decisions)
-  for predictor in (surrogate.Mlp(vocabulary), surrogate.Lstm(vocabulary)):
+  tokens = predictors.cell_tokens(PNAS, decisions)
+  for predictor in (predictors.Mlp(vocabulary), predictors.Lstm(vocabulary)):
     params = surrogate.init_ensemble(predictor, np.random.default_rng(0), 5)
     assert params.embedding.shape == (5, 14, 100)
     largest = np.abs(params.embedding).max()
@@ -180,12 +180,12 @@ def fitted(predictor, inputs, targets, rows, **changes):
   )
 
 
-@pytest.fixture(scope="module", params=surrogate.PREDICTORS)
+@pytest.fixture(scope="module", params=predictors.PREDICTORS)
 def small(request):
   """(a small predictor, inputs of 64 cells, targets)."""
-  kind = surrogate.PREDICTORS[request.param]
-  predictor = kind(surrogate.cell_vocabulary(SMALL), 4, 8)
-  tokens = surrogate.cell_tokens(SMALL, cells(SMALL, 64))
+  kind = predictors.PREDICTORS[request.param]
+  predictor = kind(predictors.cell_vocabulary(SMALL), 4, 8)
+  tokens = predictors.cell_tokens(SMALL, cells(SMALL, 64))
   targets = np.random.default_rng(3).uniform(0.6, 0.9, 64)
   return predictor, predictor.inputs(tokens), targets.astype(np.float32)
 
@@ -220,7 +220,7 @@ def test_rows_that_are_not_named_teach_nothing(small):
 
 def test_blocks_that_nobody_has_need_not_be_computed(small):
   predictor, _, targets = small
-  tokens = surrogate.cell_tokens(SMALL, cells(SMALL, 64, blocks=2))
+  tokens = predictors.cell_tokens(SMALL, cells(SMALL, 64, blocks=2))
   inputs, rows = predictor.inputs(tokens), np.arange(64)
   few, many = (
     fitted(predictor, inputs, targets, rows, blocks=b) for b in (2, 3)
@@ -270,10 +270,10 @@ def test_the_loss_is_l1(small):
   np.testing.assert_allclose(found, 0.8, atol=0.03)
 
 
-@pytest.mark.parametrize("name", surrogate.PREDICTORS)
+@pytest.mark.parametrize("name", predictors.PREDICTORS)
 def test_predictors_order_cells_of_a_block_more_than_they_saw(name, quality):
-  predictor = surrogate.PREDICTORS[name](
-    surrogate.cell_vocabulary(PNAS), 16, 16
+  predictor = predictors.PREDICTORS[name](
+    predictors.cell_vocabulary(PNAS), 16, 16
   )
   noise = np.random.default_rng(1).normal(0, 0.003, 400)
   seen = np.concatenate(
@@ -282,7 +282,7 @@ def test_predictors_order_cells_of_a_block_more_than_they_saw(name, quality):
   params = surrogate.fit(
     predictor,
     surrogate.init_ensemble(predictor, np.random.default_rng(0), 5),
-    predictor.inputs(surrogate.cell_tokens(PNAS, seen)),
+    predictor.inputs(predictors.cell_tokens(PNAS, seen)),
     quality(PNAS, seen) + noise,
     np.arange(400),
     np.random.default_rng(1),
@@ -295,7 +295,7 @@ def test_predictors_order_cells_of_a_block_more_than_they_saw(name, quality):
   found = surrogate.predict(
     predictor,
     params,
-    predictor.inputs(surrogate.cell_tokens(PNAS, unseen)),
+    predictor.inputs(predictors.cell_tokens(PNAS, unseen)),
     blocks=3,
   )
   truth = quality(PNAS, unseen)

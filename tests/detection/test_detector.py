@@ -16,6 +16,8 @@ from nasnet_jax.detection import backbone as bb
 from nasnet_jax.detection import detector as det
 from nasnet_jax.detection import picture_stream
 from nasnet_jax.detection.anchors import Anchors
+from nasnet_jax.detection.inference import make_detect
+from nasnet_jax.detection.loss import make_loss
 from nasnet_jax.detection.targets import Truth
 from nasnet_jax.models import (
   block_network,
@@ -202,7 +204,7 @@ def test_padding_changes_no_detection(crop, random_variables):
   config = dataclasses.replace(SMALL, crop=crop)
   network, variables = _small(_row_body(), random_variables, config)
   stride = network.cut.stride
-  detect = jax.jit(det.make_detect(network, AUG))
+  detect = jax.jit(make_detect(network, AUG))
   sides = [(3 * stride, 5 * stride - 3), (4 * stride - 7, 3 * stride)]
   pictures = [
     _images(1, (200, 200), i)[0, :h, :w] for i, (h, w) in enumerate(sides)
@@ -262,7 +264,7 @@ def test_a_full_image_needs_no_mask(row):
   full = det.Detector(dataclasses.replace(SMALL, padded=False), network.body)
   images, side = _images(2, (96, 96)), jnp.array([[96, 96]] * 2)
   masked, plain = (
-    jax.jit(det.make_detect(n, AUG))(variables, images, side)
+    jax.jit(make_detect(n, AUG))(variables, images, side)
     for n in (network, full)
   )
   for one, other in zip(masked, plain):
@@ -283,9 +285,9 @@ def test_chunks_change_nothing_but_memory(row):
     def both(variables, part=part):
       def value(params):
         stats, key = variables["batch_stats"], jax.random.key(3)
-        return det.make_loss(part, RECIPE, AUG)(params, stats, batch, key, 0.5)
+        return make_loss(part, RECIPE, AUG)(params, stats, batch, key, 0.5)
 
-      found = det.make_detect(part, AUG)(variables, images, side)
+      found = make_detect(part, AUG)(variables, images, side)
       learnt = jax.value_and_grad(value, has_aux=True)(variables["params"])
       return found, learnt
 
@@ -319,7 +321,7 @@ def _step(network, variables, truth, side=(96, 128), rng=0, inside=None):
   images = _images(len(truth.valid), side)
   sides = jnp.array([inside or side] * len(images))
   batch = images, picture_stream.Labels(truth, sides), jnp.arange(len(images))
-  loss_fn = det.make_loss(network, RECIPE, AUG)
+  loss_fn = make_loss(network, RECIPE, AUG)
 
   def value(params):
     return loss_fn(
@@ -374,7 +376,7 @@ def test_proposals_carry_no_gradient(row):
 def test_detections_lie_in_the_picture(row):
   network, variables = row
   side = jnp.array([[70, 100]])
-  found = jax.jit(det.make_detect(network, AUG))(
+  found = jax.jit(make_detect(network, AUG))(
     variables, _images(1, (96, 128)), side
   )
   valid = np.asarray(found.valid[0])

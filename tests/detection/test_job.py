@@ -13,8 +13,17 @@ from PIL import Image
 from nasnet_jax.data.augment import Augmentation
 from nasnet_jax.detection import detector as det
 from nasnet_jax.detection import evaluation, picture_stream
-from nasnet_jax.jobs import detect, results, train
-from nasnet_jax.training import checkpoint, fit, mesh, sharded, workdir
+from nasnet_jax.detection.loss import make_loss
+from nasnet_jax.jobs import detect, predict_boxes, results, train
+from nasnet_jax.training import (
+  checkpoint,
+  datasets,
+  fit,
+  mesh,
+  recipes,
+  sharded,
+  workdir,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -74,7 +83,7 @@ def test_a_finished_run_is_not_run_again(trained_run, made_up, monkeypatch):
 
 def test_a_loaded_detector_answers_as_the_run_did(trained_run, made_up):
   folder, result = trained_run
-  found = detect.load(folder)
+  found = predict_boxes.load(folder)
   load = result["data"]["load"]
   data = detect.open_data(**load)
   assert data.splits.fingerprint == result["data"]["fingerprint"]
@@ -86,15 +95,15 @@ def test_a_loaded_detector_answers_as_the_run_did(trained_run, made_up):
 
 def test_answers_are_in_pixels_of_the_picture(trained_run, tmp_path):
   folder, _ = trained_run
-  detector = detect.load(folder)
+  detector = predict_boxes.load(folder)
   rng = np.random.default_rng(1)
   pixels = rng.integers(0, 256, (60, 200, 3), np.uint8)  # fits no bucket
   path = tmp_path / "wide.png"
   Image.fromarray(pixels).save(path)
-  (answer,) = detect.find(detector, [path])
+  (answer,) = predict_boxes.find(detector, [path])
   assert answer.side == (60, 200) and len(answer.found.boxes)
   assert (answer.found.boxes[:, 2:] <= [60.01, 200.01]).all()
-  drawn = detect.draw(answer, ["cell", "dust"], tmp_path / "out")
+  drawn = predict_boxes.draw(answer, ["cell", "dust"], tmp_path / "out")
   with Image.open(drawn) as image:
     assert image.size == (200, 60)
     assert (np.asarray(image) != pixels).any()
@@ -104,16 +113,16 @@ def test_answers_are_in_pixels_of_the_picture(trained_run, tmp_path):
   y1, x1, y2, x2 = answer.found.boxes[0]
   np.testing.assert_allclose(first["box"], [x1, y1, x2, y2], atol=0.01)
   assert first["class"] in ("cell", "dust")
-  again = detect.draw(answer, ["cell", "dust"], tmp_path / "out")
+  again = predict_boxes.draw(answer, ["cell", "dust"], tmp_path / "out")
   assert again.name == "wide_2.png"
-  (none,) = detect.find(detector, [path], least_score=1.0)
+  (none,) = predict_boxes.find(detector, [path], least_score=1.0)
   assert not len(none.found.boxes)
 
 
 def test_a_classifier_is_told_from_a_detector(tmp_path):
   (tmp_path / "result.json").write_text('{"job": "train"}')
-  with pytest.raises(workdir.WorkdirError, match="has no detector"):
-    detect.load(tmp_path)
+  with pytest.raises(workdir.WorkdirError, match="no detector"):
+    predict_boxes.load(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +159,7 @@ def test_two_devices_make_the_step_of_one(parts, shard_params):
   """With weights whole on both, and with half of each on one."""
   made, _ = parts
   (batch,) = made.data.train.training_batches(4, 0, 0, 1)
-  recipe = fit.Recipe(
+  recipe = recipes.Recipe(
     epochs=1, batch_size=4, learning_rate=0.1, drop_path_keep=1.0
   )
   states = []
@@ -162,7 +171,7 @@ def test_two_devices_make_the_step_of_one(parts, shard_params):
       on,
       streamed=True,
       shard_params=shard_params,
-      make_loss=det.make_loss,
+      make_loss=make_loss,
     )
     state = fit.init_state(
       made.network, recipe, made.data.train.image_shape, 5, 0
@@ -174,7 +183,9 @@ def test_two_devices_make_the_step_of_one(parts, shard_params):
       ]
       assert any(divided) == shard_params
       state = mesh.put(state, where)
-    state, told = jax.jit(step)(state, fit.Images(batch.images, batch.labels))
+    state, told = jax.jit(step)(
+      state, datasets.Images(batch.images, batch.labels)
+    )
     states.append((state.params, told["loss"]))
   for one, other in zip(*map(jax.tree.leaves, states)):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
@@ -226,7 +237,7 @@ def test_training_starts_from_a_finished_classifier(tmp_path, made_up, caplog):
   with caplog.at_level("INFO", "nasnet_jax"):
     detect.run(again, tmp_path / "detector")
   assert "new, and not of the checkpoint: box_head, rpn" in caplog.text
-  old, new = results.load(classifier), detect.load(tmp_path / "detector")
+  old, new = results.load(classifier), predict_boxes.load(tmp_path / "detector")
   for collection in ("params", "batch_stats"):
     kept = dict(old.variables[collection])
     kept.pop("classifier", None)
@@ -299,5 +310,5 @@ def test_configs_name_fields_that_there_are(name, variant, side):
   assert sizes.shorter == side
   assert picture_stream.Sizes(sizes.buckets).largest >= (side, side)
   fields = config.train.to_dict()
-  known = set(fit.Recipe.__dataclass_fields__)
+  known = set(recipes.Recipe.__dataclass_fields__)
   assert set(fields) - known == {"seed", "checkpoint_seconds"}

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from nasnet_jax.jobs import detect
+from nasnet_jax.jobs import predict_boxes
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,8 @@ def _curve(folder):
 def _same_bits(folder, reference):
   assert _curve(folder) == _curve(reference) and len(_curve(folder)) == 4
   weights = [
-    jax.tree.leaves(detect.load(run).variables) for run in (folder, reference)
+    jax.tree.leaves(predict_boxes.load(run).variables)
+    for run in (folder, reference)
   ]
   for one, other in zip(*weights, strict=True):
     np.testing.assert_array_equal(one, other)

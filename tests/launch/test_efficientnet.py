@@ -13,7 +13,7 @@ from nasnet_jax.costs import counting
 from nasnet_jax.data import augment
 from nasnet_jax.jobs import job_config, results, train
 from nasnet_jax.models import families
-from nasnet_jax.training import fit
+from nasnet_jax.training import recipes
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = "--config=configs/train_efficientnet.py:tiny"
@@ -122,7 +122,7 @@ def test_every_variant_is_the_network_it_says(variant):
   network = families.network(space, genotype, sizes)
   assert counting.count_module(network, (64, 64, 3))[0] == published.params
   assert config.data.stream.image_size == published.side
-  recipe = fit.Recipe(
+  recipe = recipes.Recipe(
     epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   # 0.016 per 256 examples: Tan & Le's code.

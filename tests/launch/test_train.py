@@ -14,7 +14,7 @@ from nasnet_jax import spaces
 from nasnet_jax.costs import counting
 from nasnet_jax.jobs import job_config, results, resumable, train
 from nasnet_jax.models import stacked
-from nasnet_jax.training import checkpoint, fit
+from nasnet_jax.training import checkpoint, recipes
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -298,11 +298,11 @@ def test_every_variant_is_the_network_it_says(variant):
     "small": 110_562,
   }
   assert counting.count_module(network, (32, 32, 3))[0] == params[variant]
-  recipe = fit.Recipe(
+  recipe = recipes.Recipe(
     epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   if not variant:
-    assert recipe == fit.Recipe()  # the defaults are the paper's
+    assert recipe == recipes.Recipe()  # the defaults are the paper's
   if variant == "amoebanet_a":  # Real et al. 2019; tensorflow/tpu
     assert (recipe.batch_size, recipe.learning_rate) == (128, 0.024)
     assert (recipe.drop_path_keep, recipe.drop_path_version) == (0.7, "time")

@@ -15,7 +15,7 @@ from PIL import Image
 from nasnet_jax import spaces, zoo
 from nasnet_jax.jobs import job_config, results, train
 from nasnet_jax.models import stacked_plan
-from nasnet_jax.training import fit
+from nasnet_jax.training import fit, recipes
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = "--config=configs/transfer_imagenet.py:tiny"
@@ -276,7 +276,7 @@ def test_every_variant_is_the_network_it_says(name):
 )
 def test_every_family_has_its_own_recipe(name, recipe):
   config = _config(name)
-  made = fit.Recipe(
+  made = recipes.Recipe(
     epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   made.make_schedule()

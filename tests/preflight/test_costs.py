@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nasnet_jax.preflight import costs, hlo
+from nasnet_jax.preflight import collectives, costs, hlo
 
 # One byte of HBM per second, one FLOP per second, one byte over the links.
 UNIT = costs.Limits(1.0, 1.0, 1.0)
@@ -184,7 +184,7 @@ def test_an_exchange_that_goes_on_beside_others_counts_where_it_starts():
 )
 def test_groups_of_an_exchange_are_named_by_their_axis(groups, axis):
   (found,) = _total(_exchange("all-reduce", groups)).listed()
-  assert costs.axis_of(found.groups, {"arch": 2, "data": 2}) == axis
+  assert collectives.axis_of(found.groups, {"arch": 2, "data": 2}) == axis
 
 
 def test_the_roofline_takes_the_longest_of_flops_bytes_and_links():

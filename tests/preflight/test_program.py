@@ -20,7 +20,17 @@ from nasnet_jax.costs import counting
 from nasnet_jax.detection import detector
 from nasnet_jax.jobs import detect
 from nasnet_jax.population import population
-from nasnet_jax.preflight import chips, costs, figures, hlo, job, program, words
+from nasnet_jax.preflight import (
+  chips,
+  costs,
+  figures,
+  hlo,
+  job,
+  known_data,
+  plans,
+  program,
+  words,
+)
 from nasnet_jax.training import fit, loop
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -83,7 +93,7 @@ def test_a_tiny_search_is_planned_for_a_slice_that_is_not_here(tiny):
 def test_a_tpu_program_has_plain_convolutions():
   """On CPU they are shifted products; the lowering must be the TPU's."""
   config = tiny_search(**{"space.operations": ("sep_conv_3x3", "conv_1x1")})
-  plan = program.make_plan(config, program.get_devices("v5e:2x2"))
+  plan = plans.make_plan(config, program.get_devices("v5e:2x2"))
   text = program.lower(plan.step)[0].as_text()
   assert "feature_group_count = 4" in text  # depthwise, F=4
   assert "inlineable" not in text  # of `memory.materialise`, on CPU alone
@@ -119,7 +129,7 @@ def test_an_unknown_chip_is_refused_with_those_that_are_known(topology):
   ],
 )
 def test_a_job_is_planned_without_its_data(name, variant, updates, switches):
-  plan = program.make_plan(load_config(name, variant), jax.devices()[:4])
+  plan = plans.make_plan(load_config(name, variant), jax.devices()[:4])
   assert plan.total_updates == updates
   assert set(plan.step.shares) == switches
   for rows in plan.step.shares.values():
@@ -163,7 +173,7 @@ def test_a_detector_is_planned_on_what_its_job_really_reads(
   """COCO's sizes from nowhere, against a set that is there."""
   known = _tiny_detector()
   known.train.batch_size = 2
-  plan = program.make_plan(known, jax.devices()[:1])
+  plan = plans.make_plan(known, jax.devices()[:1])
   assert plan.job == "detect" and plan.total_updates == 2 * (118_287 // 2)
   picture = (
     coco_files.painted(90, 120, []),
@@ -184,8 +194,8 @@ def test_a_detector_is_planned_on_what_its_job_really_reads(
 
 def test_only_coco_itself_is_known_without_its_files():
   config = _tiny_detector()
-  assert program._pictures(config).train.num_images == 118_287
-  assert len(program._pictures(config).splits.class_names) == 80
+  assert known_data.pictures_of(config).train.num_images == 118_287
+  assert len(known_data.pictures_of(config).splits.class_names) == 80
   for change in (
     {"data.data_dir": "elsewhere"},
     {"data.options.train_split": "train2017[:100]"},
@@ -193,11 +203,11 @@ def test_only_coco_itself_is_known_without_its_files():
   ):
     other = config.copy_and_resolve_references()
     other.update_from_flattened_dict(change)
-    assert program._pictures(other) is None
+    assert known_data.pictures_of(other) is None
   voc = load_config("detect_voc")
   voc.model.genotype = "nasnet_a"
   with pytest.raises(ValueError, match="set data_dir or path"):
-    program.make_plan(voc, jax.devices()[:1])
+    plans.make_plan(voc, jax.devices()[:1])
 
 
 def test_multiply_adds_of_a_detector_are_those_of_its_parts():
@@ -205,8 +215,8 @@ def test_multiply_adds_of_a_detector_are_those_of_its_parts():
   config = _tiny_detector()
   config.data.sizes.buckets = ((112, 112),)  # a map of 7x7, as large as a crop
   config.detector.box_batch = 3
-  plan = program.make_plan(config, jax.devices()[:1])
-  network = detect.prepare(config, program._pictures(config)).network
+  plan = plans.make_plan(config, jax.devices()[:1])
+  network = detect.prepare(config, known_data.pictures_of(config)).network
   shape = (112, 112, 3)
   _, whole = counting.count_module(network.body.alone(), shape)
   features, last = 512 // 8, 1024 // 8  # Howard et al. 2017, table 1
@@ -235,7 +245,7 @@ def test_the_large_detector_is_lowered_for_a_slice():
       "mesh.data": 16,
     }
   )
-  plan = program.make_plan(config, program.get_devices("v5e:4x4"))
+  plan = plans.make_plan(config, program.get_devices("v5e:4x4"))
   params = jax.tree.leaves(plan.step.arguments[0].params)
   # The released graph knows 90 classes and the background, COCO 80: for each
   # class a score and four numbers of its box, of 4,032 features and a bias.
@@ -259,14 +269,14 @@ def _fake(monkeypatch, fits):
     seen.append(config)
     mesh = types.SimpleNamespace(size=4, shape={"arch": 1, "data": 4})
     step = types.SimpleNamespace(mesh=mesh, children=1)
-    return program.Plan("train", step, 1, 1, 1, 1.0)
+    return plans.Plan("train", step, 1, 1, 1, 1.0)
 
   def made(plan, compiled, chip):
     del plan, compiled, chip
     return {"fits": fits(seen[-1]), "hbm": {"needed": 1.0, "chip": 2.0}}
 
   monkeypatch.setattr(program, "get_devices", lambda _: [None] * 4)
-  monkeypatch.setattr(program, "make_plan", make_plan)
+  monkeypatch.setattr(plans, "make_plan", make_plan)
   monkeypatch.setattr(figures, "figures", made)
 
 
@@ -345,7 +355,7 @@ def test_the_page_of_a_step_that_does_not_fit_says_what_was_tried():
 
 
 def _figures(config, topology="v5e:2x2"):
-  plan = program.make_plan(config, program.get_devices(topology))
+  plan = plans.make_plan(config, program.get_devices(topology))
   compiled = program.compile_step(plan.step)
   return figures.figures(plan, compiled, chips.of(topology))
 
@@ -377,8 +387,8 @@ def test_figures_move_as_they_should_when_batch_features_and_width_double():
 def test_flops_of_the_forward_pass_are_those_of_the_mac_counter():
   config = tiny_search()
   devices = program.get_devices("v5e:2x2")
-  plan = program.make_plan(config, devices)
-  found = program.open_search(config, devices)
+  plan = plans.make_plan(config, devices)
+  found = plans.open_search(config, devices)
   state, genotypes, _ = plan.step.arguments
   valid = found.population.slots, found.images.valid
   which = jax.ShapeDtypeStruct((valid[0],), bool)
@@ -407,7 +417,7 @@ def test_a_brief_compilation_lets_the_compiler_try_less():
     def compile(self):
       seen.append(jax.config.jax_exec_time_optimization_effort)
 
-  step = program.Step(Lowered(), (), None, 1, 1, {}, 1.0)
+  step = plans.Step(Lowered(), (), None, 1, 1, {}, 1.0)
   program.compile_step(step, brief=True)
   program.compile_step(step)
   assert seen == [-1.0, 0.0]

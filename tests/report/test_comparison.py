@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nasnet_jax import report
-from nasnet_jax.report import comparison, runs, search_charts
+from nasnet_jax.report import comparison, comparison_charts, runs
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_long_search_draws_few_points(make_run):
   n = 20_000
   columns = {"reward": rng.uniform(size=n), "seconds": np.ones(n)}
   long = runs.History(**(history._asdict() | columns))
-  figure = search_charts.compared_rewards_figure(
+  figure = comparison_charts.compared_rewards_figure(
     {"a": long, "b": long}, "seconds"
   )
   points = sum(len(line.get_xdata()) for line in figure.axes[0].lines)

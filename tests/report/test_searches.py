@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nasnet_jax.report import search_charts
+from nasnet_jax.report import comparison_charts
 
 
 def test_a_line_is_the_mean_over_runs_and_the_best_is_in_the_picture():
@@ -11,7 +11,7 @@ def test_a_line_is_the_mean_over_runs_and_the_best_is_in_the_picture():
     name: np.maximum.accumulate(rng.uniform(80, 90, (5, 60)), axis=1)
     for name in ("one", "two")
   }
-  figure = search_charts.searches_figure(found, "accuracy, %", best=91.0)
+  figure = comparison_charts.searches_figure(found, "accuracy, %", best=91.0)
   (axes,) = figure.axes
   lines = {line.get_label(): line for line in axes.lines}
   assert list(lines) == ["one", "two", "best cell"]
@@ -22,7 +22,7 @@ def test_a_line_is_the_mean_over_runs_and_the_best_is_in_the_picture():
 
 
 def test_a_single_run_has_no_band():
-  (axes,) = search_charts.searches_figure(
+  (axes,) = comparison_charts.searches_figure(
     {"one": np.ones((1, 20))}, "y", 2.0
   ).axes
   (band,) = axes.collections

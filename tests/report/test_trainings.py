@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nasnet_jax.report import runs, search_charts
+from nasnet_jax.report import runs, training_charts
 
 
 def _curve(loss=(2.0, 1.0), accuracy=math.nan, valid=math.nan):
@@ -20,7 +20,7 @@ def _legend(figure):
 
 def test_loss_and_accuracies_are_drawn_in_percent():
   found = [("a", _curve(accuracy=0.5, valid=0.25)), ("b", _curve(valid=0.75))]
-  figure = search_charts.training_figure(found)
+  figure = training_charts.training_figure(found)
   loss, accuracy = figure.axes
   assert [line.get_ydata()[0] for line in loss.lines] == [2.0, 2.0]
   assert [line.get_ydata()[0] for line in accuracy.lines] == [50, 25, 75]
@@ -29,7 +29,7 @@ def test_loss_and_accuracies_are_drawn_in_percent():
 
 def test_other_scores_leave_the_accuracy_of_training_out():
   found = [("a", _curve(accuracy=0.5, valid=0.25))]
-  _, score = search_charts.training_figure(found, "AP50").axes
+  _, score = training_charts.training_figure(found, "AP50").axes
   assert [line.get_ydata()[0] for line in score.lines] == [25]
   assert score.get_ylabel() == "AP50, %"
 
@@ -38,7 +38,7 @@ def test_other_scores_leave_the_accuracy_of_training_out():
 def test_without_scores_the_loss_alone_is_drawn(score, tmp_path):
   """As of a detector without validation images."""
   curve = _curve(accuracy=0.5 if score else math.nan)
-  figure = search_charts.training_figure([("training", curve)], score)
+  figure = training_charts.training_figure([("training", curve)], score)
   (loss,) = figure.axes
   assert loss.get_ylabel() == "training loss" and loss.get_xlabel() == "epoch"
   assert _legend(figure) == ["training"]
@@ -46,4 +46,4 @@ def test_without_scores_the_loss_alone_is_drawn(score, tmp_path):
 
 def test_a_training_that_noted_nothing_has_an_empty_picture():
   nothing = _curve(loss=(math.nan, math.nan))
-  assert _legend(search_charts.training_figure([("training", nothing)])) == []
+  assert _legend(training_charts.training_figure([("training", nothing)])) == []

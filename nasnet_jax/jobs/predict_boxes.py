@@ -1,0 +1,184 @@
+"""Answers of a trained detector to image files: boxes, as text and drawn on the
+pictures. `predict` does the same for classes."""
+
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasnet_jax import spaces
+from nasnet_jax.data import augment
+from nasnet_jax.data.image_data import DataError
+from nasnet_jax.detection import evaluation, metrics
+from nasnet_jax.detection import picture_stream as streams
+from nasnet_jax.detection.detector import Detector
+from nasnet_jax.detection.inference import make_detect
+from nasnet_jax.jobs import detect, results
+from nasnet_jax.training import checkpoint, fit, recipes, workdir
+
+Row = dict[str, Any]
+
+
+class Trained(NamedTuple):
+  """A trained detector.
+
+  Attributes:
+    network: a `Detector`.
+    variables: as `network.apply` reads them.
+    augmentation: how the images of its training were whitened.
+    sizes: how the pictures of its training were scaled.
+    result: all of result.json.
+  """
+
+  network: Detector
+  variables: Row
+  augmentation: augment.Augmentation
+  sizes: streams.Sizes
+  result: Row
+
+
+def load(run_dir) -> Trained:
+  """Rebuilds the detector of a finished run, wherever its folder lies now.
+
+  Raises:
+    WorkdirError: if the run is not finished, or is not a detection run.
+    CheckpointError: if the weights are damaged or of another network.
+  """
+  folder = pathlib.Path(run_dir)
+  result = results.read_result(folder)
+  if result["job"] != "detect":
+    raise workdir.WorkdirError(
+      f"{folder} holds a result of job {result['job']!r} and no detector: use"
+      " launch/predict.py for it"
+    )
+  space = spaces.get(result["space"], **result["space_options"])
+  genotype = space.from_json(result["winner"]["genotype"])
+  sizes = results.network_config(result["network"], space)
+  network = detect.make_network(space, genotype, sizes, result["detector"])
+  aug = result["augmentation"]
+  aug = augment.Augmentation(mean=tuple(aug["mean"]), std=tuple(aug["std"]))
+  shape = tuple(result["data"]["image_shape"])
+  state = jax.eval_shape(
+    lambda: fit.init_state(network, recipes.Recipe(), shape, 1, 0)
+  )
+  template = jax.tree.map(
+    lambda x: np.zeros(x.shape, x.dtype), fit.variables_of(state)
+  )
+  variables = checkpoint.read(folder / results.WEIGHTS, template)
+  made = detect.make_sizes(result["data"]["load"]["sizes"])
+  return Trained(network, variables, aug, made, result)
+
+
+class Answer(NamedTuple):
+  """What a detector finds on one picture.
+
+  Attributes:
+    path: of the picture.
+    side: its (height, width).
+    found: boxes in pixels of the picture, the best first.
+  """
+
+  path: pathlib.Path
+  side: tuple[int, int]
+  found: metrics.Found
+
+  def to_json(self, class_names) -> Row:
+    """The answer for JSON; boxes are (x1, y1, x2, y2), as in most tools."""
+    rows = [
+      {
+        "class": class_names[int(label)],
+        "score": round(float(score), 4),
+        "box": [round(float(box[i]), 2) for i in (1, 0, 3, 2)],
+      }
+      for box, score, label in zip(*self.found)
+    ]
+    return {
+      "image": str(self.path),
+      "height": self.side[0],
+      "width": self.side[1],
+      "detections": rows,
+    }
+
+
+def find(
+  detector: Trained, paths, least_score: float = 0.0
+) -> Iterator[Answer]:
+  """What is found on each picture, scaled and padded as in its training.
+
+  Args:
+    paths: image files.
+    least_score: boxes that score less are left out.
+
+  Raises:
+    DataError: for a file that is no image.
+  """
+  if not 0 <= least_score <= 1:
+    raise ValueError(f"min_score is {least_score}: give 0 to 1")
+  ask = jax.jit(make_detect(detector.network, detector.augmentation))
+  sizes, stride = detector.sizes, detector.network.cut.stride
+  for path in map(pathlib.Path, paths):
+    try:
+      picture = streams.decode(str(path), path.read_bytes())
+    except OSError as error:
+      raise DataError(
+        f"image {path} cannot be read: {error.strerror}"
+      ) from None
+    side = picture.height, picture.width
+    change = streams.whole(side, sizes)
+    bucket = sizes.bucket(side)
+    if bucket is None:  # an unusual shape: compiled for itself
+      shape = tuple(-(-s // stride) * stride for s in change.scaled)
+    else:
+      shape = sizes.buckets[bucket]
+    image = np.zeros((1, *shape, 3), np.uint8)
+    image[0, : change.scaled[0], : change.scaled[1]] = change.apply(picture)
+    given = ask(detector.variables, image, jnp.array([change.scaled]))
+    one = jax.tree.map(lambda leaf: leaf[0], given)
+    found = evaluation.on_picture(one, change.scaled, side)
+    good = found.scores >= least_score
+    yield Answer(path, side, metrics.Found(*(leaf[good] for leaf in found)))
+
+
+_COLOURS = (
+  "#e6194b",
+  "#3cb44b",
+  "#0082c8",
+  "#f58231",
+  "#911eb4",
+  "#008080",
+  "#aa6e28",
+  "#808000",
+)
+
+
+def draw(answer: Answer, class_names, folder) -> pathlib.Path:
+  """Writes the picture with boxes, labels and scores; returns the new file.
+
+  Beside it lies a .json of the same name with the same boxes.
+  """
+  from PIL import ImageDraw, ImageFont
+
+  content = answer.path.read_bytes()
+  picture = streams.decode(str(answer.path), content)
+  pen = ImageDraw.Draw(picture)
+  font = ImageFont.load_default(max(10, min(picture.size) // 40))
+  width = max(1, min(picture.size) // 250)
+  for box, score, label in reversed(list(zip(*answer.found))):
+    y1, x1, y2, x2 = map(float, box)
+    colour = _COLOURS[int(label) % len(_COLOURS)]
+    pen.rectangle((x1, y1, x2, y2), outline=colour, width=width)
+    words = f"{class_names[int(label)]} {score:.2f}"
+    height = pen.textbbox((0, 0), words, font=font)[3] + 2
+    top = y1 - height if y1 >= height else y1  # above, or inside at the border
+    pen.rectangle(pen.textbbox((x1, top), words, font=font), fill=colour)
+    pen.text((x1, top), words, fill="white", font=font)
+  # Images of other folders may have the same name.
+  path = workdir.new_file(folder, answer.path.stem, ".png")
+  picture.save(path)
+  text = json.dumps(answer.to_json(class_names), indent=2) + "\n"
+  path.with_suffix(".json").write_text(text)
+  return path

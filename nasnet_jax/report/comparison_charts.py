@@ -1,0 +1,145 @@
+"""The charts that compare searches or strategies."""
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from nasnet_jax.report import charts, runs, statistics, style
+from nasnet_jax.report.search_charts import COSTS, front
+from nasnet_jax.report.style import LIGHT
+
+_FIRST_QUERY = 10  # where `searches_figure` begins: fewer queries say little
+
+
+def compared_rewards_figure(
+  histories: dict[str, runs.History], against: str
+) -> Figure | None:
+  """Best reward so far and mean of the last children, of several runs.
+
+  Args:
+    histories: label -> history.
+    against: what the x axis counts: "children", or "seconds" of their training.
+
+  Returns:
+    None if no child of any run has a reward (or none has seconds).
+  """
+  histories = {
+    label: history
+    for label, history in histories.items()
+    if not history.failed.all()
+    and (against == "children" or history.seconds.sum() > 0)
+  }
+  if not histories:
+    return None
+  minutes = against == "seconds"
+  with style.style():
+    figure, (axes,) = charts.new_axes()
+    for label, (look, history) in zip(histories, charts.looks(histories)):
+      x = np.arange(1, len(history) + 1)
+      if minutes:
+        x = np.cumsum(history.seconds) / 60
+      ok = ~history.failed
+      faint = look | {"linewidth": 0.8, "alpha": 0.8, "label": None}
+      charts.mean_line(axes, x[ok], history.reward[ok], **faint)
+      best = statistics.running_best(history.reward)
+      charts.best_line(axes, x, best, **look, label=label)
+    axes.set_xlabel(
+      "minutes of training, summed over children" if minutes else "child"
+    )
+    axes.set_ylabel("reward")
+    axes.set_xlim(left=0)
+    if not minutes:
+      charts.whole_numbers(axes.xaxis)
+    charts.legend_in_columns(figure)
+  return figure
+
+
+def compared_fronts_figure(
+  histories: dict[str, runs.History], cost: str
+) -> Figure | None:
+  """The Pareto fronts of several runs: validation accuracy against a cost.
+
+  Returns:
+    None if there is no front of any run.
+  """
+  histories = {
+    label: history
+    for label, history in histories.items()
+    if len(front(history, cost))
+  }
+  if not histories:
+    return None
+  largest = max(np.nanmax(getattr(h, cost)) for h in histories.values())
+  scale, unit = charts.unit(float(largest))
+  with style.style():
+    figure, (axes,) = charts.new_axes()
+    for label, (look, history) in zip(histories, charts.looks(histories)):
+      best = front(history, cost)
+      axes.step(
+        getattr(history, cost)[best] / scale,
+        100 * history.accuracy[best],
+        where="post",
+        marker="o",
+        markersize=3.5,
+        label=label,
+        **(look | {"linewidth": 1.4}),
+      )
+    axes.set_xlabel(f"{COSTS[cost]}{unit}")
+    axes.set_ylabel("validation accuracy, %")
+    charts.legend_in_columns(figure)
+  return figure
+
+
+def searches_figure(
+  curves: dict[str, np.ndarray], ylabel: str, best: float | None = None
+) -> Figure:
+  """The best so far against queries, of several strategies.
+
+  A line is the mean over runs, its band the 95 % interval of that mean.
+
+  Args:
+    curves: label -> f64[runs, queries].
+    ylabel: what the values are.
+    best: the best value of the whole space, drawn as a line.
+  """
+  with style.style():
+    figure, (axes,) = charts.new_axes(height=4.2)
+    lowest = math.inf
+    for i, (label, runs_of) in enumerate(curves.items()):
+      color = LIGHT[charts.COLORS[i % len(charts.COLORS)]]
+      queries = np.arange(1, runs_of.shape[1] + 1)
+      mean = runs_of.mean(0)
+      error = 1.96 * runs_of.std(0, ddof=min(1, len(runs_of) - 1))
+      error /= math.sqrt(len(runs_of))
+      axes.fill_between(
+        queries, mean - error, mean + error, color=color, alpha=0.2, linewidth=0
+      )
+      axes.plot(
+        queries,
+        mean,
+        color=color,
+        linestyle=charts.DASHES[i // len(charts.COLORS) % len(charts.DASHES)],
+        linewidth=1.4,
+        label=label,
+      )
+      lowest = min(lowest, mean[min(_FIRST_QUERY, len(mean)) - 1])
+    if best is not None:
+      axes.axhline(best, color=LIGHT["ink"], linewidth=0.8, label="best cell")
+    highest = best if best is not None else axes.get_ylim()[1]
+    if highest > lowest:
+      axes.set_ylim(lowest, highest + 0.03 * (highest - lowest))
+    axes.set_xscale("log")
+    axes.set_xlim(_FIRST_QUERY, max(c.shape[1] for c in curves.values()))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_xlabel("queries")
+    axes.set_ylabel(f"{ylabel}, best so far")
+    charts.legend_in_columns(figure)
+  return figure
+
+
+def draw_searches(
+  curves: dict[str, np.ndarray], path, ylabel: str, best: float | None = None
+) -> None:
+  """Writes `searches_figure` as .svg and .png."""
+  style.save(searches_figure(curves, ylabel, best), path)
