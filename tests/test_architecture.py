@@ -33,7 +33,7 @@ ALLOWED = {
   "search": _JOBS - {"detection"} | {"population", "controllers"},
   "export": _TRAINING | {"detection", "jobs"},
   "preflight": _JOBS | {"population", "search"},
-  "cli": {"training"},
+  "cli": {"training", "data"},
 }
 NUMPY_ONLY = {"spaces", "zoo"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "clu", "chex"}
