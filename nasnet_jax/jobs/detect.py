@@ -18,7 +18,7 @@ import numpy as np
 from clu import platform
 
 from nasnet_jax import __version__, report, spaces
-from nasnet_jax.data import augment, batches
+from nasnet_jax.data import augment, batches, paths
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.detection import detector as det
 from nasnet_jax.detection import evaluation, metrics, pictures
@@ -422,12 +422,13 @@ def load(run_dir) -> Trained:
     WorkdirError: if the run is not finished, or found no boxes.
     CheckpointError: if the weights are damaged or of another network.
   """
-  folder = pathlib.Path(run_dir)
+  folder = paths.local(run_dir)
   result = results.read_result(folder)
-  if result["job"] != "detect":
+  job = results.job_of(result)
+  if job != "detect":
     raise workdir.WorkdirError(
-      f"{folder} has no detector, but the result of job {result['job']!r}: ask"
-      " launch/predict.py about it"
+      f"{folder} has no detector, but the result of job {job!r}: nasnet-jax"
+      f" predict --checkpoint={folder} PICTURES says what is on pictures"
     )
   space = spaces.get(result["space"], **result["space_options"])
   genotype = space.from_json(result["winner"]["genotype"])
