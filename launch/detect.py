@@ -10,6 +10,7 @@ boxes, labels and scores, each with a .json beside it.
 from absl import flags
 
 from nasnet_jax.cli import entry
+from nasnet_jax.data import paths
 from nasnet_jax.training import mesh
 
 _CHECKPOINT = flags.DEFINE_string(
@@ -22,6 +23,8 @@ _SCORE = flags.DEFINE_float("min_score", 0.5, "boxes below are left out")
 def main(argv: list[str]):
   if not _CHECKPOINT.value or len(argv) < 2:
     raise entry.UsageError("give --checkpoint=runs/... and images or folders")
+  if _OUT.value:
+    paths.local(_OUT.value)  # refuses what is none before anything is done
   mesh.prepare_host()
   from nasnet_jax.jobs import predict, predict_boxes  # only now may JAX start
 

@@ -14,6 +14,7 @@ import pathlib
 from absl import flags
 
 from nasnet_jax.cli import entry
+from nasnet_jax.data import paths
 from nasnet_jax.training import mesh
 
 _CHECKPOINT = flags.DEFINE_string(
@@ -83,8 +84,8 @@ def main(argv: list[str]):
     images=tuple(_IMAGES.value),
     features=_FEATURES.value,
   )
-  run = pathlib.Path(_CHECKPOINT.value)
-  out = pathlib.Path(_OUT.value or pathlib.Path("exports") / run.name)
+  run = paths.local(_CHECKPOINT.value)
+  out = paths.local(_OUT.value or pathlib.Path("exports") / run.name)
   source = artifact.open_run(run, options)
   for name in _FORMAT.value:
     kind = formats.FORMATS[name]

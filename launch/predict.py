@@ -10,6 +10,7 @@ the pictures.
 from absl import flags
 
 from nasnet_jax.cli import entry
+from nasnet_jax.data import paths
 from nasnet_jax.training import mesh
 
 _CHECKPOINT = flags.DEFINE_string(
@@ -23,6 +24,8 @@ _TOP = flags.DEFINE_integer("top", 5, "classes per image")
 def main(argv: list[str]):
   if not _CHECKPOINT.value or len(argv) < 2:
     raise entry.UsageError("give --checkpoint=runs/... and images or folders")
+  if _OUT.value:
+    paths.local(_OUT.value)  # refuses what is none before anything is done
   mesh.prepare_host()
   from nasnet_jax.jobs import predict, results  # only now may JAX start
 

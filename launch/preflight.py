@@ -13,7 +13,6 @@ fraction of the time, to slower code. Exits with 1 if it does not fit.
 import functools
 import json
 import os
-import pathlib
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # a TPU that is here is not touched
 # What is compiled for a slice that is not here cannot be read back.
@@ -23,6 +22,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from nasnet_jax.cli import entry, show
+from nasnet_jax.data import paths
 from nasnet_jax.training import mesh
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
   )
   found |= {"config": name, "brief": _BRIEF.value}
   if _JSON.value:
-    pathlib.Path(_JSON.value).write_text(json.dumps(found, indent=1) + "\n")
+    paths.local(_JSON.value).write_text(json.dumps(found, indent=1) + "\n")
   print(preflight.page(found))
   return 0 if found["fits"] else 1
 

@@ -12,12 +12,13 @@ from absl import flags
 
 from nasnet_jax import report
 from nasnet_jax.cli import entry
+from nasnet_jax.data import paths
 
 _OUT = flags.DEFINE_string("out", "comparison.html", "the page of several runs")
 
 
 def main(argv: list[str]) -> None:
-  folders = argv[1:]
+  folders = [paths.local(folder) for folder in argv[1:]]
   if not folders:
     raise entry.UsageError("give the folder of a run, or of several")
   try:
@@ -25,7 +26,7 @@ def main(argv: list[str]) -> None:
       print(report.write_report(folders[0]))
       print(report.summary_text(folders[0]))
     else:
-      print(report.write_comparison(folders, _OUT.value))
+      print(report.write_comparison(folders, paths.local(_OUT.value)))
   except (FileNotFoundError, ValueError) as error:
     raise entry.UsageError(str(error)) from error
 

@@ -34,7 +34,7 @@ ALLOWED = {
   "search": _JOBS - {"detection"} | {"population", "controllers"},
   "export": _TRAINING | {"detection", "jobs"},
   "preflight": _JOBS | {"population", "search"},
-  "cli": {"fields", "training"},
+  "cli": {"fields", "data", "training"},
 }
 NUMPY_ONLY = {"spaces", "zoo", "fields"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "clu", "chex"}

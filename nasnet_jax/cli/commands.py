@@ -112,9 +112,12 @@ COMMANDS = {
   ),
   "evaluate": Command(
     "evaluate.py",
-    "test a finished run's network again",
-    ("--workdir=", "--data_dir="),
-    ("evaluate --workdir=runs/search_digits",),
+    "test a finished run's network again, or on a folder of pictures",
+    (*_CHECKPOINT, "--workdir=", "--images=", "--data_dir=", "--batch_size="),
+    (
+      "evaluate --checkpoint=runs/search_digits",
+      "evaluate --checkpoint=runs/winner --images=PICTURES --out=answers.csv",
+    ),
   ),
   "export": Command(
     "export.py",

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from nasnet_jax.data import paths
 from nasnet_jax.training import mesh
 
 OK, NOTE, STOP = "ok", "note", "STOP"  # STOP: a run would not start, or not end
@@ -300,7 +301,11 @@ def check_cache() -> Iterator[Finding]:
 
 def check_folder(about: str, path) -> Iterator[Finding]:
   """Whether files can be written, renamed and locked there, and the space."""
-  path = pathlib.Path(path).expanduser().absolute()
+  try:
+    path = paths.local(path).absolute()
+  except ValueError as error:
+    yield Finding(STOP, about, str(error))
+    return
   existing = next(p for p in [path, *path.parents] if p.exists())
   problem = _try_writing(existing)
   if problem:
@@ -346,7 +351,12 @@ def _lock(file) -> None:
 def check_data(data_dir=None) -> Iterator[Finding]:
   """Data sets that can be found without being told where."""
   if data_dir is not None:
-    path = pathlib.Path(data_dir).expanduser()
+    try:
+      path = paths.local(data_dir)
+    except ValueError as error:
+      fix = "only tfds reads it there: data.source=tfds"
+      yield Finding(STOP, "data", str(error), fix)
+      return
     if not path.exists():
       fix = "give the folder or archive of your images"
       yield Finding(STOP, "data", f"{path} does not exist", fix)
@@ -354,7 +364,10 @@ def check_data(data_dir=None) -> Iterator[Finding]:
     yield Finding(OK, "data", f"{path}: {_contents(path)}")
   yield Finding(OK, "data", "digits (8x8, in scikit-learn): always there")
   tfds = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-  folder = pathlib.Path(tfds).expanduser()
+  if "://" in tfds:  # which tfds reads, and we do not
+    yield Finding(NOTE, "data", f"tfds in {tfds}: not looked into")
+    return
+  folder = paths.local(tfds)
   prepared = sorted({str(f.parent.relative_to(folder)) for f in _infos(folder)})
   if prepared:
     yield Finding(OK, "data", f"tfds in {folder}: {', '.join(prepared)}")

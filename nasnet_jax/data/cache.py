@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from nasnet_jax.data import paths
+
 # Part of every key: raise it when decoding changes.
 VERSION = 1
 
@@ -21,7 +23,7 @@ def cache_dir() -> Path:
   """Environment variable NASNET_JAX_CACHE, else ~/.cache/nasnet_jax."""
   chosen = os.environ.get("NASNET_JAX_CACHE")
   if chosen:
-    return Path(chosen).expanduser()
+    return paths.local(chosen)
   return Path.home() / ".cache" / "nasnet_jax"
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nasnet_jax.data import archive, cache, image_data, pixels
+from nasnet_jax.data import archive, cache, image_data, paths, pixels
 from nasnet_jax.data.image_data import DataError, ImageData
 
 IMAGE_SUFFIXES = frozenset(
@@ -86,7 +86,7 @@ def resolve(data_dir, path) -> Path:
       " .zip of one, or an .npz with x_train, y_train, x_test, y_test"
     )
   # A path of its own stands by itself; joining leaves an absolute one alone.
-  resolved = Path(data_dir or "", Path(path or "").expanduser())
+  resolved = Path(data_dir or "", paths.local(path or ""))
   if not resolved.exists():
     raise DataError(
       f"no file or folder {resolved}: set data_dir or path to a directory of"

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from nasnet_jax.data import archive, folder, image_data, tfds_source
+from nasnet_jax.data import archive, folder, image_data, paths, tfds_source
 from nasnet_jax.data.image_data import DataError
 
 
@@ -89,8 +89,8 @@ def load(
       )
   if "seed" in known:
     options["seed"] = seed
-  if data_dir is not None:
-    data_dir = Path(data_dir).expanduser()
+  if data_dir is not None and source != "tfds":  # tfds knows more than paths
+    data_dir = paths.local(data_dir)
   return opener(data_dir, **options)
 
 

@@ -1,9 +1,8 @@
 """Sources of images by name, behind one function."""
 
 import inspect
-from pathlib import Path
 
-from nasnet_jax.data import image_data
+from nasnet_jax.data import image_data, paths
 from nasnet_jax.data.cifar import load_cifar10, load_cifar100
 from nasnet_jax.data.digits import load_digits
 from nasnet_jax.data.folder import load_folder
@@ -56,8 +55,8 @@ def load(
     raise DataError(f"the seed of the images is {seed}: give 0 or more")
   if "seed" in known:
     options["seed"] = seed
-  if data_dir is not None:
-    data_dir = Path(data_dir).expanduser()
+  if data_dir is not None and source != "tfds":  # tfds knows more than paths
+    data_dir = paths.local(data_dir)
   data = loader(data_dir, **options)
   return image_data.checked(
     image_data.limit(data, fraction, max_per_class, seed)

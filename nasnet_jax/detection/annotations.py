@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from nasnet_jax.data import cache
+from nasnet_jax.data import cache, paths
 from nasnet_jax.data.image_data import DataError
 
 _log = logging.getLogger(__name__)
@@ -214,7 +214,7 @@ def folder(data_dir, path) -> pathlib.Path:
   if path is None and data_dir is None:
     raise DataError("there is nothing to open: set data_dir or path")
   # A path of its own stands by itself; joining leaves an absolute one alone.
-  top = pathlib.Path(data_dir or "", pathlib.Path(path or "").expanduser())
+  top = pathlib.Path(data_dir or "", paths.local(path or ""))
   if not top.is_dir():
     raise DataError(f"{top} is no folder: unpack it, or give another path")
   return top

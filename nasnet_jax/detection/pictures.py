@@ -7,9 +7,8 @@ What is opened here holds every box and knows where each encoded image lies;
 
 import inspect
 import logging
-import pathlib
 
-from nasnet_jax.data import image_data
+from nasnet_jax.data import image_data, paths
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.detection.annotations import (
   Annotation,
@@ -66,8 +65,8 @@ def load(source: str, *, data_dir=None, **options) -> Splits:
         f"boxes of {source!r} have no option {option!r}:"
         f" {image_data.nearest(option, known)}"
       )
-  if data_dir is not None:
-    data_dir = pathlib.Path(data_dir).expanduser()
+  if data_dir is not None and source != "tfds":  # tfds knows more than paths
+    data_dir = paths.local(data_dir)
   found = opener(data_dir, **options)
   for split in (found.train, found.valid, found.test):
     if split.dropped:

@@ -12,6 +12,7 @@ import pathlib
 from typing import Any
 
 from nasnet_jax.data.image_data import DataError
+from nasnet_jax.data.paths import local
 from nasnet_jax.detection.annotations import (
   OTHER_NAMES,
   Box,
@@ -61,7 +62,7 @@ def open_yolo(
     DataError: for missing or damaged files, in one line.
   """
   file = path if str(path).endswith((".yaml", ".yml")) else None
-  top = folder(data_dir, pathlib.Path(path).parent if file else path)
+  top = folder(data_dir, local(path).parent if file else path)
   info = _yaml(top, pathlib.Path(file).name if file else None)
   names = tuple(class_names or _class_names(top, info))
   found = [

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from nasnet_jax import __version__
+from nasnet_jax.data import paths
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.detection import backbone
 from nasnet_jax.export import card, check, outline
@@ -246,7 +247,7 @@ def export(source: Source, name: str, kind: Format, out) -> Exported:
     ExportError: one line: the folder is there, a package is missing, or the
       logits differ.
   """
-  out = pathlib.Path(out).absolute()
+  out = paths.local(out).absolute()
   if out.exists():
     raise ExportError(
       f"{out} is there already: remove it or give another --out"

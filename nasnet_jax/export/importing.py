@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from nasnet_jax.data import paths
 from nasnet_jax.export import tables, torch_module
 from nasnet_jax.jobs import results
 from nasnet_jax.training import checkpoint, workdir
@@ -50,7 +51,7 @@ def read(path) -> Imported:
     CheckpointError: one line: no such file, no config.json that says what the
       network is, or weights that are missing, unexpected or of another shape.
   """
-  path = pathlib.Path(path)
+  path = paths.local(path)
   path = path / _WEIGHTS if path.is_dir() else path
   if not path.is_file():
     raise CheckpointError(
@@ -142,7 +143,7 @@ def to_run(path, run_dir) -> Imported:
     CheckpointError: as `read`.
     ValueError: if the folder has a run.
   """
-  folder = pathlib.Path(run_dir)
+  folder = paths.local(run_dir)
   if (folder / results.RESULT).exists():
     raise ValueError(f"{folder} has a run already: take another folder")
   found = read(path)

@@ -2,8 +2,9 @@
 NASNetLarge, EfficientNetB0 to B7.
 
 Keras's EfficientNets whiten images themselves; ours take images that are
-whitened: pixels over 255 for a model without weights, and for ImageNet's
-weights `augment.EFFICIENTNET`.
+whitened: for ImageNet's weights by `augment.EFFICIENTNET`, and in a model that
+was made without weights pixels are over 255 only. `augmentation` reads it off
+the model.
 
 In NASNets Keras pads with zeros before it pools at stride 2, so that zeros
 count: a network with its weights needs `Numerics.pool_padding="zeros"`. slim,
@@ -18,10 +19,13 @@ import flax.linen as nn
 import numpy as np
 
 from nasnet_jax import zoo
-from nasnet_jax.export import tables
+from nasnet_jax.data import augment
+from nasnet_jax.export import keras_model, tables
+from nasnet_jax.jobs import published
 from nasnet_jax.models import block_network
 from nasnet_jax.models.layers import IMAGENET
 from nasnet_jax.training import checkpoint
+from nasnet_jax.training.checkpoint import CheckpointError
 
 # The separable convolutions of a cell: (block, side) -> name in Keras's
 # keras/src/applications/nasnet.py, _normal_a_cell and _reduction_a_cell.
@@ -47,9 +51,6 @@ _NORM = {
 }
 
 
-_WHITENS = "normalization"  # the layer of Keras's EfficientNet that does
-
-
 def network(name: str, **changes) -> nn.Module:
   """Our network for weights of Keras's, with its padding and epsilon.
 
@@ -64,34 +65,73 @@ def network(name: str, **changes) -> nn.Module:
   return tables.published(name, **{"numerics": numerics, **changes})
 
 
-def from_keras(model: Any, network: nn.Module) -> dict[str, Any]:
+def from_keras(
+  model: Any,
+  network: nn.Module,
+  augmentation: augment.Augmentation | None = None,
+) -> dict[str, Any]:
   """Our variables with a Keras model's weights.
 
+  Args:
+    model: of `keras.applications`, or one that has such a model in it, as with
+      a Dense layer of its own after include_top=False.
+    network: ours, of the same sizes.
+    augmentation: how images for our network will be whitened; None: as
+      `results.save` has it by default. A model that whitens images itself must
+      do the same: `augmentation` of this module says what it does.
+
   Raises:
-    CheckpointError: one line, listing layers that do not fit.
+    CheckpointError: one line, listing layers that do not fit, or what whitens
+      images otherwise.
   """
-  arrays = {name: np.asarray(w) for name, w in _weights(model).items()}
+  keras_model.check_whitening(model, augmentation or _whitening(network))
+  arrays = {
+    name: np.asarray(weight)
+    for name, weight in keras_model.weights(model).items()
+  }
   return tables.read(table(network), arrays, f"the Keras model {model.name}")
 
 
-def _weights(model) -> dict[str, Any]:
-  return {
-    f"{layer.name}/{weight.name}": weight
-    for layer in model.layers
-    for weight in layer.weights
-    if not layer.name.startswith(_WHITENS)
-  }
+def augmentation(model: Any) -> augment.Augmentation:
+  """How a Keras model whitens pixels of 0..255 itself, for `from_keras` and
+  `results.save`.
+
+  Raises:
+    CheckpointError: if it does not, or in a way that is not one of ours.
+  """
+  found = keras_model.whitening(model)
+  if found is None:
+    raise CheckpointError(
+      f"the Keras model {model.name} does not whiten images itself: pass the"
+      " augmentation that it was trained with, such as augment.PHOTOGRAPHS for"
+      " pixels from -1 to 1"
+    )
+  return found
 
 
-def to_keras(variables: dict[str, Any], model: Any, network: nn.Module):
+def _whitening(network: nn.Module) -> augment.Augmentation:
+  is_blocks = isinstance(network, block_network.BlockNetwork)
+  return published.whitening("efficientnet" if is_blocks else "nasnet_a")
+
+
+def to_keras(
+  variables: dict[str, Any],
+  model: Any,
+  network: nn.Module,
+  augmentation: augment.Augmentation | None = None,
+):
   """Puts our variables into a Keras model.
+
+  Args:
+    augmentation: how images for our network are whitened, as in `from_keras`.
 
   Raises:
     CheckpointError: one line, listing what does not fit, before anything is
       changed.
   """
+  keras_model.check_whitening(model, augmentation or _whitening(network))
   arrays = tables.write(table(network), variables, "the network")
-  weights = _weights(model)
+  weights = keras_model.weights(model)
   checkpoint.compare(f"the Keras model {model.name}", weights, arrays)
   for name, weight in weights.items():
     weight.assign(arrays[name])

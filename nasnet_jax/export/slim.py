@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nasnet_jax import zoo
+from nasnet_jax.data import paths
 from nasnet_jax.export import tables
 from nasnet_jax.models import stacked, stacked_plan
 from nasnet_jax.models.layers import IMAGENET, Numerics
@@ -158,7 +159,7 @@ def read_checkpoint(path) -> dict[str, np.ndarray]:
   Raises:
     CheckpointError: one line, if it is not there or damaged.
   """
-  path = str(path).removesuffix(".index")
+  path = str(paths.local(path)).removesuffix(".index")
   if not pathlib.Path(f"{path}.index").exists():
     raise CheckpointError(
       f"there is no checkpoint {path}: give the path of its .index file"
@@ -176,7 +177,8 @@ def read_checkpoint(path) -> dict[str, np.ndarray]:
 def write_checkpoint(path, arrays: dict[str, Any]):
   """The inverse: path.index and path.data-00000-of-00001."""
   tf = _tensorflow()
-  pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+  path = paths.local(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
   tf.raw_ops.SaveV2(
     prefix=str(path),
     tensor_names=list(arrays),

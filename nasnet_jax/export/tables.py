@@ -25,6 +25,7 @@ TORCH_LEAVES = {
   "var": "running_var",
 }
 TORCH_COUNTER = "num_batches_tracked"  # of no use in evaluation
+_DEPTHWISE = ("depthwise", "conv_dw")  # in names of PyTorch's layers
 
 
 class Entry(NamedTuple):
@@ -70,6 +71,12 @@ def published_blocks(name: str, **fields) -> block_network.BlockNetwork:
   return block_network.BlockNetwork(config, literal)
 
 
+def is_efficientnet(network) -> bool:
+  """Whether it is an EfficientNet or an EfficientNet-Lite, of any size."""
+  literals = (zoo.blocks.EFFICIENTNET, zoo.blocks.EFFICIENTNET_LITE)
+  return getattr(network, "architecture", None) in literals
+
+
 @functools.lru_cache(maxsize=16)  # a network is traced for it, in seconds
 def shapes_of(network, side: int = 64) -> dict[tuple[str, ...], tuple]:
   """{path: shape} of a network's variables, for RGB images.
@@ -103,12 +110,25 @@ def is_dense(path: tuple[str, ...]) -> bool:
   return path[-2] == "classifier" or "squeeze_excite" in path or flat
 
 
+def _is_depthwise(name: str) -> bool:
+  return any(part in name for part in _DEPTHWISE)
+
+
+def state_dict(state: dict[str, Any]) -> dict[str, np.ndarray]:
+  """PyTorch's arrays by their names there, with axes as ours, for `read`."""
+  return {
+    name: from_torch(name, np.asarray(array))
+    for name, array in state.items()
+    if not name.endswith(TORCH_COUNTER)
+  }
+
+
 def from_torch(name: str, array: np.ndarray) -> np.ndarray:
   """[out, in, k, k] -> [k, k, in, out]; depthwise [C, 1, k, k] ->
   [k, k, C, 1]; [out, in] -> [in, out]."""
   if array.ndim == 4:
     return array.transpose(
-      (2, 3, 0, 1) if "depthwise" in name else (2, 3, 1, 0)
+      (2, 3, 0, 1) if _is_depthwise(name) else (2, 3, 1, 0)
     )
   return array.T
 
@@ -116,7 +136,7 @@ def from_torch(name: str, array: np.ndarray) -> np.ndarray:
 def to_torch(name: str, array: np.ndarray) -> np.ndarray:
   """The inverse of `from_torch`."""
   if array.ndim == 4:
-    order = (2, 3, 0, 1) if "depthwise" in name else (3, 2, 0, 1)
+    order = (2, 3, 0, 1) if _is_depthwise(name) else (3, 2, 0, 1)
     return np.ascontiguousarray(array.transpose(order))
   return np.ascontiguousarray(array.T)
 

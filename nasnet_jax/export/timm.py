@@ -1,88 +1,210 @@
-"""NASNet-A and PNASNet-5 to and from timm's `nasnetalarge`, `pnasnet5large`.
+"""NASNet-A, PNASNet-5, EfficientNet and EfficientNet-Lite to and from timm.
 
 By names alone, so that neither PyTorch nor timm is needed here: a state dict is
 {name: NumPy array}, such as `{k: v.numpy() for k, v in
-model.state_dict().items()}`.
+model.state_dict().items()}`, or what `torch_file` reads of a file.
 
-timm's networks are those of slim with two differences. Its average pools of
-stride 2 in `nasnetalarge` count the zeros that pad them, which `network` here
-does too. Its `pnasnet5large` pads convolutions and pools evenly, where slim
-pads more at the far side if the side is even: both are the same only where
-every stride 2 meets an odd side, such as 323 (and not 331, the usual side).
+timm's `nasnetalarge` and `pnasnet5large` are slim's with two differences. The
+average pools of stride 2 in `nasnetalarge` count the zeros that pad them, which
+`network` here does too. `pnasnet5large` pads convolutions and pools evenly,
+where slim pads more at the far side if the side is even: both are the same only
+where every stride 2 meets an odd side, such as 323 (and not 331, the usual
+side).
+
+`tf_efficientnet_*` pads as ours does, and has TensorFlow's epsilon. Those
+without `tf_` have PyTorch's epsilon, which `network` takes over, and pad
+evenly: ours gives their logits at sides such as 225, one more than a multiple
+of 32.
 """
 
 import dataclasses
+import logging
+from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
 from nasnet_jax import zoo
+from nasnet_jax.data import augment
 from nasnet_jax.export import tables
-from nasnet_jax.models import stacked
+from nasnet_jax.jobs.published import Preparation
+from nasnet_jax.models import block_network, stacked
 from nasnet_jax.models.layers import IMAGENET
 
+_log = logging.getLogger(__name__)
 
-def network(name: str, **changes) -> stacked.StackedNetwork:
-  """Our network for weights of timm's.
+_CELLS = {"nasnetalarge": "nasnet_a_large", "pnasnet5large": "pnasnet_5_large"}
+_TF = "tf_"
+_EPSILON = 1e-5  # of PyTorch's batch norm
+_STRIDES = 32  # of an EfficientNet, from the image to the last map
+
+
+def network(name: str, **changes) -> nn.Module:
+  """Our network for weights of timm's, with its padding and epsilon.
+
+  A warning says where ours cannot pad as timm's.
 
   Args:
-    name: "nasnet_a_large" (nasnetalarge) or "pnasnet_5_large" (pnasnet5large).
-    **changes: fields of NetworkConfig that differ.
+    name: timm's, with or without a tag such as ".in1k": "nasnetalarge",
+      "pnasnet5large", "tf_efficientnet_b0", "tf_efficientnet_lite0",
+      "efficientnet_b0" and so on; the first two by our names, too.
+    **changes: fields of NetworkConfig, or of BlockConfig, that differ.
+
+  Raises:
+    ValueError: for a network that is not read here.
   """
-  padding = (
-    "zeros_avg" if zoo.cells.network(name).cells == "nasnet_a" else "same"
-  )
+  name = name.partition(".")[0]
+  ours = _CELLS.get(name, name).removeprefix(_TF)
+  if ours.startswith("efficientnet_") and ours in zoo.blocks.NETWORKS:
+    numerics = block_network.EFFICIENTNET
+    if not name.startswith(_TF):
+      _log.warning("%s", _evenly(name, zoo.blocks.network(ours).side))
+      numerics = dataclasses.replace(numerics, bn_epsilon=_EPSILON)
+    return tables.published_blocks(ours, **{"numerics": numerics, **changes})
+  if ours not in _CELLS.values():
+    raise ValueError(
+      f"{name!r} is not read from timm: give {', '.join(_CELLS)},"
+      " tf_efficientnet_b0 to b8, tf_efficientnet_lite0 to lite4, or an"
+      " efficientnet_ without the tf_"
+    )
+  padding = "same"
+  if zoo.cells.network(ours).cells == "nasnet_a":
+    padding = "zeros_avg"
   numerics = dataclasses.replace(IMAGENET, pool_padding=padding)
-  return tables.published(name, **{"numerics": numerics, **changes})
+  return tables.published(ours, **{"numerics": numerics, **changes})
 
 
-def from_timm(
-  state: dict[str, Any], network: stacked.StackedNetwork
-) -> dict[str, Any]:
+def _evenly(name: str, side: int) -> str:
+  return (
+    f"timm's {name} pads evenly and ours as TensorFlow: the logits are the same"
+    f" where every stride 2 meets an odd side, such as {_odd(side)} in place of"
+    f" {side}: give results.save this side"
+  )
+
+
+def _odd(side: int) -> int:
+  """The nearest side, not below, that stays odd when it is halved and
+  halved."""
+  return -(-(side - 1) // _STRIDES) * _STRIDES + 1
+
+
+def preparation(config: Mapping[str, Any]) -> Preparation:
+  """How timm prepares pictures, for `results.save(..., **found._asdict())`.
+
+  Args:
+    config: a model's `pretrained_cfg`; weights of one network differ in it,
+      such as those of AdvProp.
+  """
+  for field, known in (("interpolation", "bicubic"), ("crop_mode", "center")):
+    if config.get(field, known) != known:
+      _log.warning(
+        "timm prepares pictures with %s %r, here it is %r: answers may differ",
+        field,
+        config[field],
+        known,
+      )
+  side = config["input_size"][-1]
+  if config.get("architecture", "").startswith("efficientnet_"):
+    side = _odd(side)
+  aug = augment.Augmentation(
+    mean=tuple(config["mean"]), std=tuple(config["std"])
+  )
+  return Preparation(aug, side, config["crop_pct"])
+
+
+def from_timm(state: dict[str, Any], network: nn.Module) -> dict[str, Any]:
   """Our variables with the arrays of a state dict.
 
   Raises:
+    ValueError: for a network that timm has not.
     CheckpointError: one line, listing names that do not fit.
   """
-  found = {
-    name: tables.from_torch(name, np.asarray(array))
-    for name, array in state.items()
-    if not name.endswith(tables.TORCH_COUNTER)
-  }
+  found = tables.state_dict(state)
   return tables.read(table(network), found, "the state dict")
 
 
 def to_timm(
-  variables: dict[str, Any], network: stacked.StackedNetwork
+  variables: dict[str, Any], network: nn.Module
 ) -> dict[str, np.ndarray]:
   """A state dict of arrays, for `model.load_state_dict(strict=True)`.
 
   Raises:
+    ValueError: for a network that timm has not.
     CheckpointError: one line, listing what does not fit.
   """
   arrays = tables.write(table(network), variables, "the network")
   return {name: tables.to_torch(name, array) for name, array in arrays.items()}
 
 
-def table(network: stacked.StackedNetwork) -> list[tables.Entry]:
+def table(network: nn.Module) -> list[tables.Entry]:
   """Every array of a network for ImageNet, with its name in timm.
 
   Raises:
     ValueError: for another network.
   """
+  if tables.is_efficientnet(network):
+    groups = network.architecture.groups
+    expands = [group.expansion > 1 for group in groups]
+    return _table(network, lambda path: _efficientnet_name(path, expands))
   config = network.config
-  if config.stem != "imagenet" or config.aux:
+  if (
+    not isinstance(network, stacked.StackedNetwork)
+    or config.stem != "imagenet"
+    or config.aux
+  ):
     raise ValueError(
-      "timm has NASNet-A and PNASNet-5 for ImageNet only, without an auxiliary"
-      " head"
+      "of timm's networks NASNet-A and PNASNet-5 for ImageNet, without an"
+      " auxiliary head, EfficientNet and EfficientNet-Lite are read: make the"
+      " network with export.timm.network"
     )
   pnas = config.layout == "pnas"
+  return _table(network, lambda path: _name(path, pnas))
+
+
+def _table(network, name_of) -> list[tables.Entry]:
   return [
-    tables.Entry(
-      path, shape, _name(path[1:], pnas), tables.four_axes(path, shape)
-    )
+    tables.Entry(path, shape, name_of(path[1:]), tables.four_axes(path, shape))
     for path, shape in tables.shapes_of(network).items()
   ]
+
+
+# timm/models/efficientnet.py, _efficientnet_blocks.py: InvertedResidual, and
+# DepthwiseSeparableConv where nothing expands.
+_ENDS = {
+  "stem_conv": "conv_stem",
+  "stem_norm": "bn1",
+  "head_conv": "conv_head",
+  "head_norm": "bn2",
+  "classifier": "classifier",
+}
+_EXPANDING = {
+  "expand": "conv_pw",
+  "norm_0": "bn1",
+  "depthwise": "conv_dw",
+  "norm_1": "bn2",
+  "project": "conv_pwl",
+  "norm_2": "bn3",
+}
+_SEPARABLE = {
+  "depthwise": "conv_dw",
+  "norm_1": "bn1",
+  "project": "conv_pw",
+  "norm_2": "bn2",
+}
+
+
+def _efficientnet_name(path: tuple[str, ...], expands: list[bool]) -> str:
+  module, *inner, leaf = path
+  weight = tables.TORCH_LEAVES[leaf]
+  if module in _ENDS:
+    return f"{_ENDS[module]}.{weight}"
+  _, group, _, number = module.split("_")
+  if inner[0] == "squeeze_excite":
+    layer = f"se.conv_{inner[1]}"
+  else:
+    layer = (_EXPANDING if expands[int(group)] else _SEPARABLE)[inner[0]]
+  return f"blocks.{group}.{number}.{layer}.{weight}"
 
 
 def _name(path: tuple[str, ...], pnas: bool) -> str:

@@ -1,17 +1,22 @@
-"""Reads the tensors of an old PyTorch file (.pth) without PyTorch.
+"""Reads the tensors of a PyTorch file (.pth, .pt, .bin) without PyTorch.
 
-The form of before version 1.6: five pickles, then the raw numbers. Newer ones
-are zip files, which PyTorch itself reads: `torch.load(path)`.
+Since version 1.6 it is a zip file: a pickle, and the raw numbers of each
+storage as a file. Before it was five pickles, then the raw numbers.
 """
 
 import collections
-import pathlib
+import logging
 import pickle
+import zipfile
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from nasnet_jax.data import paths
 from nasnet_jax.training.checkpoint import CheckpointError
+
+_log = logging.getLogger(__name__)
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py, MAGIC_NUMBER
 _TYPES = {
@@ -20,7 +25,14 @@ _TYPES = {
   "HalfStorage": np.dtype("<f2"),
   "LongStorage": np.dtype("<i8"),
   "IntStorage": np.dtype("<i4"),
+  "ShortStorage": np.dtype("<i2"),
+  "CharStorage": np.dtype("i1"),
+  "ByteStorage": np.dtype("u1"),
+  "BoolStorage": np.dtype("?"),
 }
+_ZIP = b"PK\x03\x04"
+# Where checkpoints of trainings keep the weights, beside other things.
+_INSIDE = ("state_dict", "model_state_dict", "model")
 
 
 class _Tensor(NamedTuple):
@@ -47,9 +59,14 @@ class _Unpickler(pickle.Unpickler):
       return lambda key, offset, shape, strides, *_: _Tensor(
         key, offset, shape, strides
       )
+    if (module, name) == ("torch._utils", "_rebuild_parameter"):
+      return lambda tensor, *_: tensor
     if module == "torch" and name in _TYPES:
       return _TYPES[name]
-    raise CheckpointError(f"the file has a {module}.{name}, which is no tensor")
+    raise CheckpointError(
+      f"the file has a {module}.{name}, which is no tensor: save the"
+      " state_dict() of the model, of float32"
+    )
 
   def persistent_load(self, pid) -> str:
     _, dtype, key, *_ = pid
@@ -60,31 +77,83 @@ class _Unpickler(pickle.Unpickler):
 def read(path) -> dict[str, np.ndarray]:
   """The state dict of a file, as NumPy arrays.
 
+  Of a checkpoint that has more in it, what stands under "state_dict",
+  "model_state_dict" or "model".
+
   Raises:
     CheckpointError: if it is another kind of file, cut short, or has something
       other than tensors in it.
   """
-  path = pathlib.Path(path)
-  with path.open("rb") as file:
-    try:
-      if _Unpickler(file).load() != _MAGIC:
-        raise CheckpointError(f"{path} is no old PyTorch file")
-      for _ in range(2):  # version and sizes of C's types
-        _Unpickler(file).load()
-      reader = _Unpickler(file)
+  path = paths.local(path)
+  try:
+    with path.open("rb") as file:
+      is_zip = file.read(len(_ZIP)) == _ZIP
+      file.seek(0)
+      state, storages = (_read_zip if is_zip else _read_old)(file)
+    return {
+      name: _view(storages, tensor)
+      for name, tensor in _tensors(path, state).items()
+    }
+  except (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    EOFError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    TypeError,
+  ) as error:
+    if isinstance(error, CheckpointError):
+      raise
+    raise CheckpointError(
+      f"{path} is no PyTorch file, or is damaged: {error}"
+    ) from None
+
+
+def _read_zip(file) -> tuple[Any, dict[str, np.ndarray]]:
+  """(what was saved, the numbers of its storages). The names in the zip begin
+  with that of a folder, which may be any."""
+  with zipfile.ZipFile(file) as archive:
+    names = archive.namelist()
+    (main,) = (n for n in names if n.endswith("/data.pkl"))
+    top = main.removesuffix("data.pkl")
+    order = f"{top}byteorder"
+    if order in names and archive.read(order) != b"little":
+      raise ValueError("its numbers are big-endian")
+    with archive.open(main) as pickled:
+      reader = _Unpickler(pickled)
       state = reader.load()
-      storages = _storages(file, _Unpickler(file).load(), reader.types)
-      return {name: _view(storages, t) for name, t in state.items()}
-    except (
-      pickle.UnpicklingError,
-      EOFError,
-      ValueError,
-      KeyError,
-      AttributeError,
-    ) as error:
-      raise CheckpointError(
-        f"{path} is no old PyTorch file, or is damaged: {error}"
-      ) from None
+    return state, {
+      key: np.frombuffer(archive.read(f"{top}data/{key}"), dtype)
+      for key, dtype in reader.types.items()
+    }
+
+
+def _read_old(file) -> tuple[Any, dict[str, np.ndarray]]:
+  if _Unpickler(file).load() != _MAGIC:
+    raise ValueError("it does not begin as one")
+  for _ in range(2):  # version and sizes of C's types
+    _Unpickler(file).load()
+  reader = _Unpickler(file)
+  state = reader.load()
+  return state, _storages(file, _Unpickler(file).load(), reader.types)
+
+
+def _tensors(path, state: Any) -> dict[str, _Tensor]:
+  """Those of a state dict, or of the one inside a checkpoint."""
+  if isinstance(state, Mapping):
+    for name in _INSIDE:
+      if isinstance(state.get(name), Mapping):
+        rest = ", ".join(str(key) for key in state if key != name)
+        _log.warning("%s: read %r, left out: %s", path, name, rest or "nothing")
+        state = state[name]
+        break
+  if not isinstance(state, Mapping):
+    raise ValueError(f"it holds a {type(state).__name__} and no state dict")
+  for name, value in state.items():
+    if not isinstance(value, _Tensor):
+      raise ValueError(f"{name!r} in it is no tensor")
+  return dict(state)
 
 
 def _storages(file, keys, types) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from nasnet_jax.data import photo_stream, pixels
 from nasnet_jax.data.image_data import DataError
+from nasnet_jax.data.paths import local
 from nasnet_jax.jobs import results
 from nasnet_jax.training import workdir
 
@@ -40,7 +41,7 @@ def find_images(paths) -> list[pathlib.Path]:
   Raises:
     DataError: for a path that does not exist, or if there is no image at all.
   """
-  found = [image for path in paths for image in _images_of(pathlib.Path(path))]
+  found = [image for path in paths for image in _images_of(local(path))]
   if not found:
     raise DataError(f"no image is there; known endings: {', '.join(ENDINGS)}")
   return found

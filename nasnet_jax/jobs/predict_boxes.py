@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasnet_jax import spaces
-from nasnet_jax.data import augment
+from nasnet_jax.data import augment, paths
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.detection import evaluation, metrics
 from nasnet_jax.detection import picture_stream as streams
@@ -48,12 +48,13 @@ def load(run_dir) -> Trained:
     WorkdirError: if the run is not finished, or is not a detection run.
     CheckpointError: if the weights are damaged or of another network.
   """
-  folder = pathlib.Path(run_dir)
+  folder = paths.local(run_dir)
   result = results.read_result(folder)
-  if result["job"] != "detect":
+  job = results.job_of(result)
+  if job != "detect":
     raise workdir.WorkdirError(
-      f"{folder} holds a result of job {result['job']!r} and no detector: use"
-      " launch/predict.py for it"
+      f"{folder} has no detector, but the result of job {job!r}: nasnet-jax"
+      f" predict --checkpoint={folder} PICTURES says what is on pictures"
     )
   space = spaces.get(result["space"], **result["space_options"])
   genotype = space.from_json(result["winner"]["genotype"])

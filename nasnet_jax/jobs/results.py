@@ -15,8 +15,8 @@ import numpy as np
 
 from nasnet_jax import __version__, spaces, zoo
 from nasnet_jax import data as image_sources
-from nasnet_jax.data import augment
-from nasnet_jax.jobs import job_config
+from nasnet_jax.data import augment, paths
+from nasnet_jax.jobs import job_config, published
 from nasnet_jax.models import families
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.spaces.blocks import BLOCKS
@@ -29,7 +29,7 @@ from nasnet_jax.training import (
   workdir,
 )
 
-RESULT, WEIGHTS = "result.json", "final/weights"
+CONFIG, RESULT, WEIGHTS = "config.json", "result.json", "final/weights"
 HEADS = ("classifier", "aux_head")  # modules that know the classes
 
 
@@ -60,11 +60,13 @@ def load(run_dir) -> Trained:
   """Rebuilds the network of a finished run, wherever its folder lies now.
 
   Raises:
-    WorkdirError: if the run is not finished.
+    WorkdirError: if there is no finished run of a classifier; the line names
+      the command that fits.
     CheckpointError: if the weights are damaged or of another network.
   """
-  folder = pathlib.Path(run_dir)
+  folder = paths.local(run_dir)
   result = read_result(folder)
+  _check_classifier(folder, result)
   network = build(result)
   aug = result["augmentation"]
   aug = augment.Augmentation(
@@ -82,8 +84,9 @@ def save(
   variables: dict[str, Any],
   *,
   class_names=None,
-  augmentation: augment.Augmentation = augment.PHOTOGRAPHS,
-  center: float = 0.875,
+  augmentation: augment.Augmentation | None = None,
+  center: float | None = None,
+  side: int | None = None,
 ):
   """Writes weights that were trained elsewhere as a finished run's folder.
 
@@ -94,24 +97,27 @@ def save(
     name: key of `zoo.cells.NETWORKS` or `zoo.blocks.NETWORKS`, for the
       architecture and the side of images.
     network, variables: as a reader of `export` gives them.
-    class_names: in the order of the logits; None: their numbers.
-    augmentation: how images are whitened; the default takes pixels to -1..1.
-    center: share of a picture's shorter side that evaluation looks at; by
-      default slim's. EfficientNets have side / (side + 32).
+    class_names: in the order of the logits; None: ImageNet's where there are
+      as many, else their numbers.
+    augmentation: how images are whitened; None: as for the weights that were
+      released with this network, see `published.of`.
+    center: share of a picture's shorter side that evaluation looks at; None:
+      as there, or, where nothing is known, the whole picture.
+    side: of the square images, in pixels; None: the published one.
 
   Raises:
-    ValueError: in one line, if the cells are not those of `name`, if there are
-      more or fewer names than classes, or if the folder has a run.
+    ValueError: one line: the cells are not those of `name`, names and classes
+      differ in number, nobody knows how images are whitened, or the folder has
+      a run.
     CheckpointError: listing variables that are not the network's.
   """
-  folder, config = pathlib.Path(run_dir), network.config
-  cells, side = _published(name)
-  space, genotype = find_cells(cells)
+  folder, config = paths.local(run_dir), network.config
+  space, genotype = find_cells(_cells_of(name))
   known = isinstance(config, families.of(space).config)
   if not known or network != families.network(space, genotype, config):
     raise ValueError(f"the network's cells are not those of {name}")
   if class_names is None:
-    class_names = [str(i) for i in range(config.num_classes)]
+    class_names = _default_names(name, config.num_classes)
   if len(class_names) != config.num_classes:
     raise ValueError(
       f"{len(class_names)} class_names are given for a network of"
@@ -119,7 +125,8 @@ def save(
     )
   if (folder / RESULT).exists():
     raise ValueError(f"{folder} has a run already: take another folder")
-  image_shape = (side, side, 3)
+  prepared = published.of(name, augmentation, side, center)
+  image_shape = (prepared.side, prepared.side, 3)
   checkpoint.compare("weights", variables, template_of(network, image_shape))
   checkpoint.write(folder / WEIGHTS, variables)
   result = {
@@ -129,34 +136,69 @@ def save(
     "space_options": space.options,
     "winner": {"genotype": space.to_json(genotype)},
     "network": describe_network(config),
-    "augmentation": dataclasses.asdict(augmentation),
+    "augmentation": dataclasses.asdict(prepared.augmentation),
     "data": {
       "name": name,
       "classes": list(class_names),
       "image_shape": list(image_shape),
-      "center": center,
+      "center": prepared.center,
     },
   }
   workdir.write_json(folder / RESULT, result)
 
 
-def _published(name: str) -> tuple[str, int]:
-  """(what `find_cells` knows, side of images) of a published network."""
+def _default_names(name: str, count: int) -> list[str]:
+  names = zoo.imagenet.names()
+  if count == len(names) and not name.endswith("_cifar"):
+    return list(names)
+  return [str(i) for i in range(count)]
+
+
+def _cells_of(name: str) -> str:
+  """What `find_cells` knows of a published network."""
   if name in zoo.blocks.NETWORKS:
-    entry = zoo.blocks.network(name)
-    return entry.architecture, entry.side
-  return zoo.cells.network(name).cells, zoo.cells.network(name).side
+    return zoo.blocks.network(name).architecture
+  return zoo.cells.network(name).cells
 
 
 def read_result(folder) -> dict[str, Any]:
   """result.json; WorkdirError if there is none, or it is damaged."""
-  path = pathlib.Path(folder) / RESULT
-  if not path.exists():
-    raise workdir.WorkdirError(
-      f"{path} is not there: the run has not finished; the command that"
-      " started it goes on with it"
+  folder = paths.local(folder)
+  path = folder / RESULT
+  if path.exists():
+    return workdir.read_json(path)
+  if folder.is_file():
+    text = f"{folder} is a file: give the folder of a run"
+  elif not folder.exists():
+    text = f"no such folder: {folder}"
+  elif (folder / CONFIG).exists():
+    text = (
+      f"the run in {folder} has not finished: there is no {RESULT} yet; the"
+      " command that started it goes on with it"
     )
-  return workdir.read_json(path)
+  else:
+    text = f"{folder} has no run in it: there is no {RESULT}"
+  raise workdir.WorkdirError(text)
+
+
+def job_of(result: dict[str, Any]) -> str:
+  """What wrote a result: "search", "train", "scale", "detect", "import"."""
+  return result.get("job", "search")  # searches do not say
+
+
+def _check_classifier(folder, result: dict[str, Any]):
+  """Raises WorkdirError for a run that left no classifier."""
+  job = job_of(result)
+  if job == "detect":
+    raise workdir.WorkdirError(
+      f"{folder} holds a detector, which tells no classes of pictures apart:"
+      f" nasnet-jax detect --checkpoint={folder} PICTURES finds things on them"
+    )
+  if job == "scale":
+    raise workdir.WorkdirError(
+      f"{folder} compares sizes of a network and keeps no weights: train the"
+      f" size that it chose, see nasnet-jax report {folder}"
+    )
 
 
 def build(result: dict[str, Any]) -> nn.Module:
@@ -185,7 +227,7 @@ def find_cells(name: str):
     return zoo.cells.CELLS[name][0], zoo.cells.genotype(name)
   if name in zoo.blocks.ARCHITECTURES:
     return BLOCKS, zoo.blocks.architecture(name)
-  path = pathlib.Path(name).expanduser()
+  path = paths.local(name)
   path = path / RESULT if path.is_dir() else path
   try:
     return _cells_in(json.loads(path.read_text()))
@@ -235,7 +277,8 @@ def test_images(result: dict[str, Any], data_dir=None) -> datasets.Data:
   """
   if "load" not in result["data"]:
     raise image_sources.DataError(
-      "the network was trained elsewhere, so it has no test set of its own"
+      "the network was trained elsewhere, so it has no test set of its own:"
+      " give --images, a folder of class folders"
     )
   arguments = dict(result["data"]["load"])
   if data_dir is not None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nasnet_jax import spaces
+from nasnet_jax.data import paths
 from nasnet_jax.search.tabular import Table
 from nasnet_jax.spaces import nasbench201 as nb201
 
@@ -174,7 +175,7 @@ def _unpickle(path: pathlib.Path) -> dict[str, dict[str, list[float]]]:
 
 def _short_accuracy(about: _DataSet, data_dir) -> np.ndarray:
   """f64[15625]: validation accuracy after 12 epochs."""
-  path = pathlib.Path(data_dir).expanduser() / SHORT
+  path = paths.local(data_dir) / SHORT
   if not path.exists():
     raise ValueError(f"there is no {path}: give the folder that holds {SHORT}")
   with gzip.open(path, "rt", newline="") as file:

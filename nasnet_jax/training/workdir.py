@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from nasnet_jax.data import paths
 from nasnet_jax.training import hosts
 
 _log = logging.getLogger(__name__)
@@ -41,11 +42,12 @@ def locked(workdir):
     the folder's pathlib.Path.
 
   Raises:
+    DataError: for an address such as gs://bucket, which is no folder.
     WorkdirError: if it is a file, another process works in it, or it is not
       the same folder on all hosts.
     OSError: if it cannot be written.
   """
-  folder = pathlib.Path(workdir).expanduser().absolute()
+  folder = paths.local(workdir).absolute()
   if folder.exists() and not folder.is_dir():
     raise WorkdirError(f"{folder} is no folder: take another path")
   with contextlib.ExitStack() as stack:
@@ -200,9 +202,9 @@ def write_text(path, text: str):
 
 
 def new_file(folder, stem: str, ending: str) -> pathlib.Path:
-  """A path that does not exist yet: stem, or stem_2, stem_3, ...; the folder is
-  made if it does not exist."""
-  folder = pathlib.Path(folder)
+  """A path that nothing is at yet: stem, or stem_2, stem_3, ...; the folder is
+  made if it is not there."""
+  folder = paths.local(folder)
   folder.mkdir(parents=True, exist_ok=True)
   path, number = folder / f"{stem}{ending}", 1
   while path.exists():

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from nasnet_jax.export import keras as ours
+from nasnet_jax.export import keras_model
+from nasnet_jax.jobs import results
 from nasnet_jax.training import checkpoint
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -17,8 +19,8 @@ keras = pytest.importorskip("keras", reason="needs the extra keras")
 def _randomise(model):
   """Every weight at random, gamma, beta and statistics too."""
   rng = np.random.default_rng(0)
-  for layer in model.layers:
-    for weight in layer.weights:
+  for layer in keras_model.operations(model):
+    for weight in getattr(layer, "weights", ()):
       shape = weight.shape
       if weight.name in ("gamma", "moving_variance"):
         weight.assign(rng.uniform(0.5, 1.5, shape))
@@ -30,7 +32,7 @@ def _randomise(model):
         weight.assign(rng.normal(0, fan**-0.5, shape))
 
 
-def _small(skip_reduction):
+def _small(skip_reduction, **top):
   """(Keras's model, our network): two cells per stack, F = 4, side 33."""
   from keras.src.applications import nasnet  # the public names are two sizes
 
@@ -42,8 +44,7 @@ def _small(skip_reduction):
     skip_reduction=skip_reduction,
     filter_multiplier=2,
     weights=None,
-    classes=5,
-    classifier_activation=None,
+    **{"classes": 5, "classifier_activation": None, **top},
   )
   network = ours.network(
     "nasnet_a_mobile",
@@ -102,6 +103,55 @@ def test_there_and_back_changes_nothing(small):
   ours.to_keras(variables, other, network)
   for one, two in zip(model.weights, other.weights, strict=True):
     np.testing.assert_array_equal(one, two)
+
+
+def _own_head(*layers, scale=1 / 127.5):
+  """(a model of one's own, our network): pixels in, another classifier."""
+  base, network = _small(True, include_top=False, pooling="avg")
+  model = keras.Sequential(
+    [
+      keras.Input((33, 33, 3)),
+      keras.layers.Rescaling(scale, offset=-1),
+      base,
+      *layers,
+      keras.layers.Dense(5, name="head"),
+    ]
+  )
+  return model, network
+
+
+def test_a_model_with_a_head_of_its_own_answers_pixels_as_in_keras(tmp_path):
+  model, network = _own_head(keras.layers.Dropout(0.5))
+  _randomise(model)
+  variables = ours.from_keras(model, network)
+  results.save(tmp_path, "nasnet_a_mobile", network, variables, side=33)
+  pixels = np.random.default_rng(1).integers(0, 256, (2, 33, 33, 3), np.uint8)
+  found = jax.jit(results.load(tmp_path).predict)(pixels)
+  _close(found, model(pixels.astype(np.float32), training=False))
+
+
+def test_what_stands_around_the_network_and_cannot_be_kept_is_refused():
+  for layers, words in (
+    ([keras.layers.Dense(7)], "unexpected: dense/bias, dense/kernel"),
+    ([keras.layers.LeakyReLU()], "'leaky_re_lu', a LeakyReLU, behind"),
+  ):
+    model, network = _own_head(*layers)
+    with pytest.raises(checkpoint.CheckpointError, match=words):
+      ours.from_keras(model, network)
+  model, network = _own_head(scale=1 / 255)
+  with pytest.raises(checkpoint.CheckpointError, match="pass augmentation="):
+    ours.from_keras(model, network)
+
+
+def test_an_ending_other_than_softmax_is_said(caplog):
+  images = keras.Input((4, 4, 3))
+  x = keras.layers.Conv2D(2, 3)(images)
+  x = keras.layers.GlobalAveragePooling2D()(x)
+  for activation, count in (("softmax", 0), (None, 0), ("sigmoid", 1)):
+    caplog.clear()
+    end = keras.layers.Dense(2, activation=activation)(x)
+    keras_model.weights(keras.Model(images, end))
+    assert len(caplog.records) == count
 
 
 def test_slims_padding_is_not_keras(small):

@@ -1,4 +1,5 @@
-"""Keras's EfficientNets with random weights give our logits, and ours its."""
+"""Keras's EfficientNets with random weights give our logits, and ours its, of
+the same pixels."""
 
 import dataclasses
 import os
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 from nasnet_jax import zoo
+from nasnet_jax.data import augment
 from nasnet_jax.export import keras as ours
-from nasnet_jax.export import tables
+from nasnet_jax.export import keras_model, tables
+from nasnet_jax.jobs import results
 from nasnet_jax.training import checkpoint
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -48,16 +51,9 @@ def _randomise(model):
         weight.assign(rng.normal(0, fan**-0.5, shape))
 
 
-def _images(side):
-  """As Keras's take them: 0..255."""
+def _pixels(side):
   rng = np.random.default_rng(1)
-  return rng.uniform(0, 255, (2, side, side, 3)).astype(np.float32)
-
-
-def _logits(network):
-  """(variables, images) -> logits."""
-  run = jax.jit(lambda v, x: network.apply(v, x)[0])
-  return lambda variables, images: run(variables, images / 255)
+  return rng.integers(0, 256, (2, side, side, 3), np.uint8)
 
 
 def _keras_logits(model):
@@ -90,33 +86,57 @@ def b0():
   return _model("b0", SIDES["b0"]), ours.network("efficientnet_b0")
 
 
+def _adapt(model):
+  """Makes it whiten by another mean and std than it was built with."""
+  pixels = np.random.default_rng(3).uniform(0, 1, (50, 4, 4, 3)) ** [1, 2, 3]
+  model.get_layer("normalization").adapt(pixels.astype(np.float32))
+
+
 @pytest.mark.parametrize(
   "name",
   [pytest.param(f"b{i}", marks=[pytest.mark.slow] * (i > 0)) for i in range(8)],
 )
-def test_logits_are_the_same_both_ways(name, random_variables):
+def test_pixels_give_the_same_logits_both_ways(
+  name, random_variables, tmp_path
+):
+  """By what `results.save` makes of Keras's model."""
   side = SIDES.get(name, 64)
   model, network = _model(name, side), ours.network(f"efficientnet_{name}")
   if name in COUNTS:
     assert model.count_params() - 7 == COUNTS[name]
-  images = _images(side)
-  our_logits, keras_logits = _logits(network), _keras_logits(model)
   _randomise(model)
-  variables = ours.from_keras(model, network)
-  _close(our_logits(variables, images), keras_logits(images))
+  _adapt(model)
+  pixels, keras_logits = _pixels(side), _keras_logits(model)
+  aug = ours.augmentation(model)
+  results.save(
+    tmp_path,
+    f"efficientnet_{name}",
+    network,
+    ours.from_keras(model, network, aug),
+    augmentation=aug,
+    side=side,
+  )
+  found = results.load(tmp_path)
+  our_logits = jax.jit(lambda v, x: found._replace(variables=v).predict(x))
+  wanted = keras_logits(pixels.astype(np.float32))
+  _close(our_logits(found.variables, pixels), wanted)
   variables = random_variables(network, side, seed=2)
-  ours.to_keras(variables, model, network)
-  _close(keras_logits(images), our_logits(variables, images))
+  ours.to_keras(variables, model, network, aug)
+  given = keras_logits(pixels.astype(np.float32))
+  _close(given, our_logits(variables, pixels))
 
 
 def test_there_and_back_changes_nothing(b0):
   model, network = b0
   _randomise(model)
-  before = {name: np.asarray(w) for name, w in ours._weights(model).items()}
-  variables = ours.from_keras(model, network)
+  before = {
+    name: np.asarray(w) for name, w in keras_model.weights(model).items()
+  }
+  aug = ours.augmentation(model)
+  variables = ours.from_keras(model, network, aug)
   _randomise(model)
-  ours.to_keras(variables, model, network)
-  for name, weight in ours._weights(model).items():
+  ours.to_keras(variables, model, network, aug)
+  for name, weight in keras_model.weights(model).items():
     np.testing.assert_array_equal(weight, before[name])
 
 
@@ -132,9 +152,68 @@ def test_weights_that_do_not_fit_are_listed(b0, changes, words):
   model, network = b0
   config = dataclasses.replace(network.config, **changes)
   with pytest.raises(checkpoint.CheckpointError, match=words) as error:
-    ours.from_keras(model, network.clone(config=config))
+    aug = ours.augmentation(model)
+    ours.from_keras(model, network.clone(config=config), aug)
   assert "\n" not in str(error.value)
   assert len(str(error.value)) < 1500
+
+
+def test_a_model_that_whitens_otherwise_is_refused_or_said(b0):
+  model, network = b0  # made without weights: pixels over 255, no more
+  aug = ours.augmentation(model)
+  np.testing.assert_allclose((aug.mean, aug.std), ((0,) * 3, (1,) * 3))
+  for call in (
+    lambda: ours.from_keras(model, network),
+    lambda: ours.to_keras({}, model, network),
+  ):
+    with pytest.raises(checkpoint.CheckpointError, match="whitens pixels by"):
+      call()
+
+
+def _whitened_by(layers):
+  """(what our whitening makes of pixels, what Keras's layers make of them)."""
+  layers = [keras.Input((4, 4, 3)), *layers]
+  model = keras.Sequential([*layers, keras.layers.Conv2D(1, 3)])
+  pixels = _pixels(4)
+  wanted = keras.Sequential(layers)(pixels.astype(np.float32), training=False)
+  return augment.normalise(pixels, ours.augmentation(model)), wanted
+
+
+def test_layers_before_the_first_convolution_are_followed():
+  inner = keras.Sequential([keras.layers.Rescaling([0.5, 0.25, 2.0])])
+  layers = [
+    keras.layers.RandomFlip(),
+    keras.layers.Rescaling(1 / 127.5, offset=-1),
+    keras.layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[1, 2, 3]),
+    inner,
+  ]
+  found, wanted = _whitened_by(layers)
+  np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_arithmetic_before_the_first_convolution_is_followed():
+  images = keras.Input((4, 4, 3))
+  x = keras.applications.nasnet.preprocess_input(images)
+  x = keras.layers.Conv2D(1, 3)(x)
+  aug = ours.augmentation(keras.Model(images, x))
+  np.testing.assert_allclose(
+    augment.normalise(_pixels(4), aug)[0, 0],
+    _pixels(4)[0, 0] / 127.5 - 1,
+    atol=1e-5,
+  )
+
+
+def test_what_no_mean_and_std_do_is_refused():
+  for layer, words in (
+    (keras.layers.Resizing(8, 8), "'resizing', a Resizing, before its first"),
+    (keras.layers.Rescaling(-1.0), "what no mean and std do"),
+  ):
+    with pytest.raises(checkpoint.CheckpointError, match=words):
+      _whitened_by([layer])
+  images = keras.Input((4, 4, 3))
+  plain = keras.Model(images, keras.layers.Conv2D(1, 3)(images))
+  with pytest.raises(checkpoint.CheckpointError, match="does not whiten"):
+    ours.augmentation(plain)
 
 
 def test_blocks_that_keras_has_not_get_one_clear_line():

@@ -8,6 +8,7 @@ here, or in the site-packages folder that NASNET_JAX_PACKAGES names.
 import collections
 import functools
 import importlib.util
+import io
 import json
 import os
 import pathlib
@@ -15,6 +16,7 @@ import pickle
 import sys
 import tarfile
 import types
+import zipfile
 
 import jax
 import numpy as np
@@ -205,13 +207,20 @@ def test_names_that_do_not_fit_are_listed(small):
     lite.from_lite(state, network)
   assert "missing: _bn1.running_var; unexpected: _fc.extra" in str(error.value)
   assert "\n" not in str(error.value)
-  with pytest.raises(ValueError, match="names of EfficientNet-Lite only"):
-    lite.table(tables.published_blocks("efficientnet_b0"))
+  with pytest.raises(ValueError, match="and EfficientNet-Lite only"):
+    lite.table(tables.published_blocks("mobilenet_v2"))
 
 
-@pytest.mark.parametrize("size", [0, 4])
+def test_squeeze_excite_has_its_names_too():
+  names = {e.name for e in lite.table(lite.network("efficientnet_b0"))}
+  for block in ("_blocks.0", "_blocks.15"):
+    for part in ("_se_reduce", "_se_expand"):
+      assert {f"{block}.{part}.weight", f"{block}.{part}.bias"} <= names
+
+
+@pytest.mark.parametrize("size", ["lite0", "lite4", "b0"])
 def test_tables_name_every_array_once(size):
-  name = f"efficientnet_lite{size}"
+  name = f"efficientnet_{size}"
   table = lite.table(lite.network(name))
   assert len({entry.name for entry in table}) == len(table)
   trainable = sum(
@@ -249,12 +258,17 @@ class _Pickler(pickle.Pickler):
 
 
 @pytest.fixture
-def write_old_file(monkeypatch, tmp_path):
-  """write_old_file(state): an old file with one storage of 0..5."""
+def torch_names(monkeypatch):
+  """PyTorch's modules, as far as pickles look for them."""
   for thing in (_FloatStorage, _rebuild):
     fake = types.ModuleType(thing.__module__)
     setattr(fake, thing.__name__, thing)
     monkeypatch.setitem(sys.modules, thing.__module__, fake)
+
+
+@pytest.fixture
+def write_old_file(torch_names, tmp_path):
+  """write_old_file(state): an old file with one storage of 0..5."""
 
   def write(state, count=6):
     path = tmp_path / "old.pth"
@@ -270,21 +284,50 @@ def write_old_file(monkeypatch, tmp_path):
   return write
 
 
-def test_old_files_of_pytorch_are_read_without_it(write_old_file):
+@pytest.fixture
+def write_new_file(torch_names, tmp_path):
+  """The same of today, a zip file."""
+
+  def write(state, count=6):
+    path, pickled = tmp_path / "new.pth", io.BytesIO()
+    _Pickler(pickled, 2).dump(state)
+    numbers = np.arange(count, dtype="<f4").tobytes()
+    with zipfile.ZipFile(path, "w") as archive:
+      archive.writestr("any/data.pkl", pickled.getvalue())
+      archive.writestr("any/byteorder", "little")
+      archive.writestr("any/data/7", numbers)
+    return path
+
+  return write
+
+
+@pytest.fixture(params=["write_old_file", "write_new_file"])
+def write_file(request):
+  return request.getfixturevalue(request.param)
+
+
+def test_files_of_pytorch_are_read_without_it(write_file):
   tensors = {
     "whole": _Fake("7", 0, (2, 3), (3, 1)),
     "turned": _Fake("7", 0, (3, 2), (1, 3)),
     "part": _Fake("7", 4, (2,), (1,)),
   }
-  found = torch_file.read(write_old_file(collections.OrderedDict(tensors)))
+  found = torch_file.read(write_file(collections.OrderedDict(tensors)))
   np.testing.assert_array_equal(found["whole"], [[0, 1, 2], [3, 4, 5]])
   np.testing.assert_array_equal(found["turned"], found["whole"].T)
   np.testing.assert_array_equal(found["part"], [4, 5])
 
 
-def test_what_is_no_file_of_tensors_gets_one_clear_line(
-  write_old_file, tmp_path
+def test_the_weights_in_a_checkpoint_are_taken_and_the_rest_said(
+  write_file, caplog
 ):
+  tensors = {"a": _Fake("7", 0, (6,), (1,))}
+  found = torch_file.read(write_file({"epoch": 3, "state_dict": tensors}))
+  np.testing.assert_array_equal(found["a"], range(6))
+  assert "read 'state_dict', left out: epoch" in caplog.text
+
+
+def test_what_is_no_file_of_tensors_gets_one_clear_line(write_file, tmp_path):
   ran = tmp_path / "ran"
 
   class Harmful:
@@ -295,10 +338,12 @@ def test_what_is_no_file_of_tensors_gets_one_clear_line(
   text.write_text("no pickle")
   tensor = {"a": _Fake("7", 0, (6,), (1,))}
   for make, words in (
-    (lambda: write_old_file({"a": Harmful()}), "posix.mkdir, which is no"),
-    (lambda: write_old_file(tensor, count=5), "is damaged"),
-    (lambda: write_old_file({"a": _Fake("7", 1, (6,), (1,))}), "beyond its"),
-    (lambda: text, "is no old PyTorch file"),
+    (lambda: write_file({"a": Harmful()}), "posix.mkdir, which is no"),
+    (lambda: write_file(tensor, count=5), "is damaged"),
+    (lambda: write_file({"a": _Fake("7", 1, (6,), (1,))}), "beyond its"),
+    (lambda: write_file({"a": tensor["a"], "b": 3}), "'b' in it is no tensor"),
+    (lambda: write_file([3]), "holds a list and no state dict"),
+    (lambda: text, "is no PyTorch file"),
   ):
     with pytest.raises(CheckpointError, match=words) as error:
       torch_file.read(make())

@@ -1,8 +1,9 @@
-"""Weights of timm's networks, both ways.
+"""Weights of timm's networks both ways, and of EfficientNet-PyTorch's.
 
 timm takes a Python that has it; NASNET_JAX_TORCH_PYTHON names it.
 """
 
+import json
 import os
 import pathlib
 import subprocess
@@ -12,14 +13,25 @@ import numpy as np
 import pytest
 
 from nasnet_jax import zoo
+from nasnet_jax.export import lite, tables, torch_file
 from nasnet_jax.export import timm as ours
+from nasnet_jax.jobs import results
 from nasnet_jax.training.checkpoint import CheckpointError
 
 PEER = pathlib.Path(__file__).with_name("timm_logits.py")
 NAMES = {"nasnetalarge": "nasnet_a_large", "pnasnet5large": "pnasnet_5_large"}
-# For timm's PNASNet every stride 2 must meet an odd side: 67 -> 33 -> 17 -> 9
-# -> 5 -> 3. Its NASNet pads as TensorFlow does, also where it is even.
-SIDES = {"nasnetalarge": 75, "pnasnet5large": 67}
+# For timm's PNASNet and its own EfficientNets every stride 2 must meet an odd
+# side: 67 -> 33 -> 17 -> 9 -> 5 -> 3. Its NASNet and those with tf_ pad as
+# TensorFlow does, also where it is even.
+SIDES = {
+  "nasnetalarge": 75,
+  "pnasnet5large": 67,
+  "tf_efficientnet_b0": 64,
+  "tf_efficientnet_b0.ap_in1k": 64,  # pixels from -1 to 1
+  "tf_efficientnet_b2": 76,
+  "efficientnet_b0": 65,
+  "tf_efficientnet_lite0": 64,
+}
 
 
 def _timm(*arguments):
@@ -31,38 +43,79 @@ def _timm(*arguments):
   assert done.returncode == 0, done.stderr
 
 
-def _logits(network, variables, images):
-  return jax.jit(lambda v, x: network.apply(v, x)[0])(variables, images)
-
-
 def _close(found, wanted):
   atol = 1e-4 * np.abs(wanted).max()
   np.testing.assert_allclose(found, wanted, rtol=0, atol=atol)
 
 
+def _saved(folder, name, network, variables, **prepared):
+  """The program that answers pixels, of a folder that `results.save` made."""
+  results.save(folder, name, network, variables, **prepared)
+  found = results.load(folder)
+  return found, jax.jit(lambda v, x: found._replace(variables=v).predict(x))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_logits_are_the_same_both_ways(name, tmp_path, random_variables):
-  network = ours.network(NAMES[name])
-  _timm("give", name, SIDES[name], tmp_path / "timm.npz")
+@pytest.mark.parametrize("name", SIDES)
+def test_pixels_give_the_same_logits_both_ways(
+  name, tmp_path, random_variables
+):
+  network = ours.network(name)
+  _timm("give", name, SIDES[name], tmp_path / "timm")
   with np.load(tmp_path / "timm.npz") as file:
-    state = {key: file[key] for key in file.files}
-  images, wanted = state.pop("images"), state.pop("logits")
-  variables = ours.from_timm(state, network)
-  _close(_logits(network, variables, images), wanted)
+    pixels, wanted = file["pixels"], file["logits"]
+    config = json.loads(str(file["config"]))
+  variables = ours.from_timm(torch_file.read(tmp_path / "timm.pth"), network)
+  prepared = ours.preparation(config)._replace(side=SIDES[name])
+  plain = name.partition(".")[0].removeprefix("tf_")
+  published = NAMES.get(plain, plain)
+  found, logits = _saved(
+    tmp_path / "run", published, network, variables, **prepared._asdict()
+  )
+  _close(logits(found.variables, pixels), wanted)
 
   variables = random_variables(network, 75)
   arrays = ours.to_timm(variables, network)
-  np.savez(tmp_path / "ours.npz", images=images, **arrays)
+  np.savez(tmp_path / "ours.npz", pixels=pixels, **arrays)
   _timm("take", name, tmp_path / "ours.npz", tmp_path / "back.npz")
   with np.load(tmp_path / "back.npz") as file:
-    _close(_logits(network, variables, images), file["logits"])
+    _close(logits(variables, pixels), file["logits"])
 
 
-@pytest.fixture(scope="module", params=["nasnet_a_large", "pnasnet_5_large"])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["b0", "b1"])
+def test_pixels_give_the_logits_of_efficientnet_pytorch(size, tmp_path):
+  side = 64
+  _timm("give", f"efficientnet-{size}", side, tmp_path / "torch")
+  network = lite.network(f"efficientnet_{size}")
+  state = torch_file.read(tmp_path / "torch.pth")
+  variables = lite.from_lite(state, network)
+  run, name = tmp_path / "run", f"efficientnet_{size}"
+  found, logits = _saved(run, name, network, variables, side=side)
+  with np.load(tmp_path / "torch.npz") as file:
+    _close(logits(found.variables, file["pixels"]), file["logits"])
+
+
+# The large networks with one cell per stack and few channels, and
+# EfficientNets of few channels.
+_CELLS = {"num_cells": 1, "features": 4, "num_classes": 7}
+_BLOCKS = {"width": 0.25, "num_classes": 7}
+SMALL = {
+  "nasnet_a_large": _CELLS,
+  "pnasnet_5_large": _CELLS,
+  "tf_efficientnet_b0": _BLOCKS,
+  "tf_efficientnet_lite0": _BLOCKS,
+}
+
+
+@pytest.fixture(scope="module", params=SMALL)
 def small(request):
-  """The large networks with one cell per stack and few channels."""
-  return ours.network(request.param, num_cells=1, features=4, num_classes=7)
+  return ours.network(request.param, **SMALL[request.param])
+
+
+@pytest.fixture(scope="module")
+def nasnet():
+  return ours.network("nasnet_a_large", **_CELLS)
 
 
 def test_there_and_back_changes_nothing(small, random_variables):
@@ -74,40 +127,118 @@ def test_there_and_back_changes_nothing(small, random_variables):
   assert jax.tree.structure(variables) == jax.tree.structure(again)
 
 
-def test_what_does_not_fit_is_listed(small, random_variables):
-  state = ours.to_timm(random_variables(small, 75), small)
+def test_what_does_not_fit_is_listed(nasnet, random_variables):
+  state = ours.to_timm(random_variables(nasnet, 75), nasnet)
   state["cell_0.extra.weight"] = state.pop("last_linear.bias")
   with pytest.raises(CheckpointError) as error:
-    ours.from_timm(state, small)
+    ours.from_timm(state, nasnet)
   assert "missing: last_linear.bias" in str(error.value)
   assert "unexpected: cell_0.extra.weight" in str(error.value)
   assert "\n" not in str(error.value)
 
 
-def test_another_class_count_is_named(small, random_variables):
-  state = ours.to_timm(random_variables(small, 75), small)
+def test_another_class_count_is_named(nasnet, random_variables):
+  state = ours.to_timm(random_variables(nasnet, 75), nasnet)
   state["last_linear.bias"] = np.zeros(5, np.float32)
   with pytest.raises(CheckpointError, match=r"last_linear.bias \(5,\) instead"):
-    ours.from_timm(state, small)
+    ours.from_timm(state, nasnet)
 
 
-def test_counters_of_pytorch_are_left_out(small, random_variables):
-  state = ours.to_timm(random_variables(small, 75), small)
+def test_counters_of_pytorch_are_left_out(nasnet, random_variables):
+  state = ours.to_timm(random_variables(nasnet, 75), nasnet)
   state["cell_0.conv_1x1.bn.num_batches_tracked"] = np.int64(3)
-  ours.from_timm(state, small)
+  ours.from_timm(state, nasnet)
+
+
+# timm 1.0.31, the state dict of tf_efficientnet_b0: two of its blocks, and
+# what is around them. Arrays of a batch norm are named once.
+EFFICIENTNET = [
+  "conv_stem.weight",
+  "bn1",
+  "conv_head.weight",
+  "bn2",
+  "classifier.weight",
+  "classifier.bias",
+  *(
+    f"blocks.{block}.se.conv_{part}.{leaf}"
+    for block in ("0.0", "1.1")
+    for part in ("reduce", "expand")
+    for leaf in ("weight", "bias")
+  ),
+  "blocks.0.0.conv_dw.weight",
+  "blocks.0.0.bn1",
+  "blocks.0.0.conv_pw.weight",
+  "blocks.0.0.bn2",
+  "blocks.1.1.conv_pw.weight",
+  "blocks.1.1.bn1",
+  "blocks.1.1.conv_dw.weight",
+  "blocks.1.1.bn2",
+  "blocks.1.1.conv_pwl.weight",
+  "blocks.1.1.bn3",
+]
+
+
+def test_efficientnets_have_timms_names():
+  names = {e.name for e in ours.table(ours.network("tf_efficientnet_b0"))}
+  assert len(names) == 360 - 49  # without the counters of its 49 batch norms
+  some = set()
+  for name in EFFICIENTNET:
+    ends = ("weight", "bias", "running_mean", "running_var")
+    is_norm = name.rpartition(".")[2].startswith("bn")
+    some |= {f"{name}.{end}" for end in ends} if is_norm else {name}
+  others = ("blocks.0.0.", "blocks.1.1.")
+  assert some == {
+    n for n in names if not n.startswith("blocks.") or n.startswith(others)
+  }
+
+
+def test_the_two_kinds_of_efficientnet_differ(caplog):
+  tensorflow = ours.network("tf_efficientnet_b0.ns_jft_in1k")
+  assert tensorflow.config.numerics.bn_epsilon == 1e-3
+  assert not caplog.records
+  own = ours.network("efficientnet_b1")
+  assert own.config.numerics.bn_epsilon == 1e-5
+  assert "such as 257 in place of 240" in caplog.text
+
+
+def test_timms_preparation_is_taken_over(caplog):
+  config = {
+    "architecture": "efficientnet_b0",
+    "input_size": (3, 224, 224),
+    "interpolation": "bicubic",
+    "crop_pct": 0.9,
+    "mean": (0.1, 0.2, 0.3),
+    "std": (0.4, 0.5, 0.6),
+  }
+  found = ours.preparation(config)
+  assert (found.side, found.center) == (225, 0.9)
+  assert found.augmentation.mean == (0.1, 0.2, 0.3)
+  assert found.augmentation.std == (0.4, 0.5, 0.6)
+  assert not caplog.records
+  other = {"architecture": "tf_efficientnet_b0", "interpolation": "bilinear"}
+  assert ours.preparation({**config, **other}).side == 224
+  assert "interpolation 'bilinear'" in caplog.text
 
 
 def test_a_network_that_timm_has_not_is_refused():
   network = ours.network("nasnet_a_large", stem="cifar")
-  with pytest.raises(ValueError, match="for ImageNet only"):
-    ours.table(network)
+  mobile = tables.published_blocks("mobilenet_v2")
+  for other in (network, mobile):
+    for call in (ours.from_timm, ours.to_timm):
+      with pytest.raises(ValueError, match="of timm's networks NASNet-A"):
+        call({}, other)
+  for name in ("mobilenet_v2", "efficientnet_b9", "nasnet"):
+    with pytest.raises(ValueError, match="is not read from timm: give"):
+      ours.network(name)
 
 
-@pytest.mark.parametrize("name", NAMES.values())
+@pytest.mark.parametrize("name", SMALL)
 def test_tables_name_every_array_once(name):
   table = ours.table(ours.network(name))
   assert len({entry.name for entry in table}) == len(table)
   trainable = sum(
     int(np.prod(e.shape)) for e in table if "running" not in e.name
   )
-  assert trainable == zoo.cells.network(name).params
+  plain = name.removeprefix("tf_")
+  known = {**zoo.cells.NETWORKS, **zoo.blocks.NETWORKS}
+  assert trainable == known[plain].params

@@ -1,19 +1,41 @@
 """Run by test_timm.py with a Python that has timm; nasnet_jax is not there.
 
+NAME is of timm, or of EfficientNet-PyTorch ("efficientnet-b0"). Pixels are
+whitened here as timm's pretrained_cfg says.
+
 python timm_logits.py give NAME SIDE OUT.npz      random weights and logits
 python timm_logits.py take NAME IN.npz OUT.npz    logits with given weights
 """
 
+import json
 import sys
 
 import numpy as np
 import timm
 import torch
 
+# EfficientNet-PyTorch, README.md.
+COLOURS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
-def logits_of(model, images):
+
+def make(name, side):
+  """(model, how its pictures are prepared)."""
+  if not name.startswith("efficientnet-"):
+    model = timm.create_model(name, pretrained=False, num_classes=1000)
+    return model, dict(model.pretrained_cfg)
+  import efficientnet_pytorch
+
+  model = efficientnet_pytorch.EfficientNet.from_name(name, image_size=side)
+  return model, COLOURS
+
+
+def logits_of(model, config, pixels):
+  images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+  mean, std = (
+    torch.tensor(config[key]).reshape(1, -1, 1, 1) for key in ("mean", "std")
+  )
   with torch.no_grad():
-    return model.eval()(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+    return model.eval()((images - mean) / std).numpy()
 
 
 @torch.no_grad()
@@ -35,17 +57,27 @@ def randomise(model):
 
 
 what, name = sys.argv[1:3]
-model = timm.create_model(name, pretrained=False, num_classes=1000)
 if what == "give":
   side = int(sys.argv[3])
+  model, config = make(name, side)
   randomise(model)
   rng = np.random.default_rng(1)
-  images = rng.uniform(-1, 1, (2, side, side, 3)).astype(np.float32)
+  pixels = rng.integers(0, 256, (2, side, side, 3), np.uint8)
   state = {k: v.numpy() for k, v in model.state_dict().items()}
+  torch.save(model.state_dict(), f"{sys.argv[4]}.pth")
 else:
   with np.load(sys.argv[3]) as file:
     state = {k: file[k] for k in file.files}
-  images = state.pop("images")
-  model.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
+  pixels = state.pop("pixels")
+  model, config = make(name, pixels.shape[1])
+  given = {k: torch.from_numpy(v) for k, v in state.items()}
+  counters = {k: v for k, v in model.state_dict().items() if v.ndim == 0}
+  model.load_state_dict({**counters, **given})
   state = {}
-np.savez(sys.argv[4], images=images, logits=logits_of(model, images), **state)
+np.savez(
+  sys.argv[4],
+  pixels=pixels,
+  logits=logits_of(model, config, pixels),
+  config=json.dumps(config),
+  **state,
+)

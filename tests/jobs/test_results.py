@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 
 from nasnet_jax import zoo
+from nasnet_jax.data import augment
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.export import slim, tables
-from nasnet_jax.jobs import results, train
+from nasnet_jax.jobs import predict_boxes, published, results, train
 from nasnet_jax.models import block_network
+from nasnet_jax.training import workdir
 from nasnet_jax.training.checkpoint import CheckpointError
 
 ROOT = pathlib.Path(__file__).parents[2]
 NAME = "nasnet_a_cifar"
+SLIM = augment.PHOTOGRAPHS  # pixels from -1 to 1
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,8 @@ def imported(network, random_variables, tmp_path_factory):
   folder = tmp_path_factory.mktemp("imported") / "run"
   variables = random_variables(network, 32)
   arrays = slim.to_slim(variables, network)
-  results.save(folder, NAME, network, slim.from_slim(arrays, network))
+  found = slim.from_slim(arrays, network)
+  results.save(folder, NAME, network, found, augmentation=SLIM)
   return folder, variables
 
 
@@ -68,6 +72,48 @@ def test_a_network_of_blocks_is_a_run_too(random_variables, tmp_path):
     results.save(other, "efficientnet_lite0", network, variables)
   with pytest.raises(ValueError, match="are not those of nasnet_a_cifar"):
     results.save(other, NAME, network, variables)
+
+
+# (whitened black and white, side, center): tensorflow/models, slim's Inception
+# preprocessing; tensorflow/tpu, efficientnet, its lite/ and mnasnet;
+# torchvision and tensorflow/tpu for ResNets.
+_MEAN, _STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+_TPU = (-_MEAN / _STD, (1 - _MEAN) / _STD)
+PREPARED = {
+  "nasnet_a_large": ((-1, 1), 331, 0.875),
+  "pnasnet_5_mobile": ((-1, 1), 224, 0.875),
+  "amoebanet_d": ((-1, 1), 299, 0.875),
+  "mobilenet_v1": ((-1, 1), 224, 0.875),
+  "mobilenet_v2": ((-1, 1), 224, 0.875),
+  "mnasnet_a1": (_TPU, 224, 224 / 256),
+  "resnet_50": (_TPU, 224, 224 / 256),
+  "efficientnet_b0": (_TPU, 224, 224 / 256),
+  "efficientnet_b7": (_TPU, 600, 600 / 632),
+  "efficientnet_lite2": ((-127 / 128, 1), 260, 260 / 292),
+}
+
+
+@pytest.mark.parametrize("name", PREPARED)
+def test_pictures_are_prepared_as_for_the_released_weights(name):
+  (black, white), side, center = PREPARED[name]
+  found = published.of(name)
+  pixels = np.array([[[0] * 3], [[255] * 3]], np.uint8)
+  whitened = results.augment.normalise(pixels, found.augmentation)
+  np.testing.assert_allclose(whitened[0, 0], np.broadcast_to(black, 3), 1e-6)
+  np.testing.assert_allclose(whitened[1, 0], np.broadcast_to(white, 3), 1e-6)
+  assert (found.side, found.center) == (side, pytest.approx(center))
+
+
+def test_every_published_network_has_a_preparation_or_says_why_not():
+  for name in (*zoo.cells.NETWORKS, *zoo.blocks.NETWORKS):
+    if name.endswith("_cifar"):
+      with pytest.raises(ValueError, match="pass augmentation="):
+        published.of(name)
+      assert published.of(name, SLIM).center is None  # the whole picture
+    else:
+      assert published.of(name).center < 1
+  other = published.of("efficientnet_b0", side=225)
+  assert other.center == pytest.approx(225 / 257)
 
 
 def _finetune(folder, **model):
@@ -127,7 +173,14 @@ def test_imported_weights_have_no_test_of_their_own(imported):
 
 def test_class_names_are_kept(imported, network, tmp_path):
   names = ["ant", "bee", "cat"]
-  results.save(tmp_path, NAME, network, imported[1], class_names=names)
+  results.save(
+    tmp_path,
+    NAME,
+    network,
+    imported[1],
+    class_names=names,
+    augmentation=SLIM,
+  )
   result = json.loads((tmp_path / "result.json").read_text())
   assert result["data"]["classes"] == names
 
@@ -144,5 +197,57 @@ def test_what_cannot_be_imported_gets_one_clear_line(
     results.save(tmp_path, NAME, network, variables, class_names=["a", "b"])
   other = tables.published(NAME, num_cells=2, features=4, num_classes=3)
   with pytest.raises(CheckpointError, match="weights does not fit; missing"):
-    results.save(tmp_path, NAME, other, variables)
+    results.save(tmp_path, NAME, other, variables, augmentation=SLIM)
   assert not list(tmp_path.iterdir())
+
+
+def _a_run(folder, result=None, config=None):
+  folder.mkdir()
+  for name, content in (("result.json", result), ("config.json", config)):
+    if content is not None:
+      (folder / name).write_text(json.dumps(content))
+  return folder
+
+
+def test_a_folder_of_another_kind_is_told_with_what_fits(tmp_path):
+  missing = tmp_path / "missing"
+  unfinished = _a_run(tmp_path / "unfinished", config={"job": "train"})
+  empty = _a_run(tmp_path / "empty")
+  detector = _a_run(tmp_path / "detector", {"job": "detect"})
+  scaled = _a_run(tmp_path / "scaled", {"job": "scale"})
+  for load in (results.load, predict_boxes.load):
+    for folder, words in (
+      (missing, f"no such folder: {missing}"),
+      (detector / "result.json", "is a file: give the folder of a run"),
+      (unfinished, "has not finished.* goes on with it"),
+      (empty, "has no run in it: there is no result.json"),
+    ):
+      with pytest.raises(workdir.WorkdirError, match=words) as error:
+        load(folder)
+      assert "\n" not in str(error.value)
+  with pytest.raises(
+    workdir.WorkdirError, match=f"detect --checkpoint={detector}"
+  ):
+    results.load(detector)
+  with pytest.raises(workdir.WorkdirError, match="keeps no weights"):
+    results.load(scaled)
+  for job in ({}, {"job": "train"}, {"job": "import"}):
+    other = _a_run(tmp_path / f"{len(job)}{job.get('job')}", job)
+    with pytest.raises(
+      workdir.WorkdirError, match=f"predict --checkpoint={other}"
+    ):
+      predict_boxes.load(other)
+
+
+def test_a_thousand_classes_have_imagenets_names(random_variables, tmp_path):
+  config = block_network.BlockConfig(width=0.125)
+  literal = zoo.blocks.architecture("mobilenet_v1")
+  network = block_network.BlockNetwork(config, literal)
+  variables = random_variables(network, 32)
+  results.save(tmp_path, "mobilenet_v1", network, variables)
+  names = results.read_result(tmp_path)["data"]["classes"]
+  assert (len(names), len(set(names))) == (1000, 1000)
+  # Known places: scikit-image's coffee.png is 967, chelsea.png 281 to 285.
+  assert (names[0], names[967]) == ("tench", "espresso")
+  assert names[281] == "tabby"
+  assert [*zoo.imagenet.classes()] == sorted(zoo.imagenet.classes())

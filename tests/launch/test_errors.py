@@ -121,5 +121,7 @@ def test_a_folder_of_another_config_is_refused_and_left_alone(launch, tmp_path):
 def test_a_search_that_has_not_finished_has_no_winner_to_evaluate(
   launch, tmp_path
 ):
-  done = launch("evaluate.py", f"--workdir={tmp_path}")
-  assert "has not finished" in _error(done)
+  (tmp_path / "config.json").write_text(json.dumps({"job": "search"}))
+  for flag in ("workdir", "checkpoint"):
+    done = launch("evaluate.py", f"--{flag}={tmp_path}")
+    assert "has not finished" in _error(done)

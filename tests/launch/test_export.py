@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from nasnet_jax.data import augment
 from nasnet_jax.export import tables
 from nasnet_jax.jobs import results
 from nasnet_jax.training import checkpoint
@@ -49,7 +50,13 @@ def test_a_run_that_left_comes_back_and_is_tuned(
     "nasnet_a_cifar", num_cells=1, features=4, num_classes=10
   )
   run, out, again = (tmp_path / name for name in ("run", "out", "again"))
-  results.save(run, "nasnet_a_cifar", network, random_variables(network, 8))
+  results.save(
+    run,
+    "nasnet_a_cifar",
+    network,
+    random_variables(network, 8),
+    augmentation=augment.PHOTOGRAPHS,
+  )
   # Of digits: one channel.
   variables = random_variables(network, 8, channels=1)
   checkpoint.write(run / results.WEIGHTS, variables)

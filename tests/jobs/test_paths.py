@@ -1,0 +1,87 @@
+"""A path is understood alike wherever one is given."""
+
+import pytest
+
+from nasnet_jax import data, search
+from nasnet_jax.cli import doctor
+from nasnet_jax.data import paths, photographs
+from nasnet_jax.detection import pictures
+from nasnet_jax.export import artifact, importing, torch_file
+from nasnet_jax.jobs import labelled, predict, predict_boxes, results
+from nasnet_jax.training import workdir
+
+
+def _locked(path):
+  with workdir.locked(path):
+    pass
+
+
+ENTRANCES = {
+  "the folder of a run": _locked,
+  "a file beside others": lambda p: workdir.new_file(p, "a", ".png"),
+  "a trained network": results.load,
+  "cells": results.find_cells,
+  "a detector": predict_boxes.load,
+  "a search's winner": search.load_winner,
+  "imported weights": lambda p: results.save(p, "resnet_18", None, {}),
+  "exported weights": importing.read,
+  "a run of exported weights": lambda p: importing.to_run(".", p),
+  "an export": lambda p: artifact.export(None, "onnx", None, p),
+  "what is exported": lambda p: artifact.open_run(p, artifact.Options()),
+  "a file of PyTorch": torch_file.read,
+  "pictures": lambda p: predict.find_images([p]),
+  "labelled pictures": lambda p: labelled.match(p, ["a", "b"]),
+  "answers": lambda p: labelled.check_out(f"{p}.csv"),
+  "images": lambda p: data.load("folder", path=p),
+  "images by their folder": lambda p: data.load("cifar10", data_dir=p),
+  "photographs": lambda p: photographs.load("folder", path=p),
+  "boxes": lambda p: pictures.load("coco", path=p),
+  "boxes by their folder": lambda p: pictures.load("voc", data_dir=p),
+}
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES)
+def test_an_address_is_refused_with_the_way(entrance, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(ValueError, match=r"gs://bucket/a.* is no path.*mount it"):
+    ENTRANCES[entrance]("gs://bucket/a")
+  assert not list(tmp_path.iterdir())
+
+
+def test_doctor_says_the_same():
+  (found,) = doctor.check_folder("run folder", "gs://bucket/a")
+  assert found.level == doctor.STOP and "mount it" in found.text
+  first = next(iter(doctor.check_data("gs://bucket/a")))
+  assert first.level == doctor.STOP and "mount it" in first.text
+
+
+def test_tfds_gets_its_address_as_it_is(monkeypatch):
+  given = []
+
+  def loader(data_dir, **options):
+    given.append((data_dir, options))
+    raise data.DataError("far enough")
+
+  monkeypatch.setitem(data.SOURCES, "tfds", loader)
+  monkeypatch.setitem(photographs.SOURCES, "tfds", loader)
+  for load in (data.load, photographs.load):
+    with pytest.raises(data.DataError, match="far enough"):
+      load("tfds", data_dir="gs://bucket/tfds")
+  assert given == [("gs://bucket/tfds", {})] * 2
+
+
+def test_the_home_folder_may_stand_behind_an_equals_sign(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.chdir(tmp_path)
+  assert paths.local("~/a") == tmp_path / "a"
+  assert paths.local("a~/b").parts == ("a~", "b")
+  for call in (
+    results.load,
+    predict_boxes.load,
+    search.load_winner,
+    importing.read,
+  ):
+    with pytest.raises(ValueError, match=f"{tmp_path}/none"):
+      call("~/none")
+  assert workdir.new_file("~/out", "a", ".png") == tmp_path / "out" / "a.png"
+  assert not (tmp_path / "~").exists()
