@@ -1,11 +1,15 @@
 """What every source returns, the checks it has passed, and seeded splits."""
 
+import collections
 import difflib
 import hashlib
+import logging
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+
+_log = logging.getLogger(__name__)
 
 
 class DataError(ValueError):
@@ -44,6 +48,19 @@ class ImageData(NamedTuple):
   def image_shape(self) -> tuple[int, int, int]:
     """(H, W, C)."""
     return self.train_images.shape[1:]
+
+
+def printable(name) -> str:
+  """A file's name, or words about it, in one line that any console prints:
+  what is no letter or sign of its own is escaped."""
+  return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(name))
+
+
+def listed(names, most: int = 10) -> str:
+  """The first names, and how many more there are."""
+  names = [printable(name) for name in names]
+  more = f" and {len(names) - most:,} more" if len(names) > most else ""
+  return ", ".join(names[:most]) + more
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -171,6 +188,15 @@ def limit(
 
   train = part(data.train_images, data.train_labels)
   test = part(data.test_images, data.test_labels)
+  _log.info(
+    "%s: %s training and %s test images are left out (data.fraction %g,"
+    " data.max_per_class %s)",
+    data.name,
+    f"{len(data.train_labels) - len(train[1]):,}",
+    f"{len(data.test_labels) - len(test[1]):,}",
+    fraction,
+    max_per_class,
+  )
   note = "; ".join(filter(None, [data.note, "part of the images only"]))
   return data._replace(
     train_images=train[0],
@@ -193,17 +219,11 @@ def checked(data: ImageData) -> ImageData:
     class_names=tuple(data.class_names),
   )
   train, test = data.train_images, data.test_images
+  check_classes(data.name, data.class_names)
   if train.shape[1:] != test.shape[1:]:
     raise DataError(
       f"{data.name}: training images are {train.shape[1:]} and test images"
       f" {test.shape[1:]}: bring them to one size and number of channels"
-    )
-  if min(train.shape) < 1 or len(test) < 1:
-    raise DataError(f"{data.name}: there are no images")
-  if data.num_classes < 2:
-    raise DataError(
-      f"{data.name}: only one class, {data.class_names[0]!r}; there is nothing"
-      " to tell apart: add a second class"
     )
   counts = np.bincount(data.train_labels, minlength=data.num_classes)
   if not counts.all():
@@ -215,24 +235,71 @@ def checked(data: ImageData) -> ImageData:
   return data._replace(fingerprint=fingerprint(data))
 
 
-def _checked_labels(data: ImageData, part: str) -> np.ndarray:
-  images = getattr(data, f"{part}_images")
-  labels = np.asarray(getattr(data, f"{part}_labels"))
-  where = f"{data.name}: {part} set"
+def check_classes(name, class_names):
+  """Raises DataError for fewer than two classes, and for two of one name."""
+  if len(class_names) < 2:
+    raise DataError(
+      f"{name}: only one class, {class_names[0]!r}; there is nothing to tell"
+      " apart: add a second class folder"
+    )
+  for label, count in collections.Counter(class_names).items():
+    if count > 1:
+      raise DataError(
+        f"{name}: {count} classes are called {label!r}: call them differently"
+      )
+
+
+def check_images(where: str, images: np.ndarray, num_labels: int):
+  """uint8[N, H, W, C] with C 1, 3 or 4, a label each; else DataError with the
+  order of axes that was meant, where one can be told."""
   if images.dtype != np.uint8 or images.ndim != 4:
     raise DataError(
       f"{where} is {images.dtype}{list(images.shape)}: images must be"
       " uint8[N, H, W, C] of 0..255"
     )
+  if min(images.shape) < 1:
+    raise DataError(
+      f"{where} is {images.dtype}{list(images.shape)}: there are no images"
+    )
+  channels = images.shape[3]
+  if channels not in (1, 3, 4):
+    raise DataError(
+      f"{where} is uint8{list(images.shape)} with {channels} channels: images"
+      " are uint8[N, H, W, C] with 1, 3 or 4 (colour and opacity)"
+      f"{_transposed(images.shape, num_labels)}"
+    )
+  if len(images) != num_labels:
+    raise DataError(
+      f"{where}: {len(images)} images but {num_labels} labels"
+      f"{_transposed(images.shape, num_labels)}"
+    )
+
+
+def _transposed(shape, num_labels: int) -> str:
+  """How to order axes as they are wanted, if they are there in another."""
+  for order, name in (
+    ((0, 2, 3, 1), "N, C, H, W"),
+    ((3, 0, 1, 2), "H, W, C, N"),
+    ((3, 1, 2, 0), "C, H, W, N"),
+    ((1, 2, 3, 0), "C, N, H, W"),
+    ((0, 1, 3, 2), "N, H, C, W"),
+  ):
+    n, channels = shape[order[0]], shape[order[3]]
+    if n == num_labels and channels in (1, 3, 4):
+      return f"; these look like [{name}]: x.transpose{order}"
+  return ""
+
+
+def _checked_labels(data: ImageData, part: str) -> np.ndarray:
+  images = getattr(data, f"{part}_images")
+  labels = np.asarray(getattr(data, f"{part}_labels"))
+  where = f"{data.name}: {part} set"
   if labels.ndim != 1 or labels.dtype.kind not in "iu":
     raise DataError(
       f"{where} has labels {labels.dtype}{list(labels.shape)}: they must be"
       " integers[N]"
     )
-  if len(images) != len(labels):
-    raise DataError(
-      f"{where} has {len(images)} images but {len(labels)} labels"
-    )
+  check_images(where, images, len(labels))
   bad = (labels < 0) | (labels >= data.num_classes)
   if bad.any():
     first = int(np.argmax(bad))
