@@ -86,7 +86,9 @@ def _make_small(config):
   config.data.source = "folder"
   config.data.options.path = "cifar10_jpeg_60000.tar.xz"
   config.data.options.image_size = 16
-  config.data.options.note = "CIFAR-10, JPEG-recompressed, at 16x16"
+  config.data.options.note = (  # of that archive only
+    "cifar10_jpeg_60000.tar.xz: CIFAR-10, JPEG-recompressed, at 16x16"
+  )
   config.data.augmentation.pad = 2
   config.data.augmentation.flip = True
   config.data.max_per_class = 1000

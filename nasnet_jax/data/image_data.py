@@ -102,7 +102,8 @@ def split(labels, num_valid: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
   n = len(labels)
   if not 0 < num_valid < n:
     raise DataError(
-      f"{num_valid} validation images asked of {n}: ask for 1 to {n - 1}"
+      f"{num_valid} validation images asked of {n}: ask for 1 to {n - 1} with"
+      " data.num_valid"
     )
   order = seeded_order(n, seed)
   return np.sort(order[num_valid:]), np.sort(order[:num_valid])
@@ -139,6 +140,67 @@ def stratified_split(
   rank = _rank_in_class(labels, order)
   test = rank < share[labels]
   return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+PLAIN, STRATIFIED = "plain", "stratified"
+
+
+def validation_split(
+  labels, num_valid: int, seed: int, kind: str | None = None
+) -> tuple[np.ndarray, np.ndarray, str]:
+  """`split`, unless a class would lack training or validation images by it;
+  then every class gives its share to both, as far as it has images.
+
+  Args:
+    labels: [N], 0..K-1.
+    kind: PLAIN or STRATIFIED, as an earlier call has told; None: as said.
+
+  Returns:
+    (train_index, valid_index, kind).
+
+  Raises:
+    DataError: as `split`.
+  """
+  labels = np.asarray(labels)
+  train, valid = split(labels, num_valid, seed)
+  if kind is None:
+    kind = STRATIFIED if _lacking(labels, train, valid) else PLAIN
+  if kind == PLAIN:
+    return train, valid, kind
+  counts = np.bincount(labels)
+  spare = np.maximum(counts - 1, 0)
+  share = _shares(counts, spare, num_valid)
+  rank = _rank_in_class(labels, seeded_order(len(labels), seed))
+  is_valid = rank < share[labels]
+  return np.flatnonzero(~is_valid), np.flatnonzero(is_valid), kind
+
+
+def _lacking(labels, train, valid) -> bool:
+  """Whether a class with two images or more is not in both parts."""
+  width = labels.max() + 1
+  counts, left, right = (
+    np.bincount(part, minlength=width)
+    for part in (labels, labels[train], labels[valid])
+  )
+  return bool(
+    ((counts > 0) & (left == 0)).any() or ((counts > 1) & (right == 0)).any()
+  )
+
+
+def _shares(counts, spare, wanted: int) -> np.ndarray:
+  """int[K]: validation images of each class, one at least where there are so
+  many; in all as many as are wanted, if each class can keep an image."""
+  share = np.minimum(counts * wanted // max(1, counts.sum()), spare)
+  if wanted >= np.count_nonzero(spare):
+    share = np.maximum(share, np.minimum(spare, 1))
+  wanted = min(wanted, int(spare.sum()))
+  ideal = counts * wanted / counts.sum()
+  while share.sum() < wanted:
+    debt = np.where(share < spare, ideal - share, -np.inf)
+    share[np.argmax(debt)] += 1
+  while share.sum() > wanted:
+    share[np.argmax(np.where(share > 1, share - ideal, -np.inf))] -= 1
+  return share
 
 
 def _rank_in_class(labels: np.ndarray, order: np.ndarray) -> np.ndarray:

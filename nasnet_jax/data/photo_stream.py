@@ -323,7 +323,7 @@ class Batches:
     if self.num_images < batch_size:
       raise DataError(
         f"{self.num_images} images are fewer than one batch of {batch_size}:"
-        " lower the batch size or take more images"
+        " lower train.batch_size or take more images"
       )
 
   def run(self, function, steps: range) -> Iterator[Batch]:

@@ -6,6 +6,7 @@ writes, and the others see the same folder.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -24,6 +25,8 @@ _log = logging.getLogger(__name__)
 # NFS 4 frees the locks of a machine that is gone after 90 s (RFC 8881 leaves
 # the lease to the server; Linux's default).
 _LOCK_SECONDS, _LOCK_POLL = 120, 1.0
+# What file systems say that have none: Lustre, FUSE, SMB, by their options.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 class WorkdirError(ValueError):
@@ -63,7 +66,17 @@ def _lock(file, folder: pathlib.Path):
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       break
-    except BlockingIOError:
+    except OSError as error:
+      if error.errno in _NO_LOCKS:
+        _log.warning(
+          "the file system of %s has no locks (%s): see to it that no second"
+          " process works there",
+          folder,
+          error.strerror,
+        )
+        break
+      if not isinstance(error, BlockingIOError):
+        raise
       file.seek(0)
       machine = file.read().partition(" ")[0]
       is_here = machine in ("", platform.node())
@@ -160,9 +173,9 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-  nowhere = object()
+  # A field that was not there when the run began is as one that is None.
   names = [*old, *(name for name in new if name not in old)]
-  return [n for n in names if old.get(n, nowhere) != new.get(n, nowhere)]
+  return [n for n in names if old.get(n) != new.get(n)]
 
 
 def write_json(path, value: dict[str, Any]):
