@@ -188,15 +188,9 @@ def _with_test_split(name, arrays, test_fraction, note, seed) -> ImageData:
   train = arrays["x_train"], arrays["y_train"]
   test = arrays["x_test"], arrays["y_test"]
   if not len(test[0]):
-    if not 0 < test_fraction < 1:
-      raise DataError(
-        f"{name} has no test split and test_fraction is {test_fraction}: give"
-        " a number between 0 and 1"
-      )
     image_data.check_classes(name, class_names)
     images, classes = train
-    num_test = max(1, round(len(classes) * test_fraction))
-    keep, aside = image_data.stratified_split(classes, num_test, seed)
+    keep, aside = image_data.set_aside(name, classes, test_fraction, seed)
     train = images[keep], classes[keep]
     test = images[aside], classes[aside]
   return ImageData(*train, *test, class_names, name=f"folder {name}", note=note)

@@ -12,8 +12,17 @@ import numpy as np
 _log = logging.getLogger(__name__)
 
 
+def printable(name) -> str:
+  """A file's name, or words about it, in one line that any console prints:
+  what is no letter or sign of its own is escaped."""
+  return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(name))
+
+
 class DataError(ValueError):
   """Data that cannot be used; the message is one line that names the fix."""
+
+  def __init__(self, message: str):
+    super().__init__(printable(message))
 
 
 class ImageData(NamedTuple):
@@ -48,12 +57,6 @@ class ImageData(NamedTuple):
   def image_shape(self) -> tuple[int, int, int]:
     """(H, W, C)."""
     return self.train_images.shape[1:]
-
-
-def printable(name) -> str:
-  """A file's name, or words about it, in one line that any console prints:
-  what is no letter or sign of its own is escaped."""
-  return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(name))
 
 
 def listed(names, most: int = 10) -> str:
@@ -140,6 +143,30 @@ def stratified_split(
   rank = _rank_in_class(labels, order)
   test = rank < share[labels]
   return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+def set_aside(
+  name, labels, test_fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """(train_index, test_index) of a set without test images: a share of each
+  class, to one image.
+
+  Raises:
+    DataError: naming the set, if there is no such share.
+  """
+  if not 0 < test_fraction < 1:
+    raise DataError(
+      f"{name} has no test split and test_fraction is {test_fraction}: give a"
+      " number between 0 and 1"
+    )
+  num_test = max(1, round(len(labels) * test_fraction))
+  try:
+    return stratified_split(labels, num_test, seed)
+  except DataError as error:
+    raise DataError(
+      f"{name} has no test split: {error}; add images or change test_fraction"
+      f" ({test_fraction:g})"
+    ) from None
 
 
 PLAIN, STRATIFIED = "plain", "stratified"

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nasnet_jax.data import archive, pixels
-from nasnet_jax.data.image_data import DataError, listed
+from nasnet_jax.data.image_data import DataError, listed, printable
 
 _log = logging.getLogger(__name__)
 
@@ -123,4 +123,4 @@ def of_directory(top: Path, skip: Iterable[PurePosixPath] = ()) -> Listing:
 def tell(path, remarks: Iterable[str]):
   """Says each line once."""
   for line in remarks:
-    _log.warning("%s: %s", path, line)
+    _log.warning("%s: %s", path, printable(line))

@@ -102,7 +102,7 @@ def open_folder(
   is_test = np.array([part == "test" for part, _ in known.parts])
   train, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
   if not len(test):
-    train, test = _set_aside(top, classes, test_fraction, seed)
+    train, test = image_data.set_aside(top, classes, test_fraction, seed)
   names = [str(name) for name in found.pictures]
   places = list(found.pictures.values())
   _tell_empty(top, names, places)
@@ -121,16 +121,6 @@ def open_folder(
     note,
     digest(known.class_names, *zip(names, (p[1] for p in places)), *told),
   )
-
-
-def _set_aside(top, classes, test_fraction: float, seed: int):
-  if not 0 < test_fraction < 1:
-    raise DataError(
-      f"{top} has no test split and test_fraction is {test_fraction}: give a"
-      " number between 0 and 1"
-    )
-  num_test = max(1, round(len(classes) * test_fraction))
-  return image_data.stratified_split(classes, num_test, seed)
 
 
 def _tell_empty(top, names, places):
