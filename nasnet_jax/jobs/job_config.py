@@ -197,7 +197,7 @@ def tell_slow_statistics(steps: int, bn_decay: float, field: str):
   Args:
     field: of bn_decay in the config.
   """
-  if steps * (1 - bn_decay) >= _TIME_CONSTANTS:
+  if steps * (1 - bn_decay) > _TIME_CONSTANTS - 1e-6:
     return
   advice = "train for more steps"
   if steps > 2 * _TIME_CONSTANTS:
