@@ -277,15 +277,22 @@ def limit(
 
   train = part(data.train_images, data.train_labels)
   test = part(data.test_images, data.test_labels)
-  _log.info(
-    "%s: %s training and %s test images are left out (data.fraction %g,"
-    " data.max_per_class %s)",
-    data.name,
-    f"{len(data.train_labels) - len(train[1]):,}",
-    f"{len(data.test_labels) - len(test[1]):,}",
-    fraction,
-    max_per_class,
-  )
+  gone = [
+    len(before) - len(after)
+    for before, after in (
+      (data.train_labels, train[1]),
+      (data.test_labels, test[1]),
+    )
+  ]
+  if any(gone):
+    _log.info(
+      "%s: %d training and %d test images are left out (data.fraction %g,"
+      " data.max_per_class %s)",
+      data.name,
+      *gone,
+      fraction,
+      max_per_class,
+    )
   note = "; ".join(filter(None, [data.note, "part of the images only"]))
   return data._replace(
     train_images=train[0],
