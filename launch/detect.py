@@ -4,7 +4,9 @@
 
 Prints what it finds on each image file, of each in a folder and of each in a
 list (.txt, a path a line), and writes to --out copies of the pictures with
-boxes, labels and scores, each with a .json beside it.
+boxes, labels and scores, each with a .json beside it, and all boxes to
+answers.csv and answers.json. Files that cannot be read are named at the end;
+the exit code is then 1.
 """
 
 from absl import flags
@@ -20,23 +22,31 @@ _OUT = flags.DEFINE_string("out", "detections", "folder for pictures and JSON")
 _SCORE = flags.DEFINE_float("min_score", 0.5, "boxes below are left out")
 
 
-def main(argv: list[str]):
+def main(argv: list[str]) -> int:
   if not _CHECKPOINT.value or len(argv) < 2:
     raise entry.UsageError("give --checkpoint=runs/... and images or folders")
   if _OUT.value:
     paths.local(_OUT.value)  # refuses what is none before anything is done
   mesh.prepare_host()
-  from nasnet_jax.jobs import predict, predict_boxes  # only now may JAX start
+  from nasnet_jax.jobs import (  # only now may JAX start
+    predict_boxes,
+    preparation,
+  )
 
-  images = predict.find_images(argv[1:])
+  images = preparation.find_images(argv[1:])
   detector = predict_boxes.load(_CHECKPOINT.value)
   names = detector.result["data"]["classes"]
-  for answer in predict_boxes.find(detector, images, _SCORE.value):
+  answers, broken = [], []
+  for answer in predict_boxes.find(detector, images, _SCORE.value, broken):
+    answers.append(answer)
     print(answer.path)
     for row in answer.to_json(names)["detections"]:
       box = ", ".join(f"{side:.0f}" for side in row["box"])
       print(f"  {row['score']:.2f} {row['class']} ({box})")
     print(f"  drawn: {predict_boxes.draw(answer, names, _OUT.value)}")
+  for path in predict_boxes.write(answers, names, broken, _OUT.value):
+    print(f"all answers: {path}")
+  return entry.tell_broken(broken, len(images))
 
 
 if __name__ == "__main__":

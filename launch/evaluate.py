@@ -74,13 +74,14 @@ def _on_folder(found) -> int:
   out = labelled.check_out(_OUT.value) if _OUT.value else None
   matched = labelled.match(_IMAGES.value, found.result["data"]["classes"])
   print(f"{len(matched.folders)} classes of {_IMAGES.value}, {matched.how}")
-  score = labelled.score(found, matched, _BATCH.value)
+  broken: list[str] = []
+  score = labelled.score(found, matched, _BATCH.value, broken)
   for line in labelled.lines(score):
     print(line)
   if out:
     labelled.write(score, out)
     print(f"written: {out}")
-  return 0
+  return entry.tell_broken(broken, int(score.totals.sum()) + len(broken))
 
 
 if __name__ == "__main__":

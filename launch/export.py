@@ -48,6 +48,9 @@ _VERIFY = flags.DEFINE_bool(
 _CALIBRATION = flags.DEFINE_string(
   "calibration", "", "folder of images; tflite gets an int8 file too"
 )
+_CALIBRATION_IMAGES = flags.DEFINE_integer(
+  "calibration_images", 300, "at most so many of them, evenly picked", 1
+)
 _IMAGES = flags.DEFINE_list(
   "images", [], "image files or folders to compare on; else test images"
 )
@@ -80,6 +83,7 @@ def main(argv: list[str]):
     python=_PYTHON.value,
     verify=_VERIFY.value,
     calibration=_CALIBRATION.value,
+    calibration_images=_CALIBRATION_IMAGES.value,
     data_dir=_DATA_DIR.value,
     images=tuple(_IMAGES.value),
     features=_FEATURES.value,

@@ -8,6 +8,8 @@ prints the config's header, then every field with its value and what it means.
 """
 
 import importlib
+import logging
+import runpy
 import shlex
 import sys
 
@@ -49,6 +51,8 @@ def main(argv: list[str]):
   among = config.get("hosts") or {}
   mesh.prepare_host(-(-devices // max(1, among.get("count", 1))))
   hosts.start(**among)
+  if hosts.is_first():
+    _tell_rates(config)
   job = importlib.import_module(JOBS[config.job])  # only now may JAX start
   job.run(config, workdir, command=shlex.join(["python", *sys.argv]))
 
@@ -62,6 +66,26 @@ def _read_config():
   except OSError as error:  # and tells every place where it was looked for
     raise entry.UsageError(str(error).strip().splitlines()[-1]) from error
   return config
+
+
+def _tell_rates(config):
+  """Warns of a batch size that was changed, and its learning rate was not."""
+  flag = flags.FLAGS["config"]
+  changed = config_flags.get_override_values(flag)
+  for part in ("train", "child", "final"):
+    size, rate = f"{part}.batch_size", f"{part}.learning_rate"
+    if size not in changed or rate in changed:
+      continue
+    path, _, variant = config_flags.get_config_filename(flag).partition(":")
+    make = runpy.run_path(path)["get_config"]
+    old = (make(variant) if variant else make())[part].batch_size
+    new, value = config[part].batch_size, config[part].learning_rate
+    if new != old and old:
+      logging.warning(
+        "%s is %d, and %s=%g belongs to batches of %d: in proportion it would"
+        " be %.3g",
+        *(size, new, rate, value, old, value * new / old),
+      )
 
 
 if __name__ == "__main__":

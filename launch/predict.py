@@ -4,7 +4,8 @@
 
 Prints the five likeliest classes of each image file, of each in a folder and of
 each in a list (.txt, a path a line). --out=folder also draws them on copies of
-the pictures.
+the pictures and writes all of them to answers.csv and answers.json. Files that
+cannot be read are named at the end; the exit code is then 1.
 """
 
 from absl import flags
@@ -21,22 +22,34 @@ _BATCH = flags.DEFINE_integer("batch_size", 32, "images at once")
 _TOP = flags.DEFINE_integer("top", 5, "classes per image")
 
 
-def main(argv: list[str]):
+def main(argv: list[str]) -> int:
   if not _CHECKPOINT.value or len(argv) < 2:
     raise entry.UsageError("give --checkpoint=runs/... and images or folders")
   if _OUT.value:
     paths.local(_OUT.value)  # refuses what is none before anything is done
   mesh.prepare_host()
-  from nasnet_jax.jobs import predict, results  # only now may JAX start
+  from nasnet_jax.jobs import (  # only now may JAX start
+    predict,
+    preparation,
+    results,
+  )
 
-  images = predict.find_images(argv[1:])
+  images = preparation.find_images(argv[1:])
   network = results.load(_CHECKPOINT.value)
-  for answer in predict.classify(network, images, _BATCH.value, _TOP.value):
+  answers, broken = [], []
+  for answer in predict.classify(
+    network, images, _BATCH.value, _TOP.value, broken
+  ):
+    answers.append(answer)
     print(answer.path)
     for name, probability in answer.classes:
       print(f"  {100 * probability:5.1f} %  {name}")
     if _OUT.value:
       print(f"  drawn: {predict.draw(answer, _OUT.value)}")
+  if _OUT.value:
+    for path in predict.write(answers, broken, _OUT.value):
+      print(f"all answers: {path}")
+  return entry.tell_broken(broken, len(images))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Import nothing here that imports JAX: programs set up the host first.
 """
 
+import contextlib
 import errno
 import logging
 import sys
@@ -91,6 +92,16 @@ def _guarded(main, argv: list[str]):
     sys.exit(code)
 
 
+def tell_broken(lines: list[str], count: int) -> int:
+  """Names the files that could not be read, of `count`; the exit code."""
+  if not lines:
+    return 0
+  for line in lines:
+    print(" ".join(line.split()), file=sys.stderr)
+  _say(f"{len(lines):,} of {count:,} file(s) could not be read, see above")
+  return 1
+
+
 def explain(error: Exception) -> str:
   """An error in one line, for a reader who has not read the code."""
   if isinstance(error, OSError) and error.errno:
@@ -114,6 +125,9 @@ def _say(text: str, prefix: str = "error: "):
 def _quiet():
   """Our lines go to stdout, warnings to stderr, other libraries' nowhere."""
   warnings.filterwarnings("ignore")
+  for stream in (sys.stdout, sys.stderr):  # names of files in any encoding
+    with contextlib.suppress(AttributeError):
+      stream.reconfigure(errors="backslashreplace")
   # A full disk must not fill the terminal with the logger's own troubles.
   logging.raiseExceptions = False
   lines = logging.StreamHandler(sys.stdout)

@@ -1,8 +1,8 @@
 """Folder: users' own images, as class folders or as arrays in an .npz."""
 
+import hashlib
 import logging
 import os
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -10,16 +10,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nasnet_jax.data import archive, cache, image_data, paths, pixels
-from nasnet_jax.data.image_data import DataError, ImageData
-
-IMAGE_SUFFIXES = frozenset(
-  (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".webp")
+from nasnet_jax.data import (
+  archive,
+  cache,
+  image_data,
+  layout,
+  listing,
+  paths,
+  pixels,
 )
-# Top folders that are a split and no class.
-TRAIN_NAMES = ("train", "training")
-TEST_NAMES = ("test", "testing")
-VALID_NAMES = ("val", "valid", "validation")
+from nasnet_jax.data import arrays as users_arrays
+from nasnet_jax.data import labels as tables
+from nasnet_jax.data.image_data import DataError, ImageData, listed
+
+_log = logging.getLogger(__name__)
 
 # Encoded files held in memory at a time.
 _CHUNK = 256
@@ -32,6 +36,8 @@ def load_folder(
   image_size: int | None = None,
   channels: int | None = None,
   test_fraction: float = 0.15,
+  labels: str | None = None,
+  max_broken: int = 0,
   note: str = "",
   seed: int = 0,
 ) -> ImageData:
@@ -43,39 +49,43 @@ def load_folder(
   names of the class folders. An .npz holds x_train uint8[N, H, W] or
   [N, H, W, C], y_train, x_test, y_test and, if wanted, class_names.
 
-  Decoded images are cached under `cache.cache_dir()`.
+  Decoded images are cached under `cache.cache_dir()`. What lies there and is
+  not used is told in a line of the log.
 
   Args:
     data_dir: what `path` is relative to.
     path: the directory or file; None: `data_dir` itself.
     image_size: side in pixels: each image is scaled until its shorter side
       fits, and its centre is cut out. None: all must be of one size already.
-    channels: 1 grey, 3 colour, None: what the images are, all alike.
+    channels: 1 grey, 3 colour, 4 colour and opacity, None: 1 or 3 as the
+      images are, all alike.
     test_fraction: share of the images set aside, stratified, where there is
       no test split.
-    note: what a report must say beside figures from these images.
+    labels: a CSV or Parquet file in the directory, or beside it, that has a
+      row per image: its file and its class, by the names of the columns, and
+      if wanted its split. Folders then mean nothing. None: class folders.
+    max_broken: files that cannot be read and are left out; more are refused.
+    note: what a report must say beside figures from these images. Of "NAME:
+      text" the text, and only if that is the name of the directory or file.
     seed: of that split.
 
   Raises:
-    DataError: for missing files, a broken image, images of several sizes, one
+    DataError: for missing files, broken images, images of several sizes, one
       class only, an empty class folder, an unknown format.
   """
   path = resolve(data_dir, path)
-  if channels not in (None, 1, 3):
-    raise DataError(f"channels is {channels}: give 1, 3 or None")
+  note = own_note(path, note)
+  _check_options(channels, image_size, max_broken)
   if path.suffix.lower() == ".npz":
-    if image_size or channels:
+    if image_size or channels or labels:
       raise DataError(
-        f"{path} holds arrays: image_size and channels are for image files"
+        f"{path} holds arrays: image_size, channels and labels are for image"
+        " files"
       )
-    arrays = _read_npz(path)
+    arrays = users_arrays.read_npz(path)
   else:
-    key = {
-      "content": archive.content_key(path),
-      "image_size": image_size,
-      "channels": channels,
-    }
-    arrays = cache.cached(key, lambda: _decode(path, image_size, channels))
+    arrays = _read_files(data_dir, path, image_size, channels, labels)
+    note = note_broken(path, note, arrays["broken"].tolist(), max_broken)
   return _with_test_split(path.name, arrays, test_fraction, note, seed)
 
 
@@ -101,187 +111,223 @@ def resolve(data_dir, path) -> Path:
   return resolved
 
 
+def own_note(path: Path, note: str) -> str:
+  """The text of a note, if it is on this set: a note "NAME: text" is on the
+  set of that name, and a config's example is not on what a user gives."""
+  name, colon, text = note.partition(": ")
+  if not colon or not (archive.is_archive(Path(name)) or name.endswith(".npz")):
+    return note
+  return text if name == path.name else ""
+
+
+def _check_options(channels, image_size, max_broken: int):
+  if channels not in (None, 1, 3, 4):
+    raise DataError(f"channels is {channels}: give 1, 3 or None (or 4)")
+  if image_size is not None and image_size < 1:
+    raise DataError(f"image_size is {image_size}: give 1 or more, or None")
+  if max_broken < 0:
+    raise DataError(f"max_broken is {max_broken}: give 0 or more")
+
+
+def _read_files(data_dir, path: Path, image_size, channels, table):
+  """The arrays, decoded or from the cache, and all that there is to say."""
+  file = find_table(table, path, data_dir)
+  key = {
+    "content": archive.content_key(path),
+    "image_size": image_size,
+    "channels": channels,
+  }
+  if file is not None:
+    key["labels"] = hashlib.sha256(file.read_bytes()).hexdigest()
+  arrays = cache.cached(key, lambda: _decode(path, image_size, channels, file))
+  listing.tell(path, arrays["remarks"].tolist())
+  largest = arrays["largest"].tolist()
+  if image_size and max(largest) > image_size:
+    _log.info(
+      "%s: images of up to %dx%d pixels are scaled and cut to %dx%d"
+      " (image_size, in a config data.options.image_size)",
+      path,
+      *largest,
+      image_size,
+      image_size,
+    )
+  return arrays
+
+
+def note_broken(path, note: str, broken: list[str], most: int) -> str:
+  """The note, with the number of broken images that were left out.
+
+  Raises:
+    DataError: if they are more than allowed, naming the first ten.
+  """
+  if not broken:
+    return note
+  if len(broken) > most:
+    raise DataError(
+      f"{path}: {broken_lines(broken)}; or raise max_broken (in a config"
+      f" data.options.max_broken), which allows {most}"
+    )
+  _log.warning("%s: left out: %s", path, broken_lines(broken))
+  return "; ".join(
+    filter(None, [note, f"{len(broken):,} broken image(s) left out"])
+  )
+
+
+def broken_lines(lines: list[str]) -> str:
+  """What is wrong with broken images, in one line."""
+  if len(lines) == 1:
+    return lines[0]
+  end = ": mend it or take it out"
+  lines = [line.removesuffix(end).removeprefix("image ") for line in lines]
+  return f"{len(lines):,} images are broken, mend them or take them out:" + (
+    f" {listed(lines)}"
+  )
+
+
 def _with_test_split(name, arrays, test_fraction, note, seed) -> ImageData:
   class_names = tuple(str(c) for c in arrays["class_names"])
   train = arrays["x_train"], arrays["y_train"]
   test = arrays["x_test"], arrays["y_test"]
   if not len(test[0]):
-    if not 0 < test_fraction < 1:
-      raise DataError(
-        f"{name} has no test split and test_fraction is {test_fraction}: give"
-        " a number between 0 and 1"
-      )
-    if len(class_names) < 2:
-      raise DataError(
-        f"{name}: only one class, {class_names[0]!r}; there is nothing to tell"
-        " apart: add a second class folder"
-      )
-    images, labels = train
-    num_test = max(1, round(len(labels) * test_fraction))
-    keep, aside = image_data.stratified_split(labels, num_test, seed)
-    train = images[keep], labels[keep]
-    test = images[aside], labels[aside]
+    image_data.check_classes(name, class_names)
+    images, classes = train
+    keep, aside = image_data.set_aside(name, classes, test_fraction, seed)
+    train = images[keep], classes[keep]
+    test = images[aside], classes[aside]
   return ImageData(*train, *test, class_names, name=f"folder {name}", note=note)
-
-
-# Arrays
-
-
-def _read_npz(path: Path) -> cache.Arrays:
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      arrays = {name: file[name] for name in file.files}
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise DataError(
-      f"{path} is damaged or holds objects ({error}): write it with"
-      " numpy.savez and plain arrays"
-    ) from error
-  for name in ("x_train", "y_train"):
-    if name not in arrays:
-      raise DataError(f"{path} lacks {name}; it has: {', '.join(arrays)}")
-  if ("x_test" in arrays) != ("y_test" in arrays):
-    raise DataError(f"{path} must hold both x_test and y_test, or neither")
-  for part in ("train", "test"):
-    _tidy_part(path, arrays, part)
-  if "class_names" not in arrays:
-    count = int(arrays["y_train"].max()) + 1
-    arrays["class_names"] = np.array([str(i) for i in range(count)])
-  return arrays
-
-
-def _tidy_part(path: Path, arrays: cache.Arrays, part: str):
-  """Grey images get their channel axis, labels lose one of length 1."""
-  if f"x_{part}" not in arrays:
-    arrays[f"x_{part}"] = arrays["x_train"][:0]
-    arrays[f"y_{part}"] = arrays["y_train"][:0]
-    return
-  images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-  if images.ndim == 3:
-    arrays[f"x_{part}"] = images[..., None]
-  if labels.ndim == 2 and labels.shape[1] == 1:
-    arrays[f"y_{part}"] = labels = labels[:, 0]
-  if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) == 0:
-    raise DataError(
-      f"{path}: y_{part} is {labels.dtype}{list(labels.shape)}: it must be"
-      " integers[N], N at least 1"
-    )
-  if labels.min() < 0:
-    raise DataError(
-      f"{path}: y_{part} holds the label {labels.min()}: number from 0"
-    )
 
 
 # Class folders
 
 
-class _Decoded(NamedTuple):
-  name: PurePosixPath
-  image: np.ndarray  # uint8[H, W, C]
+class _Read(NamedTuple):
+  """An image as it is kept, or why there is none.
+
+  Attributes:
+    image: uint8[H, W, C]; None: it is broken.
+    size: (width, height) of the file.
+    error: a line on a broken one.
+    kinds: of `pixels.REMARKS`.
+  """
+
+  image: np.ndarray | None
+  size: tuple[int, int] = (0, 0)
+  error: str = ""
+  kinds: tuple[str, ...] = ()
 
 
-def _decode(path: Path, image_size, channels) -> cache.Arrays:
-  """Arrays as an .npz would hold them; x_test is empty without a split."""
-  logging.info("decoding the images of %s (cached afterwards)", path)
-  folders: set[PurePosixPath] = set()
-  files = list(_images(path, folders, image_size, channels))
-  if not files:
-    raise DataError(
-      f"{path} holds no image: put files of {' '.join(sorted(IMAGE_SUFFIXES))}"
-      " into one folder per class"
-    )
-  pixels.check_alike([f.image.shape for f in files], [f.name for f in files])
+def _decode(path: Path, image_size, channels, table) -> cache.Arrays:
+  """Arrays as an .npz would hold them, x_test empty without a split; and
+  "remarks" on what is left out, "broken" images, the "largest" size."""
+  _log.info("decoding the images of %s (cached afterwards)", path)
+  found = listing.Listing(path, skip=beside(path, table))
+  for name, kind, read in _images(path, found, image_size, channels):
+    found.add(name, kind, read)
+  found.check_any()
   # The same images give the same arrays, however they were packed.
-  files.sort(key=lambda file: file.name.parts)
-  top = common_top([file.name for file in files])
-  parts, class_names = sort_out(path, [f.name.parts[top:] for f in files])
-  _check_empty(path, folders, {file.name for file in files}, parts, top)
-  return _stacked(files, parts, class_names)
+  found.pictures = dict(
+    sorted(found.pictures.items(), key=lambda item: item[0].parts)
+  )
+  known, remarks, missing = arrange(path, found, table)
+  remarks = [*found.remarks(), *remarks, *known.remarks]
+  good, parts = [], []
+  for (name, read), part in zip(found.pictures.items(), known.parts):
+    if read.image is None:
+      missing.append(read.error)
+    else:
+      good.append((name, read))
+      parts.append(part)
+  if not good:
+    raise DataError(f"{path}: {broken_lines(missing)}")
+  pixels.check_alike([r.image.shape for _, r in good], [n for n, _ in good])
+  arrays = _stacked([r.image for _, r in good], parts, known.class_names)
+  arrays["remarks"] = np.array([*remarks, *_remarks_on_pixels(good)], "U")
+  arrays["broken"] = np.array(missing, "U")
+  arrays["largest"] = np.array([r.size for _, r in good]).max(0)
+  return arrays
 
 
-def _images(path: Path, folders, image_size, channels) -> Iterator[_Decoded]:
-  """Decodes in threads: Pillow lets go of Python's lock for the real work."""
+def find_table(name: str | None, path: Path, data_dir) -> Path | None:
+  """The table of labels, if one is asked for."""
+  return tables.find(name, path, data_dir) if name else None
+
+
+def beside(path: Path, table: Path | None) -> list[PurePosixPath]:
+  """The table's name in the directory, if it lies there."""
+  if table is None or not path.is_dir() or not table.is_relative_to(path):
+    return []
+  return [PurePosixPath(table.relative_to(path).as_posix())]
+
+
+def arrange(
+  path: Path, found: listing.Listing, table: Path | None
+) -> tuple[layout.Layout, list[str], list[str]]:
+  """(the layout of a listing's pictures, in its order, remarks, lines on
+  missing files), by a table's rows or the names of folders.
+
+  Raises:
+    DataError: if it cannot be told, or a class folder is empty.
+  """
+  if table is not None:
+    return tables.apply(tables.read(table), found)
+  known = layout.sort_out(path, list(found.pictures))
+  layout.check_empty(found, known)
+  return known, [], []
+
+
+def _remarks_on_pixels(good) -> Iterator[str]:
+  for kind in pixels.REMARKS:
+    names = [name for name, read in good if kind in read.kinds]
+    if names:
+      yield f"{len(names):,} image(s) {kind} ({listed(names, 3)})"
+
+
+def _images(
+  path: Path, found: listing.Listing, image_size, channels
+) -> Iterator[tuple[PurePosixPath, str, _Read | None]]:
+  """(name, kind, image) of every entry, those of pictures decoded in threads:
+  Pillow lets go of Python's lock for the real work."""
 
   def decode(entry):
-    name, content = entry
-    return _Decoded(name, pixels.decode(name, content, image_size, channels))
+    return entry.name, entry.kind, _decoded(entry, image_size, channels)
 
   with ThreadPoolExecutor(os.cpu_count()) as pool:
     chunk = []
-    for name, content in archive.entries(path):
-      if content is None:
-        folders.add(name)
-      elif name.suffix.lower() in IMAGE_SUFFIXES:
-        chunk.append((name, content))
+    for entry in archive.entries(path, found.wants):
+      if entry.kind == "file" and found.wants(entry.name):
+        chunk.append(entry)
+      else:
+        yield entry.name, entry.kind, None
       if len(chunk) == _CHUNK:
         yield from pool.map(decode, chunk)
         chunk = []
     yield from pool.map(decode, chunk)
 
 
-def _is_split(part: str) -> bool:
-  return part.lower() in TRAIN_NAMES + TEST_NAMES + VALID_NAMES
+def _decoded(entry: archive.Entry, image_size, channels) -> _Read:
+  kinds = set()
+  if entry.error:
+    return _Read(None, error=f"image {entry.name} {entry.error}")
+  try:
+    image = pixels.read(
+      entry.name, entry.content, channels, lambda kind, _: kinds.add(kind)
+    )
+  except DataError as error:
+    return _Read(None, error=str(error))
+  size = image.shape[1], image.shape[0]
+  if image_size:
+    image = pixels.fit(image, image_size)
+  return _Read(image, size, kinds=tuple(kinds))
 
 
-def common_top(names: list[PurePosixPath]) -> int:
-  """How many leading folders all names share above the class folders."""
-  top = 0
-  while True:
-    firsts = {name.parts[top] for name in names}
-    deep = all(len(name.parts) > top + 2 for name in names)
-    if len(firsts) > 1 or not deep or _is_split(next(iter(firsts))):
-      return top
-    top += 1
-
-
-def sort_out(path: Path, names) -> tuple[list[tuple[str, str]], list[str]]:
-  """([(split "train" or "test", class)] per image, sorted class names)."""
-  tops = {name[0].lower() for name in names}
-  has_splits = all(_is_split(top) for top in tops)
-  test = TEST_NAMES if tops & set(TEST_NAMES) else VALID_NAMES
-  parts = []
-  for name in names:
-    if len(name) < (3 if has_splits else 2):
-      raise DataError(
-        f"{path}: image {'/'.join(name)} lies in no class folder: move it"
-        " into one"
-      )
-    is_test = has_splits and name[0].lower() in test
-    label = name[1] if has_splits else name[0]
-    parts.append(("test" if is_test else "train", label))
-  train_classes = {label for part, label in parts if part == "train"}
-  for part, label in parts:
-    if part == "test" and label not in train_classes:
-      raise DataError(
-        f"{path}: class {label!r} has test images but no training image: add"
-        " some or take the class out"
-      )
-  return parts, sorted(train_classes)
-
-
-def _check_empty(path: Path, folders, names, parts, top: int):
-  """A class folder without images is a mistake worth stopping for."""
-  used = {parent for name in names for parent in name.parents}
-  known = {label for _, label in parts}
-  depths = {top + 1, top + 2 if _is_split(_first(names, top)) else top + 1}
-  for folder in sorted(folders - used):
-    if len(folder.parts) in depths and folder.name not in known:
-      raise DataError(
-        f"{path}: folder {folder} holds no image: fill it or take it out"
-      )
-
-
-def _first(names, top: int) -> str:
-  return next(iter(names)).parts[top]
-
-
-def _stacked(files: list[_Decoded], parts, class_names) -> cache.Arrays:
+def _stacked(images, parts, class_names) -> cache.Arrays:
   number = {label: i for i, label in enumerate(class_names)}
   arrays = {"class_names": np.array(class_names)}
-  shape = (0, *files[0].image.shape)
+  shape = (0, *images[0].shape)
   for split in ("train", "test"):
     index = [i for i, (part, _) in enumerate(parts) if part == split]
-    images = [files[i].image for i in index]
-    arrays[f"x_{split}"] = np.stack(images) if images else np.zeros(shape, "u1")
-    labels = [number[parts[i][1]] for i in index]
-    arrays[f"y_{split}"] = np.array(labels, np.int32)
+    some = [images[i] for i in index]
+    arrays[f"x_{split}"] = np.stack(some) if some else np.zeros(shape, "u1")
+    classes = [number[parts[i][1]] for i in index]
+    arrays[f"y_{split}"] = np.array(classes, np.int32)
   return arrays

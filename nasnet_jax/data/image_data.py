@@ -1,15 +1,28 @@
 """What every source returns, the checks it has passed, and seeded splits."""
 
+import collections
 import difflib
 import hashlib
+import logging
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
+_log = logging.getLogger(__name__)
+
+
+def printable(name) -> str:
+  """A file's name, or words about it, in one line that any console prints:
+  what is no letter or sign of its own is escaped."""
+  return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(name))
+
 
 class DataError(ValueError):
   """Data that cannot be used; the message is one line that names the fix."""
+
+  def __init__(self, message: str):
+    super().__init__(printable(message))
 
 
 class ImageData(NamedTuple):
@@ -44,6 +57,13 @@ class ImageData(NamedTuple):
   def image_shape(self) -> tuple[int, int, int]:
     """(H, W, C)."""
     return self.train_images.shape[1:]
+
+
+def listed(names, most: int = 10) -> str:
+  """The first names, and how many more there are."""
+  names = [printable(name) for name in names]
+  more = f" and {len(names) - most:,} more" if len(names) > most else ""
+  return ", ".join(names[:most]) + more
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -85,7 +105,8 @@ def split(labels, num_valid: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
   n = len(labels)
   if not 0 < num_valid < n:
     raise DataError(
-      f"{num_valid} validation images asked of {n}: ask for 1 to {n - 1}"
+      f"{num_valid} validation images asked of {n}: ask for 1 to {n - 1} with"
+      " data.num_valid"
     )
   order = seeded_order(n, seed)
   return np.sort(order[num_valid:]), np.sort(order[:num_valid])
@@ -122,6 +143,91 @@ def stratified_split(
   rank = _rank_in_class(labels, order)
   test = rank < share[labels]
   return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+def set_aside(
+  name, labels, test_fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """(train_index, test_index) of a set without test images: a share of each
+  class, to one image.
+
+  Raises:
+    DataError: naming the set, if there is no such share.
+  """
+  if not 0 < test_fraction < 1:
+    raise DataError(
+      f"{name} has no test split and test_fraction is {test_fraction}: give a"
+      " number between 0 and 1"
+    )
+  num_test = max(1, round(len(labels) * test_fraction))
+  try:
+    return stratified_split(labels, num_test, seed)
+  except DataError as error:
+    raise DataError(
+      f"{name} has no test split: {error}; add images or change test_fraction"
+      f" ({test_fraction:g})"
+    ) from None
+
+
+PLAIN, STRATIFIED = "plain", "stratified"
+
+
+def validation_split(
+  labels, num_valid: int, seed: int, kind: str | None = None
+) -> tuple[np.ndarray, np.ndarray, str]:
+  """`split`, unless a class would lack training or validation images by it;
+  then every class gives its share to both, as far as it has images.
+
+  Args:
+    labels: [N], 0..K-1.
+    kind: PLAIN or STRATIFIED, as an earlier call has told; None: as said.
+
+  Returns:
+    (train_index, valid_index, kind).
+
+  Raises:
+    DataError: as `split`.
+  """
+  labels = np.asarray(labels)
+  train, valid = split(labels, num_valid, seed)
+  if kind is None:
+    kind = STRATIFIED if _lacking(labels, train, valid) else PLAIN
+  if kind == PLAIN:
+    return train, valid, kind
+  counts = np.bincount(labels)
+  spare = np.maximum(counts - 1, 0)
+  share = _shares(counts, spare, num_valid)
+  rank = _rank_in_class(labels, seeded_order(len(labels), seed))
+  is_valid = rank < share[labels]
+  return np.flatnonzero(~is_valid), np.flatnonzero(is_valid), kind
+
+
+def _lacking(labels, train, valid) -> bool:
+  """Whether a class with two images or more is not in both parts."""
+  width = labels.max() + 1
+  counts, left, right = (
+    np.bincount(part, minlength=width)
+    for part in (labels, labels[train], labels[valid])
+  )
+  return bool(
+    ((counts > 0) & (left == 0)).any() or ((counts > 1) & (right == 0)).any()
+  )
+
+
+def _shares(counts, spare, wanted: int) -> np.ndarray:
+  """int[K]: validation images of each class, one at least where there are so
+  many; in all as many as are wanted, if each class can keep an image."""
+  share = np.minimum(counts * wanted // max(1, counts.sum()), spare)
+  if wanted >= np.count_nonzero(spare):
+    share = np.maximum(share, np.minimum(spare, 1))
+  wanted = min(wanted, int(spare.sum()))
+  ideal = counts * wanted / counts.sum()
+  while share.sum() < wanted:
+    debt = np.where(share < spare, ideal - share, -np.inf)
+    share[np.argmax(debt)] += 1
+  while share.sum() > wanted:
+    share[np.argmax(np.where(share > 1, share - ideal, -np.inf))] -= 1
+  return share
 
 
 def _rank_in_class(labels: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -171,6 +277,22 @@ def limit(
 
   train = part(data.train_images, data.train_labels)
   test = part(data.test_images, data.test_labels)
+  gone = [
+    len(before) - len(after)
+    for before, after in (
+      (data.train_labels, train[1]),
+      (data.test_labels, test[1]),
+    )
+  ]
+  if any(gone):
+    _log.info(
+      "%s: %d training and %d test images are left out (data.fraction %g,"
+      " data.max_per_class %s)",
+      data.name,
+      *gone,
+      fraction,
+      max_per_class,
+    )
   note = "; ".join(filter(None, [data.note, "part of the images only"]))
   return data._replace(
     train_images=train[0],
@@ -193,17 +315,11 @@ def checked(data: ImageData) -> ImageData:
     class_names=tuple(data.class_names),
   )
   train, test = data.train_images, data.test_images
+  check_classes(data.name, data.class_names)
   if train.shape[1:] != test.shape[1:]:
     raise DataError(
       f"{data.name}: training images are {train.shape[1:]} and test images"
       f" {test.shape[1:]}: bring them to one size and number of channels"
-    )
-  if min(train.shape) < 1 or len(test) < 1:
-    raise DataError(f"{data.name}: there are no images")
-  if data.num_classes < 2:
-    raise DataError(
-      f"{data.name}: only one class, {data.class_names[0]!r}; there is nothing"
-      " to tell apart: add a second class"
     )
   counts = np.bincount(data.train_labels, minlength=data.num_classes)
   if not counts.all():
@@ -215,24 +331,71 @@ def checked(data: ImageData) -> ImageData:
   return data._replace(fingerprint=fingerprint(data))
 
 
-def _checked_labels(data: ImageData, part: str) -> np.ndarray:
-  images = getattr(data, f"{part}_images")
-  labels = np.asarray(getattr(data, f"{part}_labels"))
-  where = f"{data.name}: {part} set"
+def check_classes(name, class_names):
+  """Raises DataError for fewer than two classes, and for two of one name."""
+  if len(class_names) < 2:
+    raise DataError(
+      f"{name}: only one class, {class_names[0]!r}; there is nothing to tell"
+      " apart: add a second class folder"
+    )
+  for label, count in collections.Counter(class_names).items():
+    if count > 1:
+      raise DataError(
+        f"{name}: {count} classes are called {label!r}: call them differently"
+      )
+
+
+def check_images(where: str, images: np.ndarray, num_labels: int):
+  """uint8[N, H, W, C] with C 1, 3 or 4, a label each; else DataError with the
+  order of axes that was meant, where one can be told."""
   if images.dtype != np.uint8 or images.ndim != 4:
     raise DataError(
       f"{where} is {images.dtype}{list(images.shape)}: images must be"
       " uint8[N, H, W, C] of 0..255"
     )
+  if min(images.shape) < 1:
+    raise DataError(
+      f"{where} is {images.dtype}{list(images.shape)}: there are no images"
+    )
+  channels = images.shape[3]
+  if channels not in (1, 3, 4):
+    raise DataError(
+      f"{where} is uint8{list(images.shape)} with {channels} channels: images"
+      " are uint8[N, H, W, C] with 1, 3 or 4 (colour and opacity)"
+      f"{_transposed(images.shape, num_labels)}"
+    )
+  if len(images) != num_labels:
+    raise DataError(
+      f"{where}: {len(images)} images but {num_labels} labels"
+      f"{_transposed(images.shape, num_labels)}"
+    )
+
+
+def _transposed(shape, num_labels: int) -> str:
+  """How to order axes as they are wanted, if they are there in another."""
+  for order, name in (
+    ((0, 2, 3, 1), "N, C, H, W"),
+    ((3, 0, 1, 2), "H, W, C, N"),
+    ((3, 1, 2, 0), "C, H, W, N"),
+    ((1, 2, 3, 0), "C, N, H, W"),
+    ((0, 1, 3, 2), "N, H, C, W"),
+  ):
+    n, channels = shape[order[0]], shape[order[3]]
+    if n == num_labels and channels in (1, 3, 4):
+      return f"; these look like [{name}]: x.transpose{order}"
+  return ""
+
+
+def _checked_labels(data: ImageData, part: str) -> np.ndarray:
+  images = getattr(data, f"{part}_images")
+  labels = np.asarray(getattr(data, f"{part}_labels"))
+  where = f"{data.name}: {part} set"
   if labels.ndim != 1 or labels.dtype.kind not in "iu":
     raise DataError(
       f"{where} has labels {labels.dtype}{list(labels.shape)}: they must be"
       " integers[N]"
     )
-  if len(images) != len(labels):
-    raise DataError(
-      f"{where} has {len(images)} images but {len(labels)} labels"
-    )
+  check_images(where, images, len(labels))
   bad = (labels < 0) | (labels >= data.num_classes)
   if bad.any():
     first = int(np.argmax(bad))

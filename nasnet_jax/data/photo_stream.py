@@ -15,7 +15,6 @@ Crops are cut and scaled here; mirrored, coloured and whitened on the device
 import contextlib
 import dataclasses
 import functools
-import io
 import logging
 import math
 import os
@@ -119,29 +118,25 @@ def decode(name, content: bytes, crops: Crops, uniform=None) -> np.ndarray:
   Raises:
     DataError: if the file is broken.
   """
-  from PIL import Image, ImageOps
+  from PIL import Image
 
-  try:
-    with Image.open(io.BytesIO(content)) as image:
-      if uniform is None:
-        image = ImageOps.exif_transpose(image)
-        box = central_crop(*image.size, crops)
-      elif image.getexif().get(0x0112, 1) == 1:  # orientation: as stored
-        box = training_crop(uniform, *image.size, crops)
-        box = _draft(image, box, crops.image_size)
-      else:
-        image = ImageOps.exif_transpose(image)
-        box = training_crop(uniform, *image.size, crops)
-      image = pixels.to_mode(name, image, 3)
-      left, top, width, height = box
-      size = (crops.image_size, crops.image_size)
-      corners = (left, top, left + width, top + height)
-      result = image.resize(size, Image.Resampling.BICUBIC, corners)
-      return np.asarray(result, np.uint8)
-  except DataError:
-    raise
-  except Exception as error:  # Pillow raises a dozen kinds for broken files
-    raise pixels.broken(name, error) from error
+  with pixels.opened(name, content) as image:
+    kind = image.format
+    if uniform is None:
+      image = pixels.upright(name, image)
+      box = central_crop(*image.size, crops)
+    elif pixels.orientation(name, image) == 1:  # as stored
+      box = training_crop(uniform, *image.size, crops)
+      box = _draft(image, box, crops.image_size)
+    else:
+      image = pixels.upright(name, image)
+      box = training_crop(uniform, *image.size, crops)
+    image = pixels.to_mode(name, image, 3, kind=kind)
+    left, top, width, height = box
+    size = (crops.image_size, crops.image_size)
+    corners = (left, top, left + width, top + height)
+    result = image.resize(size, Image.Resampling.BICUBIC, corners)
+    return np.asarray(result, np.uint8)
 
 
 def _draft(image, box: Box, image_size: int) -> Box:
@@ -328,7 +323,7 @@ class Batches:
     if self.num_images < batch_size:
       raise DataError(
         f"{self.num_images} images are fewer than one batch of {batch_size}:"
-        " lower the batch size or take more images"
+        " lower train.batch_size or take more images"
       )
 
   def run(self, function, steps: range) -> Iterator[Batch]:

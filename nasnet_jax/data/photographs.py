@@ -1,64 +1,21 @@
 """Photographs that stay on disk: a folder, a tar, a set of tfds, or made up.
 
 For sets that fit no device. What is opened here only knows where each encoded
-image lies; `data.stream` reads and decodes it, in other processes.
+image lies; `data.photo_stream` reads and decodes it, in other processes.
 """
 
 import dataclasses
-import functools
-import hashlib
 import inspect
 import io
-import os
-import tarfile
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from nasnet_jax.data import archive, folder, image_data, paths, tfds_source
+from nasnet_jax.data import image_data, paths, tfds_source
 from nasnet_jax.data.image_data import DataError
+from nasnet_jax.data.photo_files import open_folder
+from nasnet_jax.data.records import Photographs, Records, Subset, digest
 
-
-class Records(Protocol):
-  """Encoded images by number; can be pickled.
-
-  Attributes:
-    labels: int32[N], or None where only reading a record tells.
-  """
-
-  labels: np.ndarray | None
-
-  def __len__(self) -> int: ...
-
-  def name(self, index: int) -> str:
-    """What to call the image in a message."""
-    ...
-
-  def read(self, index: int) -> tuple[bytes, int]:
-    """(the image file's content, its label). OSError if it cannot be read."""
-    ...
-
-
-class Photographs(NamedTuple):
-  """An image classification set on disk.
-
-  Attributes:
-    train, test: its records.
-    class_names: K names.
-    name: the source.
-    note: what a report must say beside a figure from this set; may be empty.
-    fingerprint: 16 hexadecimal digits that stand for names, sizes and labels
-      of the images. Not for their content: that would be hours of reading.
-  """
-
-  train: Records
-  test: Records
-  class_names: tuple[str, ...]
-  name: str
-  note: str
-  fingerprint: str
+__all__ = ["SOURCES", "Photographs", "Records", "Subset", "load"]
 
 
 def load(
@@ -92,186 +49,6 @@ def load(
   if data_dir is not None and source != "tfds":  # tfds knows more than paths
     data_dir = paths.local(data_dir)
   return opener(data_dir, **options)
-
-
-@dataclasses.dataclass(frozen=True)
-class Subset:
-  """Some records of another set."""
-
-  records: Records
-  index: np.ndarray  # int64[N]
-
-  @property
-  def labels(self) -> np.ndarray | None:
-    labels = self.records.labels
-    return None if labels is None else labels[self.index]
-
-  def __len__(self) -> int:
-    return len(self.index)
-
-  def name(self, index: int) -> str:
-    return self.records.name(int(self.index[index]))
-
-  def read(self, index: int) -> tuple[bytes, int]:
-    return self.records.read(int(self.index[index]))
-
-
-# Files of a directory or tar
-
-
-@dataclasses.dataclass(frozen=True)
-class Files:
-  """Image files of a directory, or inside of an uncompressed tar."""
-
-  path: Path
-  names: Sequence[str]  # relative to the directory
-  labels: np.ndarray  # int32[N]
-  places: np.ndarray | None = None  # int64[N, 2], offset and size in the tar
-
-  def __len__(self) -> int:
-    return len(self.names)
-
-  def name(self, index: int) -> str:
-    return f"{self.path}/{self.names[index]}"
-
-  def read(self, index: int) -> tuple[bytes, int]:
-    label = int(self.labels[index])
-    if self.places is None:
-      return (self.path / self.names[index]).read_bytes(), label
-    offset, size = map(int, self.places[index])
-    content = os.pread(_descriptor(str(self.path), os.getpid()), size, offset)
-    if len(content) != size:
-      raise OSError(f"{self.path} ends early")
-    return content, label
-
-
-@functools.lru_cache(maxsize=8)
-def _descriptor(path: str, _process: int) -> int:
-  """A file kept open: reads at a given place do not disturb each other."""
-  return os.open(path, os.O_RDONLY)
-
-
-def open_folder(
-  data_dir=None,
-  *,
-  path: str | None = None,
-  test_fraction: float = 0.1,
-  note: str = "",
-  seed: int = 0,
-) -> Photographs:
-  """Images in class folders: a directory, or a .tar of one.
-
-  Folders mean what they mean to `data.folder.load_folder`, splits too.
-
-  Args:
-    data_dir: what `path` is relative to.
-    path: None: `data_dir` itself.
-    test_fraction: of each class, where there is no test split.
-    note: see `Photographs`.
-    seed: of that split.
-
-  Raises:
-    DataError: for missing files, one class only, a compressed archive.
-  """
-  top = folder.resolve(data_dir, path)
-  found = _files_of_directory(top) if top.is_dir() else _files_of_tar(top)
-  found = [f for f in found if f.name.suffix.lower() in folder.IMAGE_SUFFIXES]
-  if not found:
-    raise DataError(
-      f"{top} holds no image: put files of"
-      f" {' '.join(sorted(folder.IMAGE_SUFFIXES))} into one folder per class"
-    )
-  found.sort(key=lambda file: file.name.parts)
-  skip = folder.common_top([file.name for file in found])
-  parts, class_names = folder.sort_out(
-    top, [file.name.parts[skip:] for file in found]
-  )
-  if len(class_names) < 2:
-    raise DataError(
-      f"{top}: only one class, {class_names[0]!r}; there is nothing to tell"
-      " apart: add a second class folder"
-    )
-  number = {label: i for i, label in enumerate(class_names)}
-  places = None
-  if not top.is_dir():
-    places = np.array([file.place for file in found], np.int64)
-  files = Files(
-    top,
-    [str(file.name) for file in found],
-    np.array([number[label] for _, label in parts], np.int32),
-    places,
-  )
-  is_test = np.array([part == "test" for part, _ in parts])
-  train, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
-  if not len(test):
-    train, test = _set_aside(top, files.labels, test_fraction, seed)
-  sizes = [file.place[1] for file in found]
-  return Photographs(
-    Subset(files, train),
-    Subset(files, test),
-    tuple(class_names),
-    f"folder {top.name}",
-    note,
-    _digest(class_names, *zip(files.names, sizes)),
-  )
-
-
-def _set_aside(top, labels, test_fraction: float, seed: int):
-  if not 0 < test_fraction < 1:
-    raise DataError(
-      f"{top} has no test split and test_fraction is {test_fraction}: give a"
-      " number between 0 and 1"
-    )
-  num_test = max(1, round(len(labels) * test_fraction))
-  return image_data.stratified_split(labels, num_test, seed)
-
-
-class _File(NamedTuple):
-  name: PurePosixPath
-  place: tuple[int, int]  # offset in the tar, else 0; size
-
-
-def _files_of_directory(top: Path) -> list[_File]:
-  return [
-    _File(name, (0, file.stat().st_size))
-    for name, file in archive.walk(top)
-    if not _hidden(name) and file.is_file()
-  ]
-
-
-def _files_of_tar(path: Path) -> list[_File]:
-  if path.suffix.lower() != ".tar":
-    raise DataError(
-      f"{path} is compressed, so an image in its middle cannot be read alone:"
-      " unpack it, or make it a plain .tar"
-    )
-  found = []
-  try:
-    with tarfile.open(path, "r:") as tar:
-      for member in tar:
-        name = archive.safe_name(member.name, path)
-        if member.isfile() and not _hidden(name):
-          found.append(_File(name, (member.offset_data, member.size)))
-    end = max((sum(file.place) for file in found), default=0)
-    if end > path.stat().st_size:
-      raise tarfile.ReadError("it ends early")
-  except (tarfile.TarError, EOFError, OSError) as error:
-    raise DataError(
-      f"{path} is damaged or not what its suffix says ({error}): copy or"
-      " download it again"
-    ) from error
-  return found
-
-
-def _hidden(name: PurePosixPath) -> bool:
-  return any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
-
-
-def _digest(*rows) -> str:
-  digest = hashlib.sha256()
-  for row in rows:
-    digest.update(f"{row!r}\n".encode())
-  return digest.hexdigest()[:16]
 
 
 # TensorFlow Datasets
@@ -341,7 +118,7 @@ def open_tfds(
     info.class_names,
     f"tfds {name}",
     note,
-    _digest(info.class_names, about),
+    digest(info.class_names, about),
   )
 
 
@@ -411,7 +188,7 @@ def open_fake(
     tuple(f"class {i}" for i in range(num_classes)),
     "fake",
     "made-up images: nothing can be learnt from them",
-    _digest((num_images, num_classes, width, height, seed)),
+    digest((num_images, num_classes, width, height, seed)),
   )
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from nasnet_jax.data import cache, paths
+from nasnet_jax.data import cache, paths, pixels
 from nasnet_jax.data.image_data import DataError
 
 _log = logging.getLogger(__name__)
@@ -272,11 +272,8 @@ def _one_form(name: str) -> str:
 
 
 def is_picture(name: str) -> bool:
-  """Whether Pillow here opens files with this ending."""
-  from PIL import Image
-
-  endings = Image.registered_extensions()
-  return pathlib.PurePath(name).suffix.lower() in endings
+  """Whether a file with this ending is taken for a picture."""
+  return pathlib.PurePath(name).suffix.lower() in pixels.endings()
 
 
 def check_missing(where, missing: Sequence[str], total: int):

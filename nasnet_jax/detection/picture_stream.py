@@ -7,7 +7,6 @@ annotations, so all hosts pad a batch alike without talking.
 
 import dataclasses
 import functools
-import io
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -196,17 +195,11 @@ def decode(name: str, content: bytes, side=None):
   Raises:
     DataError: if it is broken, or fits in neither way.
   """
-  from PIL import Image, ImageOps
-
-  try:
-    with Image.open(io.BytesIO(content)) as image:
-      if side is None or image.size != tuple(side[::-1]):
-        image = ImageOps.exif_transpose(image)
-      picture = pixels.to_mode(name, image, 3)
-  except DataError:
-    raise
-  except Exception as error:  # Pillow raises a dozen kinds for broken files
-    raise pixels.broken(name, error) from error
+  with pixels.opened(name, content) as image:
+    kind = image.format
+    if side is None or image.size != tuple(side[::-1]):
+      image = pixels.upright(name, image)
+    picture = pixels.to_mode(name, image, 3, kind=kind)
   if side is not None and picture.size != tuple(side[::-1]):
     raise DataError(
       f"image {name} is {picture.height}x{picture.width}, its annotation says"

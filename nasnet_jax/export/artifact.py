@@ -8,6 +8,7 @@ with ours. What differs, or was not compared, is not kept.
 """
 
 import dataclasses
+import logging
 import os
 import pathlib
 import shutil
@@ -23,12 +24,13 @@ import numpy as np
 from nasnet_jax import __version__
 from nasnet_jax.data import paths
 from nasnet_jax.data.image_data import DataError
-from nasnet_jax.detection import backbone
+from nasnet_jax.detection import backbone, picture_stream
 from nasnet_jax.export import card, check, outline
 from nasnet_jax.export.check import ExportError
-from nasnet_jax.jobs import predict, predict_boxes, results
+from nasnet_jax.jobs import detect, predict_boxes, preparation, results
 from nasnet_jax.training import datasets, workdir
 
+_log = logging.getLogger(__name__)
 CONFIG, CARD, EXAMPLES = "config.json", "README.md", "examples.npz"
 NUM_EXAMPLES = 8
 BATCHES = (1, 3, 8)  # in one of which a fixed batch would fail
@@ -47,6 +49,7 @@ class Options:
     python: that has the format's packages; "": this one.
     verify: whether to load the files again and compare.
     calibration: folder of images; of format tflite only: int8 beside float32.
+    calibration_images: at most so many of them are read, evenly picked.
     data_dir: where the run's data lies now; None: where it lay.
     images: files or folders to compare on; (): the run's test images.
     features: whether the network ends with the map that a detector proposes
@@ -60,6 +63,7 @@ class Options:
   python: str = ""
   verify: bool = True
   calibration: str = ""
+  calibration_images: int = 300
   data_dir: str | None = None
   images: tuple[str, ...] = ()
   features: bool = False
@@ -293,13 +297,46 @@ def export(source: Source, name: str, kind: Format, out) -> Exported:
   )
 
 
-def read_images(source: Source, paths) -> np.ndarray:
-  """uint8[N, H, W, C] of image files and folders, as evaluation reads them; a
-  detector's, whose sides differ, at the largest side that it was trained at."""
-  found = np.stack(
-    [predict.read(source.result, p) for p in predict.find_images(paths)]
-  )
-  return _resized(found, source.image_shape[:2])
+def read_images(source: Source, paths, count: int) -> np.ndarray:
+  """uint8[N, H, W, C] of `count` of the image files and folders, or of all,
+  evenly picked, as evaluation reads them; a detector's, whose sides differ, at
+  the largest side that it was trained at. A broken one is said and skipped.
+
+  Raises:
+    DataError: if none can be read.
+  """
+  files = preparation.find_images(paths)
+  read = _detectors_reader(source) if _is_detector(source.result) else None
+  found = []
+  picked = np.linspace(0, len(files) - 1, min(count, len(files))).round()
+  for index in picked.astype(int):
+    try:
+      if read is None:
+        found.append(preparation.read(source.result, files[index]))
+      else:
+        found.append(read(files[index]))
+    except DataError as error:
+      _log.warning("%s: skipped", error)
+  if not found:
+    raise DataError(
+      f"none of the {len(picked)} images picked of {', '.join(map(str, paths))}"
+      " can be read: give others"
+    )
+  if len(files) > len(picked):
+    _log.info("%d of %d images are taken, evenly", len(found), len(files))
+  return np.stack(found)
+
+
+def _detectors_reader(source: Source):
+  """path -> uint8[H, W, 3] at the largest side of a detector's training."""
+  sizes = detect.make_sizes(source.result["data"]["load"]["sizes"])
+
+  def read(path) -> np.ndarray:
+    content = preparation.content_of(path)
+    picture = picture_stream.decode(str(path), content)
+    return predict_boxes.padded(picture, sizes, 1, source.image_shape[:2])[0]
+
+  return read
 
 
 def labelled(
@@ -310,7 +347,7 @@ def labelled(
   without labels."""
   options, result = source.options, source.result
   if options.images:
-    found = read_images(source, options.images)[:count]
+    found = read_images(source, options.images, count)
     return found, None, "images of yours"
   try:
     if _is_detector(result):

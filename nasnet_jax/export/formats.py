@@ -177,7 +177,10 @@ def write_tflite(source: Source, folder: pathlib.Path):
   _build(source, folder, "tflite")
   _put_config(source, folder / TFLITE)
   if source.options.calibration:
-    pixels = artifact.read_images(source, [source.options.calibration])
+    options = source.options
+    pixels = artifact.read_images(
+      source, [options.calibration], options.calibration_images
+    )
     _build(source, folder, "int8", images=artifact.as_input(source, pixels))
     _put_config(source, folder / INT8)
   (folder / MODULE).unlink()

@@ -23,11 +23,14 @@ def in_memory(source: str) -> ConfigDict:
   data.options.train_split = placeholder(str)  # of tfds; None: train
   data.options.test_split = placeholder(str)  # of tfds; None: test
   data.options.image_size = placeholder(int)  # of folder and tfds: one side
-  data.options.channels = placeholder(int)  # of folder: 1 or 3
+  data.options.channels = placeholder(int)  # of folder: 1, 3 or 4
   # Of folder: the share to test with where there is no test split; None: 0.15.
   data.options.test_fraction = placeholder(float)
   data.options.num_test = placeholder(int)  # of digits; None: 297
   data.options.download = placeholder(bool)  # of cifar10, cifar100; None: True
+  data.options.labels = placeholder(str)  # of folder: a CSV or Parquet file
+  # Of folder: broken files that may be left out; None: 0.
+  data.options.max_broken = placeholder(int)
   data.options.note = placeholder(str)  # of folder: stands beside each figure
   # None: the source's own. For CIFAR: whitening, padded to 40 and cropped to
   # 32 at random, flipped (Zoph et al. 2018, appendix A); digits: moved by up to
@@ -88,7 +91,9 @@ def make_small(data: ConfigDict, max_per_class: int, num_valid: int):
   data.source = "folder"
   data.options.path = "cifar10_jpeg_60000.tar.xz"
   data.options.image_size = 16
-  data.options.note = "CIFAR-10, JPEG-recompressed, at 16x16"
+  data.options.note = (  # of that archive only
+    "cifar10_jpeg_60000.tar.xz: CIFAR-10, JPEG-recompressed, at 16x16"
+  )
   data.augmentation.pad = 2
   data.augmentation.flip = True
   data.max_per_class = max_per_class
@@ -120,6 +125,7 @@ def _stream(side: int) -> ConfigDict:
   data.options.path = placeholder(str)  # of folder: a directory or .tar
   # Of folder: the share to test with where there is no test split; None: 0.1.
   data.options.test_fraction = placeholder(float)
+  data.options.labels = placeholder(str)  # of folder: a CSV or Parquet file
   # Of folder and tfds: stands beside each figure.
   data.options.note = placeholder(str)
   data.options.num_images = placeholder(int)  # of fake; None: 10,000

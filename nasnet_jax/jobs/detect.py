@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from clu import platform
 
 from nasnet_jax import __version__, report
-from nasnet_jax.data import augment, batches
+from nasnet_jax.data import augment
 from nasnet_jax.detection import detector as det
 from nasnet_jax.detection import evaluation, metrics, pictures
 from nasnet_jax.detection import picture_stream as streams
@@ -150,7 +150,9 @@ def prepare(config, data: Data | None = None, devices=None) -> Parts:
       config.data.sizes.to_dict(),
       config.data.stream.to_dict(),
     )
-  batches.steps_per_epoch(data.train.num_images, config.train.batch_size)
+  job_config.check_batch(
+    data.train.num_images, "train.batch_size", config.train.batch_size
+  )
   space, genotype, sizes = _backbone(config, found, data.splits)
   fields = config.detector.to_dict()
   frozen = fields.pop("bn_frozen")
@@ -170,6 +172,12 @@ def prepare(config, data: Data | None = None, devices=None) -> Parts:
     epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   recipe.make_schedule()
+  if not frozen:
+    job_config.tell_slow_statistics(
+      recipe.epochs * (data.train.num_images // recipe.batch_size),
+      sizes.numerics.bn_decay,
+      "network.bn_decay",
+    )
   if recipe.patience_epochs and not data.valid.num_images:
     raise ValueError(
       "train.patience_epochs needs images to score: set"

@@ -2,17 +2,23 @@
 
 import dataclasses
 import functools
+import logging
+import math
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from nasnet_jax import data as image_sources
-from nasnet_jax.data import augment, batches, photographs
+from nasnet_jax.data import augment, batches, image_data, photographs
 from nasnet_jax.data import photo_stream as streams
+from nasnet_jax.data.image_data import DataError
 from nasnet_jax.models import families
 from nasnet_jax.models.layers import Numerics
-from nasnet_jax.training import datasets, recipes
+from nasnet_jax.training import datasets, recipes, workdir
+
+_log = logging.getLogger(__name__)
 
 
 class Splits(NamedTuple):
@@ -24,6 +30,7 @@ class Splits(NamedTuple):
       `datasets.Images` or a `photo_stream.Stream`.
     test: the same of its test images.
     load: the arguments of `data.load`, or of `load_streams` for streams.
+    split: how `valid` was chosen, see `image_data.validation_split`.
   """
 
   name: str
@@ -34,6 +41,7 @@ class Splits(NamedTuple):
   valid: datasets.Data
   test: datasets.Data
   load: dict[str, Any]
+  split: str = image_data.PLAIN
 
   @property
   def num_classes(self) -> int:
@@ -44,29 +52,30 @@ class Splits(NamedTuple):
     return self.train.image_shape
 
 
-def load_images(fields, batch_sizes) -> Splits:
+def load_images(fields, batch_sizes, split: str | None = None) -> Splits:
   """The images, divided, with enough of them for every batch.
 
   Args:
     fields: config.data. With num_valid 0 there is no validation set.
-    batch_sizes: of the trainings to come.
+    batch_sizes: of the trainings to come, {field of the config: size}; or only
+      sizes, then of train.batch_size.
+    split: how an earlier run of this config divided them, see `known_split`.
 
   Raises:
     DataError: in one line that names the fix.
   """
+  if not isinstance(batch_sizes, dict):
+    batch_sizes = dict.fromkeys(
+      ["train.batch_size"], max(batch_sizes, default=1)
+    )
   if "stream" in fields:
-    return _open_streams(fields, batch_sizes)
+    return _open_streams(fields, batch_sizes, split)
   load = _load_arguments(fields)
   images = image_sources.load(**load)
-  train_index = np.arange(len(images.train_labels))
-  valid_index = train_index[:0]
-  if fields.num_valid:
-    train_index, valid_index = image_sources.split(
-      images.train_labels, fields.num_valid, fields.seed
-    )
-  for size in batch_sizes:
-    batches.steps_per_epoch(len(train_index), size)
   labels = images.train_labels
+  train_index, valid_index, split = _divide(
+    labels, images.class_names, fields, batch_sizes, split
+  )
   return Splits(
     images.name,
     images.note,
@@ -76,10 +85,11 @@ def load_images(fields, batch_sizes) -> Splits:
     datasets.Images(images.train_images[valid_index], labels[valid_index]),
     datasets.Images(images.test_images, images.test_labels),
     load,
+    split,
   )
 
 
-def _open_streams(fields, batch_sizes) -> Splits:
+def _open_streams(fields, batch_sizes, split: str | None) -> Splits:
   """Photographs that stay on disk, for sets that do not fit into memory."""
   options = {k: v for k, v in fields.options.items() if v is not None}
   load = {
@@ -90,14 +100,12 @@ def _open_streams(fields, batch_sizes) -> Splits:
     "stream": fields.stream.to_dict(),
   }
   found, make = load_streams(**load)
-  index = np.arange(len(found.train))
-  valid_index = index[:0]
-  if fields.num_valid:
-    index, valid_index = image_sources.split(
-      index, fields.num_valid, fields.seed
-    )
-  for size in batch_sizes:
-    batches.steps_per_epoch(len(index), size)
+  labels = found.train.labels
+  if labels is None:  # only reading them all would tell
+    labels = np.zeros(len(found.train), np.int32)
+  index, valid_index, split = _divide(
+    labels, found.class_names, fields, batch_sizes, split
+  )
   return Splits(
     found.name,
     found.note,
@@ -107,6 +115,101 @@ def _open_streams(fields, batch_sizes) -> Splits:
     make(photographs.Subset(found.train, valid_index)),
     make(found.test),
     load,
+    split,
+  )
+
+
+def known_split(folder: pathlib.Path) -> str | None:
+  """How the run in a folder divided its images, so that it goes on with the
+  same; None: there is none yet."""
+  path = folder / "config.json"
+  if not path.exists():
+    return None
+  return workdir.read_json(path).get("data_split", image_data.PLAIN)
+
+
+def recorded_split(images: Splits) -> dict[str, str]:
+  """What config.json has of it: older ones say nothing and are plain."""
+  if images.split == image_data.PLAIN:
+    return {}
+  return {"data_split": images.split}
+
+
+def _divide(labels, class_names, fields, batch_sizes, split: str | None):
+  """(train_index, valid_index, how), with what is wrong with them told."""
+  index = np.arange(len(labels))
+  valid = index[:0]
+  if fields.num_valid:
+    index, valid, split = image_data.validation_split(
+      labels, fields.num_valid, fields.seed, split
+    )
+    _tell_division(labels[valid], labels, class_names, fields, split)
+  for field, size in batch_sizes.items():
+    check_batch(len(index), field, size)
+  return index, valid, split or image_data.PLAIN
+
+
+def _tell_division(valid, labels, class_names, fields, split: str):
+  """Warns of classes that validation cannot tell of."""
+  if split == image_data.STRATIFIED:
+    _log.info(
+      "validation images are taken from each class in proportion: at random a"
+      " class would have lacked some"
+    )
+  if len(valid) < fields.num_valid:
+    _log.warning(
+      "data.num_valid asks for %d validation images, and there are %d: every"
+      " class keeps one for training",
+      fields.num_valid,
+      len(valid),
+    )
+  counts = np.bincount(labels, minlength=len(class_names))
+  none = np.bincount(valid, minlength=len(class_names)) == 0
+  few = [class_names[i] for i in np.flatnonzero(none & (counts > 0))]
+  if few and counts.max() < len(labels):  # labels are known
+    _log.warning(
+      "no validation image of class %s, which have too few training images or"
+      " data.num_valid is too small (%d)",
+      image_data.listed(few),
+      fields.num_valid,
+    )
+
+
+def check_batch(count: int, field: str, size: int):
+  """Raises DataError if so many training images make no batch."""
+  if 0 < count < size:
+    raise DataError(
+      f"{count} images are fewer than one batch of {size}: set {field} to at"
+      f" most {count} (a learning rate belongs to its batch size: lower it"
+      " alike) or take more images"
+    )
+  batches.steps_per_epoch(count, size)
+
+
+# Evaluation by moving averages that moved less is of no use.
+_TIME_CONSTANTS = 5
+
+
+def tell_slow_statistics(steps: int, bn_decay: float, field: str):
+  """Warns if batch norm's moving averages would still be near their initial
+  values after so many steps, at which evaluation takes them.
+
+  Args:
+    field: of bn_decay in the config.
+  """
+  if steps * (1 - bn_decay) > _TIME_CONSTANTS - 1e-6:
+    return
+  advice = "train for more steps"
+  if steps > 2 * _TIME_CONSTANTS:
+    least = 1 - 2 * _TIME_CONSTANTS / steps
+    advice = f"set {field} to {math.floor(1000 * least) / 1000:g} or lower"
+  _log.warning(
+    "%s is %g, and there are %d steps: batch norm's averages stay near their"
+    " initial values and the test says little of the training; %s",
+    field,
+    bn_decay,
+    steps,
+    advice,
   )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.data.paths import local
-from nasnet_jax.jobs import predict, results
+from nasnet_jax.jobs import predict, preparation, results
 from nasnet_jax.training import workdir
 from nasnet_jax.zoo import imagenet
 
@@ -143,23 +143,31 @@ def _listed(names, count: int = 5) -> str:
 
 
 def score(
-  network: results.Trained, matched: Matched, batch_size: int = 32
+  network: results.Trained,
+  matched: Matched,
+  batch_size: int = 32,
+  broken: list[str] | None = None,
 ) -> Score:
   """Answers to every picture, each prepared as in predictions.
 
+  Args:
+    broken: takes a line for each file that is no image; None: the first one
+      ends it.
+
   Raises:
-    DataError: for a folder without pictures, or a file that is none.
+    DataError: for a folder without pictures, or a file that is none unless
+      `broken` takes it.
   """
   names = tuple(network.result["data"]["classes"])
   index = {name: i for i, name in enumerate(names)}
   rows = {
     path: row
     for row, folder in enumerate(matched.folders)
-    for path in predict.find_images([folder])
+    for path in preparation.find_images([folder])
   }
   confusion = np.zeros((len(matched.classes), len(names)), np.int64)
   top_5 = 0
-  for answer in predict.classify(network, rows, batch_size, TOP):
+  for answer in predict.classify(network, rows, batch_size, TOP, broken):
     row, given = rows[answer.path], [index[name] for name, _ in answer.classes]
     confusion[row, given[0]] += 1
     top_5 += matched.classes[row] in given

@@ -17,7 +17,8 @@ from nasnet_jax.detection import evaluation, metrics
 from nasnet_jax.detection import picture_stream as streams
 from nasnet_jax.detection.detector import Detector
 from nasnet_jax.detection.inference import make_detect
-from nasnet_jax.jobs import detect, results
+from nasnet_jax.jobs import answers as answers_files
+from nasnet_jax.jobs import detect, lettering, preparation, results
 from nasnet_jax.training import checkpoint, fit, recipes, workdir
 
 Row = dict[str, Any]
@@ -106,42 +107,87 @@ class Answer(NamedTuple):
 
 
 def find(
-  detector: Trained, paths, least_score: float = 0.0
+  detector: Trained,
+  paths,
+  least_score: float = 0.0,
+  broken: list[str] | None = None,
 ) -> Iterator[Answer]:
   """What is found on each picture, scaled and padded as in its training.
 
   Args:
     paths: image files.
     least_score: boxes that score less are left out.
+    broken: takes a line for each file that is no image; None: the first one
+      ends it.
 
   Raises:
-    DataError: for a file that is no image.
+    DataError: for a file that is no image, unless `broken` takes it.
   """
   if not 0 <= least_score <= 1:
     raise ValueError(f"min_score is {least_score}: give 0 to 1")
   ask = jax.jit(make_detect(detector.network, detector.augmentation))
-  sizes, stride = detector.sizes, detector.network.cut.stride
   for path in map(pathlib.Path, paths):
     try:
-      picture = streams.decode(str(path), path.read_bytes())
-    except OSError as error:
-      raise DataError(
-        f"image {path} cannot be read: {error.strerror}"
-      ) from None
+      picture = streams.decode(str(path), preparation.content_of(path))
+    except DataError as error:
+      if broken is None:
+        raise
+      broken.append(str(error))
+      continue
     side = picture.height, picture.width
-    change = streams.whole(side, sizes)
-    bucket = sizes.bucket(side)
-    if bucket is None:  # an unusual shape: compiled for itself
-      shape = tuple(-(-s // stride) * stride for s in change.scaled)
-    else:
-      shape = sizes.buckets[bucket]
-    image = np.zeros((1, *shape, 3), np.uint8)
-    image[0, : change.scaled[0], : change.scaled[1]] = change.apply(picture)
-    given = ask(detector.variables, image, jnp.array([change.scaled]))
+    image, scaled = padded(picture, detector.sizes, detector.network.cut.stride)
+    given = ask(detector.variables, image[None], jnp.array([scaled]))
     one = jax.tree.map(lambda leaf: leaf[0], given)
-    found = evaluation.on_picture(one, change.scaled, side)
+    found = evaluation.on_picture(one, scaled, side)
     good = found.scores >= least_score
     yield Answer(path, side, metrics.Found(*(leaf[good] for leaf in found)))
+
+
+def padded(
+  picture, sizes: streams.Sizes, stride: int, shape=None
+) -> tuple[np.ndarray, tuple[int, int]]:
+  """(uint8[H, W, 3], (height, width) of the picture in it): as evaluation
+  scales and pads it.
+
+  Args:
+    picture: a Pillow image of mode RGB.
+    stride: of the detector, whose multiple the sides of odd shapes are.
+    shape: (H, W); None: that of the picture's bucket. What reaches over it is
+      cut off.
+  """
+  side = picture.height, picture.width
+  change = streams.whole(side, sizes)
+  bucket = sizes.bucket(side)
+  if shape is None and bucket is None:  # an odd shape: a program of its own
+    shape = tuple(-(-s // stride) * stride for s in change.scaled)
+  elif shape is None:
+    shape = sizes.buckets[bucket]
+  image = np.zeros((*shape, 3), np.uint8)
+  part = change.apply(picture)[: shape[0], : shape[1]]
+  image[: part.shape[0], : part.shape[1]] = part
+  return image, change.scaled
+
+
+def write(
+  answers: list[Answer], class_names, broken: list[str], folder
+) -> list[pathlib.Path]:
+  """answers.csv, a row per box, and answers.json in a folder; a picture
+  without boxes has a row without them. Returns the new files."""
+  tree = [answer.to_json(class_names) for answer in answers]
+  empty = {"class": "", "score": "", "box": [""] * 4}
+  table = [
+    {
+      "file": row["image"],
+      "class": found["class"],
+      "score": found["score"],
+      **dict(zip(("x1", "y1", "x2", "y2"), found["box"])),
+    }
+    for row in tree
+    for found in row["detections"] or [empty]
+  ]
+  return answers_files.write(
+    folder, table, [*tree, *({"error": line} for line in broken)]
+  )
 
 
 _COLOURS = (
@@ -161,23 +207,25 @@ def draw(answer: Answer, class_names, folder) -> pathlib.Path:
 
   Beside it lies a .json of the same name with the same boxes.
   """
-  from PIL import ImageDraw, ImageFont
+  from PIL import ImageDraw
 
-  content = answer.path.read_bytes()
+  content = preparation.content_of(answer.path)
   picture = streams.decode(str(answer.path), content)
   pen = ImageDraw.Draw(picture)
-  font = ImageFont.load_default(max(10, min(picture.size) // 40))
+  size = max(10, min(picture.size) // 40)
   width = max(1, min(picture.size) // 250)
   for box, score, label in reversed(list(zip(*answer.found))):
     y1, x1, y2, x2 = map(float, box)
     colour = _COLOURS[int(label) % len(_COLOURS)]
     pen.rectangle((x1, y1, x2, y2), outline=colour, width=width)
-    words = f"{class_names[int(label)]} {score:.2f}"
+    font, words = lettering.font_for(
+      f"{class_names[int(label)]} {score:.2f}", size
+    )
     height = pen.textbbox((0, 0), words, font=font)[3] + 2
     top = y1 - height if y1 >= height else y1  # above, or inside at the border
     pen.rectangle(pen.textbbox((x1, top), words, font=font), fill=colour)
     pen.text((x1, top), words, fill="white", font=font)
-  # Images of other folders may have the same name.
+  # Images of other folders have the same names.
   path = workdir.new_file(folder, answer.path.stem, ".png")
   picture.save(path)
   text = json.dumps(answer.to_json(class_names), indent=2) + "\n"

@@ -37,6 +37,8 @@ ROWS = "scaled.jsonl"
 MAY_CHANGE = (
   "log",
   "data.data_dir",
+  "data.options.max_broken",
+  "data.options.note",
   "data.stream.workers",
   "data.stream.max_broken",
   "train.checkpoint_seconds",
@@ -93,13 +95,14 @@ def run(config, run_dir, *, command: str = "") -> Row:
     OSError: the folder cannot be written, or the disk is full.
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
-    parts = _prepare(config)
+    parts = _prepare(config, job_config.known_split(folder))
     workdir.claim(
       folder / "config.json",
       run_log.recorded(
         config,
         data_fingerprint=parts.images.fingerprint,
         cells=parts.space.to_json(parts.genotype),
+        **job_config.recorded_split(parts.images),
       ),
       MAY_CHANGE,
       ABSENT,
@@ -118,7 +121,7 @@ def run(config, run_dir, *, command: str = "") -> Row:
   return result
 
 
-def _prepare(config) -> Parts:
+def _prepare(config, split: str | None = None) -> Parts:
   fields = config.scale
   if fields.seeds < 1:
     raise ValueError(f"scale.seeds is {fields.seeds}: give 1 or more")
@@ -130,7 +133,9 @@ def _prepare(config) -> Parts:
     points = tuple(
       compound_scaling.grid(fields.target, fields.tolerance, fields.step)
     )
-  images = job_config.load_images(config.data, (config.train.batch_size,))
+  images = job_config.load_images(
+    config.data, {"train.batch_size": config.train.batch_size}, split
+  )
   if not images.valid.num_images:
     raise ValueError("coefficients are chosen by a score: set data.num_valid")
   space, genotype = results.find_cells(config.model.genotype)
@@ -142,6 +147,11 @@ def _prepare(config) -> Parts:
     epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   recipe.make_schedule()
+  job_config.tell_slow_statistics(
+    recipe.epochs * (images.train.num_images // recipe.batch_size),
+    sizes.numerics.bn_decay,
+    "network.bn_decay",
+  )
   devices = mesh.make_mesh(1, config.mesh.data)
   # Checks how batches divide.
   fit.make_step(
@@ -250,7 +260,11 @@ def _at(config, parts: Parts, resolution: float) -> job_config.Splits:
   options = data.stream if "stream" in data else data.options
   if options.image_size is not None:
     options.image_size = side
-    return job_config.load_images(data, (config.train.batch_size,))
+    return job_config.load_images(
+      data,
+      {"train.batch_size": config.train.batch_size},
+      parts.images.split,
+    )
 
   def scale(images: datasets.Images) -> datasets.Images:
     if not images.num_images:

@@ -44,6 +44,8 @@ MAY_CHANGE = (
   "profile",
   "mesh",
   "data.data_dir",
+  "data.options.max_broken",
+  "data.options.note",
   "data.stream.workers",
   "data.stream.max_broken",
   "train.checkpoint_seconds",
@@ -81,13 +83,14 @@ def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
     OSError: the folder cannot be written, or the disk is full.
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
-    parts = prepare(config)
+    parts = prepare(config, split=job_config.known_split(folder))
     workdir.claim(
       folder / "config.json",
       run_log.recorded(
         config,
         data_fingerprint=parts.images.fingerprint,
         cells=parts.space.to_json(parts.genotype),
+        **job_config.recorded_split(parts.images),
       ),
       MAY_CHANGE,
     )
@@ -138,7 +141,10 @@ def summary(result: Row) -> str:
 
 
 def prepare(
-  config, images: job_config.Splits | None = None, devices=None
+  config,
+  images: job_config.Splits | None = None,
+  devices=None,
+  split: str | None = None,
 ) -> Parts:
   """All that a config stands for, or ValueError where parts of it do not fit
   together.
@@ -146,6 +152,7 @@ def prepare(
   Args:
     images: None: read now, as the config says.
     devices: to train on; None: those of this machine.
+    split: of `job_config.load_images`.
   """
   if config.train.seed < 0:
     raise ValueError(f"train.seed is {config.train.seed}: give 0 or more")
@@ -153,7 +160,9 @@ def prepare(
   if config.model.checkpoint:
     found = results.load(config.model.checkpoint)
   if images is None:
-    images = job_config.load_images(config.data, (config.train.batch_size,))
+    images = job_config.load_images(
+      config.data, {"train.batch_size": config.train.batch_size}, split
+    )
   aug = job_config.get_augmentation(config.data, images)
   space, genotype, sizes = _architecture(config, found, images)
   network = families.network(space, genotype, sizes)
@@ -162,6 +171,11 @@ def prepare(
     epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   recipe.make_schedule()
+  job_config.tell_slow_statistics(
+    recipe.epochs * (images.train.num_images // recipe.batch_size),
+    sizes.numerics.bn_decay,
+    "network.bn_decay",
+  )
   if recipe.patience_epochs and not images.valid.num_images:
     raise ValueError(
       "train.patience_epochs needs images to score: set data.num_valid"

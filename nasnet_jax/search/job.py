@@ -77,11 +77,16 @@ def run(
     OSError: the folder cannot be written, or the disk is full.
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
-    parts = _prepare(config, make_evaluator)
+    split = job_config.known_split(folder)
+    parts = _prepare(config, make_evaluator, split)
     fingerprint = parts.images.fingerprint
     workdir.claim(
       folder / "config.json",
-      run_log.recorded(config, data_fingerprint=fingerprint),
+      run_log.recorded(
+        config,
+        data_fingerprint=fingerprint,
+        **job_config.recorded_split(parts.images),
+      ),
       search_config.MAY_CHANGE,
       search_config.absent(),
     )
@@ -111,11 +116,11 @@ def run(
     return results.read_result(folder)
 
 
-def _prepare(config, make_evaluator) -> Parts:
+def _prepare(config, make_evaluator, split: str | None = None) -> Parts:
   space = search_config.get_space(config)
   controller = search_config.get_controller(config, space)
   settings = search_config.round_settings(config)
-  images = search_config.load_images(config)
+  images = search_config.load_images(config, split)
   aug = job_config.get_augmentation(config.data, images)
   final_settings = search_config.final_settings(
     config, images.num_classes, aug, space

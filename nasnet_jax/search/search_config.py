@@ -22,6 +22,8 @@ MAY_CHANGE = (
   "profile",
   "mesh",
   "data.data_dir",
+  "data.options.max_broken",
+  "data.options.note",
   "final.checkpoint_seconds",
 )
 
@@ -51,15 +53,33 @@ def get_space(config):
   return spaces.get(**config.space.to_dict())
 
 
-def load_images(config) -> job_config.Splits:
-  """The images, divided, with enough of them for every batch."""
-  sizes = (config.child.batch_size, config.final.batch_size)
+def load_images(config, split: str | None = None) -> job_config.Splits:
+  """The images, divided, with enough of them for every batch.
+
+  Args:
+    split: of `job_config.load_images`.
+  """
+  sizes = {
+    "child.batch_size": config.child.batch_size,
+    "final.batch_size": config.final.batch_size,
+  }
   if config.data.num_valid < 1:
     raise ValueError(
       f"data.num_valid is {config.data.num_valid}: rewards take validation"
       " images, so give 1 or more"
     )
-  return job_config.load_images(config.data, sizes)
+  images = job_config.load_images(config.data, sizes, split)
+  for part, network in (
+    ("child", config.child),
+    ("final", config.final.network),
+  ):
+    fields = config[part]
+    job_config.tell_slow_statistics(
+      fields.epochs * (images.train.num_images // fields.batch_size),
+      network.bn_decay,
+      f"{'final.network' if part == 'final' else part}.bn_decay",
+    )
+  return images
 
 
 def child_network(config, num_classes: int, space):

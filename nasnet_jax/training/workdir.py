@@ -6,6 +6,7 @@ writes, and the others see the same folder.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -25,6 +26,8 @@ _log = logging.getLogger(__name__)
 # NFS 4 frees the locks of a machine that is gone after 90 s (RFC 8881 leaves
 # the lease to the server; Linux's default).
 _LOCK_SECONDS, _LOCK_POLL = 120, 1.0
+# What file systems say that have none: Lustre, FUSE, SMB, by their options.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 class WorkdirError(ValueError):
@@ -65,7 +68,17 @@ def _lock(file, folder: pathlib.Path):
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       break
-    except BlockingIOError:
+    except OSError as error:
+      if error.errno in _NO_LOCKS:
+        _log.warning(
+          "the file system of %s has no locks (%s): see to it that no second"
+          " process works there",
+          folder,
+          error.strerror,
+        )
+        break
+      if not isinstance(error, BlockingIOError):
+        raise
       file.seek(0)
       machine = file.read().partition(" ")[0]
       is_here = machine in ("", platform.node())

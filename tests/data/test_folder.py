@@ -354,7 +354,7 @@ def forbid_decoding(monkeypatch):
   def fail(*args):
     raise AssertionError("decoded again")
 
-  monkeypatch.setattr(folder.pixels, "decode", fail)
+  monkeypatch.setattr(folder.pixels, "read", fail)
 
 
 def test_the_second_time_comes_from_the_cache_and_is_equal(

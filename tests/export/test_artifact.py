@@ -135,9 +135,11 @@ def test_features_are_a_map_with_the_channels_where_the_format_has_them(
 
 def test_pictures_of_any_side_are_compared_at_the_trained_one(run, pictures):
   source = artifact.open_run(run, artifact.Options())
-  assert artifact.read_images(source, [pictures]).shape == (9, 16, 16, 3)
-  wide = source._replace(image_shape=(16, 22, 3))  # as detectors have them
-  assert artifact.read_images(wide, [pictures]).shape == (9, 16, 22, 3)
+  assert artifact.read_images(source, [pictures], 99).shape == (9, 16, 16, 3)
+  data = {**source.result["data"], "image_shape": [16, 22, 3]}
+  del data["center"]
+  wide = source._replace(result={**source.result, "data": data})
+  assert artifact.read_images(wide, [pictures], 5).shape == (5, 16, 22, 3)
 
 
 def _inside(folder, name) -> str:

@@ -7,7 +7,12 @@ from nasnet_jax.cli import doctor
 from nasnet_jax.data import paths, photographs
 from nasnet_jax.detection import pictures
 from nasnet_jax.export import artifact, importing, torch_file
-from nasnet_jax.jobs import labelled, predict, predict_boxes, results
+from nasnet_jax.jobs import (
+  labelled,
+  predict_boxes,
+  preparation,
+  results,
+)
 from nasnet_jax.training import workdir
 
 
@@ -29,7 +34,7 @@ ENTRANCES = {
   "an export": lambda p: artifact.export(None, "onnx", None, p),
   "what is exported": lambda p: artifact.open_run(p, artifact.Options()),
   "a file of PyTorch": torch_file.read,
-  "pictures": lambda p: predict.find_images([p]),
+  "pictures": lambda p: preparation.find_images([p]),
   "labelled pictures": lambda p: labelled.match(p, ["a", "b"]),
   "answers": lambda p: labelled.check_out(f"{p}.csv"),
   "images": lambda p: data.load("folder", path=p),

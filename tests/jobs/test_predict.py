@@ -7,7 +7,7 @@ from PIL import Image
 from nasnet_jax import zoo
 from nasnet_jax.data import augment
 from nasnet_jax.data.image_data import DataError
-from nasnet_jax.jobs import predict, results
+from nasnet_jax.jobs import predict, preparation, results
 from nasnet_jax.models import block_network
 
 NAMES = [f"class {i}" for i in range(7)]
@@ -49,7 +49,7 @@ def pictures(tmp_path_factory):
 
 def test_files_folders_and_lists_are_found_in_order(pictures):
   def names(*paths):
-    found = predict.find_images([pictures / path for path in paths])
+    found = preparation.find_images([pictures / path for path in paths])
     return [str(path.relative_to(pictures)) for path in found]
 
   assert names(".") == ["a.jpg", "b.png", "deeper/a.png"]
@@ -63,7 +63,7 @@ def test_files_folders_and_lists_are_found_in_order(pictures):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 50])
 def test_answers_do_not_depend_on_the_batch(network, pictures, batch_size):
-  paths = predict.find_images([pictures])
+  paths = preparation.find_images([pictures])
   answers = list(predict.classify(network, paths, batch_size))
   assert [answer.path for answer in answers] == paths
   for answer in answers:
@@ -84,7 +84,7 @@ def test_answers_do_not_depend_on_the_batch(network, pictures, batch_size):
 
 def test_a_network_of_small_images_sees_the_whole_picture(pictures):
   result = {"data": {"image_shape": [8, 8, 1], "load": {"source": "digits"}}}
-  image = predict.read(result, pictures / "b.png")
+  image = preparation.read(result, pictures / "b.png")
   assert image.shape == (8, 8, 1)
 
 

@@ -1,0 +1,99 @@
+"""Users' own arrays in an .npz, and what is wrong with others."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from nasnet_jax.data import cache
+from nasnet_jax.data.image_data import (
+  DataError,
+  check_images,
+  listed,
+  printable,
+)
+
+_log = logging.getLogger(__name__)
+_KNOWN = ("x_train", "y_train", "x_test", "y_test", "class_names")
+
+
+def read_npz(path: Path) -> cache.Arrays:
+  """x_train, y_train, x_test, y_test, class_names; without a test set its
+  arrays are empty.
+
+  Raises:
+    DataError: one line that names file and array.
+  """
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      others = [name for name in file.files if name not in _KNOWN]
+      arrays = {n: np.asarray(file[n]) for n in file.files if n in _KNOWN}
+  except Exception as error:  # NumPy and zipfile raise a dozen kinds
+    raise DataError(
+      f"{path} is damaged or holds objects ({printable(error)}): write it with"
+      " numpy.savez and plain arrays"
+    ) from error
+  for name in ("x_train", "y_train"):
+    if name not in arrays:
+      there = listed([*arrays, *others]) or "nothing"
+      raise DataError(f"{path} lacks {name}; it has: {there}")
+  if ("x_test" in arrays) != ("y_test" in arrays):
+    raise DataError(f"{path} must hold both x_test and y_test, or neither")
+  if others:
+    _log.warning(
+      "%s: left out: array(s) %s; known are %s",
+      path,
+      listed(others),
+      ", ".join(_KNOWN),
+    )
+  for part in ("train", "test"):
+    _tidy_part(path, arrays, part)
+  arrays["class_names"] = _class_names(path, arrays)
+  return arrays
+
+
+def _tidy_part(path: Path, arrays: cache.Arrays, part: str):
+  """Grey images get their channel axis, labels lose one of length 1."""
+  if f"x_{part}" not in arrays:
+    arrays[f"x_{part}"] = arrays["x_train"][:0]
+    arrays[f"y_{part}"] = arrays["y_train"][:0]
+    return
+  images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+  if labels.ndim == 2 and labels.shape[1] == 1:
+    labels = labels[:, 0]
+  if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) == 0:
+    raise DataError(
+      f"{path}: y_{part} is {labels.dtype}{list(labels.shape)}: it must be"
+      " integers[N], N at least 1"
+    )
+  if labels.min() < 0:
+    raise DataError(
+      f"{path}: y_{part} holds the label {labels.min()}: number from 0"
+    )
+  if images.dtype == np.uint8 and images.ndim == 3:
+    images = images[..., None]
+  check_images(f"{path}: x_{part}", images, len(labels))
+  arrays[f"x_{part}"], arrays[f"y_{part}"] = images, labels
+
+
+def _class_names(path: Path, arrays: cache.Arrays) -> np.ndarray:
+  names = arrays.get("class_names")
+  if names is None:
+    count = int(arrays["y_train"].max()) + 1
+    if count > len(arrays["y_train"]):
+      raise DataError(
+        f"{path}: y_train holds the label {count - 1}, and {count} classes are"
+        f" more than its {len(arrays['y_train'])} images: number from 0,"
+        " without gaps"
+      )
+    return np.array([str(i) for i in range(count)])
+  if names.ndim != 1 or names.dtype.kind not in "USiu":
+    raise DataError(
+      f"{path}: class_names is {names.dtype}{list(names.shape)}: give text[K]"
+    )
+  if names.dtype.kind == "S":
+    names = np.char.decode(names, "utf-8", "replace")
+  names = names.astype(str)
+  if len(set(names.tolist())) < len(names):
+    raise DataError(f"{path}: class_names has a name twice: number them apart")
+  return names
