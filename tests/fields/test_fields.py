@@ -14,7 +14,7 @@ from nasnet_jax.detection import pictures
 from nasnet_jax.jobs import run_log, scale, train
 from nasnet_jax.population import population
 from nasnet_jax.search import search_config
-from nasnet_jax.training import fit, workdir
+from nasnet_jax.training import recipes, workdir
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 # With a variant of each kind of data.
@@ -131,9 +131,9 @@ def test_a_field_that_was_not_there_may_not_say_something_else(tmp_path):
 @pytest.mark.parametrize(
   ("group", "recipe"),
   [
-    (fields.recipes.nasnet_cifar(), fit.Recipe),
-    (fields.recipes.efficientnet(), fit.Recipe),
-    (fields.recipes.detection(), fit.Recipe),
+    (fields.recipes.nasnet_cifar(), recipes.Recipe),
+    (fields.recipes.efficientnet(), recipes.Recipe),
+    (fields.recipes.detection(), recipes.Recipe),
     (fields.recipes.child(), population.ChildRecipe),
   ],
 )
