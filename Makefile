@@ -26,8 +26,8 @@ search: $(stamp)  ## search cells for scikit-learn's digits (minutes on a CPU)
 test: $(stamp)  ## the default tests, on eight fake CPU devices
 	$(python) -m pytest -q -n $(WORKERS) --dist loadfile -rs -m "not slow" $(ARGS)
 
-test-slow: $(stamp)  ## the tests that take minutes each
-	$(python) -m pytest -q -rs -m slow $(ARGS)
+test-slow: $(stamp)  ## the tests that take minutes each; goes on after a stop
+	$(python) tests/run_slow.py --workers $(WORKERS) $(ARGS)
 
 smoke: $(stamp)  ## the few tests that every supported Python must pass
 	$(python) -m pytest -q -n $(WORKERS) -m "smoke and not slow" $(ARGS)

@@ -29,7 +29,15 @@ def sum_of_used(contribution: Callable) -> Callable:
   """
 
   def order(used):
-    return jnp.argsort(~used), used.sum()
+    """(the places of used states, then the others; how many are used).
+
+    Without a sort: XLA:CPU cannot write down a program that has some kinds of
+    them, so no cache could keep it.
+    """
+    count = used.sum()
+    rank = jnp.where(used, used.cumsum() - 1, count + (~used).cumsum() - 1)
+    places = jnp.arange(len(used))
+    return ((rank == places[:, None]) * places).sum(1), count
 
   def take(stack, place):
     return lax.dynamic_index_in_dim(stack, place, 0, keepdims=False)

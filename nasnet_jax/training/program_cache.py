@@ -2,24 +2,30 @@
 
 JAX's own cache spares a second process XLA's work, but not the tracing before
 it: for a program with every operation of a space that is the longer part. So
-what was compiled is kept as it is, under a name that changes with everything
-it was made from: our source, the versions, the machine, JAX's settings and
-what the caller says. They lie in the folder of JAX's cache, which must be as
-trustworthy as the code; without one (JAX_COMPILATION_CACHE_DIR) nothing is
-kept.
+what was compiled is kept as it is, a file per program, named by the program's
+text, the versions, the machine and JAX's settings. An index, named by what is
+known before tracing (our source, and what the caller says), says which files
+those are. After an edit that leaves the programs as they were, they are traced
+again, once, and not compiled. All lies in the folder of JAX's cache, which must
+be as trustworthy as the code; without one (JAX_COMPILATION_CACHE_DIR) nothing
+is kept.
+
+JAX's own cache does not serve these programs: XLA:CPU cannot write again what
+it has read (it would load, and miss its functions when it runs), so a program
+out of that cache would be traced in every process, for ever.
 """
 
 import concurrent.futures
 import contextlib
 import functools
 import hashlib
+import json
 import logging
 import os
 import pathlib
 import pickle
 import platform
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import flax
@@ -28,10 +34,11 @@ import jaxlib
 import numpy as np
 import optax
 from jax.experimental import serialize_executable
+from jax.experimental.compilation_cache import compilation_cache
 
 _log = logging.getLogger(__name__)
-_KEEP = 32  # programs in the folder; the least recently used go
-_SUFFIX = ".program"
+_KEEP = 128  # files of each kind in the folder; the least recently used go
+_PROGRAM, _INDEX = ".program", ".programs"
 # Settings of JAX that change where and what it writes, not what it compiles.
 _NO_MATTER = ("cache", "log", "dump", "traceback", "profiler", "debug")
 
@@ -55,56 +62,90 @@ def compile_all(
     compiled functions by name; other shapes than the arguments' are errors.
   """
   devices = list(devices)
+  folder = _folder()
+  if folder is None:
+    return _compile_all(
+      functions, arguments(), lambda lowered: lowered.compile()
+    )
   numbers = [device.id for device in devices]
-  path = _path(repr((sorted(functions), numbers, about)))
-  programs = _read(path, devices) if path else None
+  index = folder / (
+    _digest(_source(), _surroundings(), sorted(functions), numbers, about)
+    + _INDEX
+  )
+  programs = _read_all(index, functions, devices)
   if programs is None:
-    shapes = arguments()
-    # XLA leaves cores idle, and Python while XLA works: one program compiles
-    # while the next is traced.
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-      futures = {
-        name: pool.submit(_compile, function.lower(*shapes[name]))
-        for name, function in functions.items()
-      }
-      results = {name: future.result() for name, future in futures.items()}
-    programs = {name: program for name, (program, _) in results.items()}
-    if path and not any(was_read for _, was_read in results.values()):
-      _write(path, programs)
+    compile_one = functools.partial(_compile, folder, devices)
+    with _without_jaxs_cache():
+      made = _compile_all(functions, arguments(), compile_one)
+    programs = {name: program for name, (program, _) in made.items()}
+    names = {name: path.name for name, (_, path) in made.items()}
+    _write(index, json.dumps(names).encode())
   return programs
 
 
-_reads = threading.local()
+def _compile_all(
+  functions: dict[str, Callable],
+  shapes: dict[str, tuple],
+  compile_one: Callable,
+) -> dict[str, Any]:
+  """XLA leaves cores idle, and Python while XLA works: one program compiles
+  while the next is traced."""
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    futures = {
+      name: pool.submit(compile_one, function.lower(*shapes[name]))
+      for name, function in functions.items()
+    }
+    return {name: future.result() for name, future in futures.items()}
 
 
-def _note_reads(event: str, **_):
-  if event == "/jax/compilation_cache/cache_hits":
-    _reads.count = getattr(_reads, "count", 0) + 1
+def _compile(
+  folder: pathlib.Path, devices: list[jax.Device], lowered: jax.stages.Lowered
+) -> tuple[jax.stages.Compiled, pathlib.Path]:
+  """The program, and the file that it was read from or written to."""
+  numbers = [device.id for device in devices]
+  trees = (lowered.args_info, lowered.out_tree)  # the text has none
+  name = _digest(_surroundings(), numbers, trees, lowered.as_text())
+  path = folder / f"{name}{_PROGRAM}"
+  program = _read(path, devices)
+  if program is None:
+    program = lowered.compile()
+    try:
+      _write(path, pickle.dumps(serialize_executable.serialize(program)))
+    except Exception as error:  # a runtime that cannot; of many kinds
+      _log.warning(
+        "a compiled program cannot be kept, and is compiled again at the next"
+        " start: %s",
+        error,
+      )
+  return program, path
 
 
-jax.monitoring.register_event_listener(_note_reads)
+@contextlib.contextmanager
+def _without_jaxs_cache() -> Iterator[None]:
+  name = "jax_enable_compilation_cache"
+  before = jax.config.values[name]
+  jax.config.update(name, False)
+  compilation_cache.reset_cache()  # it asks for the setting only once
+  try:
+    yield
+  finally:
+    jax.config.update(name, before)
+    compilation_cache.reset_cache()
 
 
-def _compile(lowered) -> tuple[jax.stages.Compiled, bool]:
-  """(program, whether JAX had it in its own cache).
-
-  XLA:CPU cannot serialise a program that it has read from a cache: it would
-  load, and lack its functions when it runs.
-  """
-  _reads.count = 0
-  return lowered.compile(), _reads.count > 0
-
-
-def _path(about: str) -> pathlib.Path | None:
+def _folder() -> pathlib.Path | None:
   folder = jax.config.jax_compilation_cache_dir
-  if not folder or "://" in folder:  # in a bucket only JAX's own cache works
+  if not folder or "://" in folder:  # a bucket: JAX's own cache must do
     return None
-  name = hashlib.sha256(f"{_surroundings()}\n{about}".encode()).hexdigest()
-  return pathlib.Path(folder) / f"{name}{_SUFFIX}"
+  return pathlib.Path(folder)
+
+
+def _digest(*parts: Any) -> str:
+  return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _surroundings() -> str:
-  """All that decides what JAX compiles, except our arguments."""
+  """All that decides what JAX makes of a program's text."""
   settings = {
     key: value
     for key, value in jax.config.values.items()
@@ -113,7 +154,6 @@ def _surroundings() -> str:
   client = jax.devices()[0].client
   return repr(
     (
-      _source(),
       [m.__version__ for m in (jax, jaxlib, flax, optax, np)],
       platform.python_version(),
       platform.machine(),
@@ -149,26 +189,33 @@ def _cpu_features() -> str:
   return "\n".join(sorted({s for s in lines if s.startswith(wanted)}))
 
 
+def _read_all(
+  index: pathlib.Path, functions: dict[str, Callable], devices: list[jax.Device]
+) -> dict[str, jax.stages.Compiled] | None:
+  """The programs that an index names, or None if one of them is missing."""
+  try:
+    names = json.loads(_content(index))
+  except FileNotFoundError:
+    return None
+  except (OSError, ValueError) as error:
+    _log.debug("compiling again: %s cannot be used (%s)", index, error)
+    return None
+  paths = [index.with_name(names[name]) for name in functions]
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    programs = list(pool.map(lambda path: _read(path, devices), paths))
+  if any(program is None for program in programs):
+    return None
+  return dict(zip(functions, programs))
+
+
 def _read(
   path: pathlib.Path, devices: list[jax.Device]
-) -> dict[str, jax.stages.Compiled] | None:
-  """The programs of a file, or None if there are none that work."""
+) -> jax.stages.Compiled | None:
+  """The program of a file, or None if there is none that works."""
   try:
-    content = path.read_bytes()
-    checksum, body = content[:32], content[32:]
-    if hashlib.sha256(body).digest() != checksum:
-      raise ValueError("its checksum differs")
-    load = functools.partial(
-      serialize_executable.deserialize_and_load, execution_devices=devices
+    return serialize_executable.deserialize_and_load(
+      *pickle.loads(_content(path)), execution_devices=devices
     )
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-      futures = {
-        name: pool.submit(load, *parts)
-        for name, parts in pickle.loads(body).items()
-      }
-      programs = {name: future.result() for name, future in futures.items()}
-    os.utime(path)
-    return programs
   except FileNotFoundError:
     return None
   except Exception as error:  # of many kinds: versions, disks, the runtime
@@ -176,25 +223,30 @@ def _read(
     return None
 
 
-def _write(path: pathlib.Path, programs: dict[str, jax.stages.Compiled]):
-  """Writes the programs, whole or not at all; a failure is not an error."""
+def _content(path: pathlib.Path) -> bytes:
+  """What `_write` wrote; ValueError if it is damaged."""
+  content = path.read_bytes()
+  checksum, body = content[:32], content[32:]
+  if hashlib.sha256(body).digest() != checksum:
+    raise ValueError("its checksum differs")
+  with contextlib.suppress(OSError):  # a folder that can only be read
+    os.utime(path)
+  return body
+
+
+def _write(path: pathlib.Path, body: bytes):
+  """Whole or not at all; a cache that cannot be written stops nobody."""
   half = path.with_suffix(f".{os.getpid()}")
   try:
-    body = pickle.dumps(
-      {
-        name: serialize_executable.serialize(program)
-        for name, program in programs.items()
-      }
-    )
     path.parent.mkdir(parents=True, exist_ok=True)
     half.write_bytes(hashlib.sha256(body).digest() + body)
     os.replace(half, path)
     kept = sorted(
-      path.parent.glob(f"*{_SUFFIX}"), key=lambda p: p.stat().st_mtime
+      path.parent.glob(f"*{path.suffix}"), key=lambda p: p.stat().st_mtime
     )
     for old in kept[:-_KEEP]:
       old.unlink(missing_ok=True)
-  except Exception as error:  # a full disk; a runtime that cannot serialise
-    _log.debug("the compiled program is not kept: %s", error)
+  except OSError as error:  # a full disk, a file in the folder's place
+    _log.debug("%s is not kept: %s", path, error)
     with contextlib.suppress(OSError):
       half.unlink(missing_ok=True)

@@ -67,7 +67,7 @@ asked = []
 def arguments():
   asked.append(1)
   return {{"twice": (np.ones(3, np.float32),)}}
-f = programs.compile_all(
+f = program_cache.compile_all(
   {{"twice": jax.jit(lambda x: 2 * x)}}, arguments, jax.devices()[:1], "")
 print(asked, float(f["twice"](np.ones(3, np.float32)).sum()))
 """
@@ -80,36 +80,67 @@ print(asked, float(f["twice"](np.ones(3, np.float32)).sum()))
   assert said == ["[1] 6.0", "[] 6.0"]
 
 
-def test_a_program_out_of_jaxs_own_cache_is_not_kept_but_works(tmp_path):
-  """XLA:CPU would write it without its functions."""
-  code = f"""
-import os
-os.environ["JAX_COMPILATION_CACHE_DIR"] = {str(tmp_path)!r}
+def test_a_program_that_jaxs_own_cache_has_is_kept_and_works(tmp_path):
+  """XLA:CPU would write what it had read there without its functions."""
+  code = """
+import os, pathlib, sys
+folder, about = sys.argv[1:]
+os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-import jax, numpy as np, sys
+import jax, numpy as np
 from nasnet_jax.training import program_cache
 x = np.ones((3, 4), np.float32)
-def function(x):
-  return jax.numpy.sort(x.cumsum(0) @ x.T, 0).sum(0)
-f = programs.compile_all(
-  {{"f": jax.jit(function)}},
-  lambda: {{"f": (x,)}},
-  jax.devices()[:1],
-  sys.argv[1],
-)
-print(f["f"](x).tolist(), len(list(programs.pathlib.Path(
-  {str(tmp_path)!r}).glob("*.program"))))
+f = jax.jit(lambda x: jax.numpy.sort(x.cumsum(0) @ x.T, 0).sum(0))
+if about:
+  f = program_cache.compile_all(
+    {"f": f}, lambda: {"f": (x,)}, jax.devices()[:1], about
+  )["f"]
+print(f(x).tolist(), len(list(pathlib.Path(folder).glob("*.program"))))
 """
   said = [
     subprocess.run(
-      [sys.executable, "-c", code, about],
+      [sys.executable, "-c", code, str(tmp_path), about],
       capture_output=True,
       text=True,
       check=True,
     ).stdout.strip()
-    for about in ("one", "another", "another", "one")
+    for about in ("", "one", "one", "another")
   ]
-  assert said == ["[24.0, 24.0, 24.0] 1"] * 4
+  assert said == ["[24.0, 24.0, 24.0] 0"] + ["[24.0, 24.0, 24.0] 1"] * 3
+
+
+def test_what_leaves_a_program_as_it_was_compiles_nothing(
+  folder, compilations, monkeypatch
+):
+  asked = []
+  _plus(1, "one", asked)
+  assert len(compilations) == 1
+  _plus(1, "another", asked)
+  monkeypatch.setattr(program_cache, "_source", lambda: "an edited file")
+  np.testing.assert_array_equal(_plus(1, "another", asked)(X), X + 1)
+  assert asked == [1, 1, 1]
+  assert len(compilations) == 1
+  assert len(_files(folder)) == 1
+
+
+def test_results_of_another_form_are_another_program(folder):
+  for form in (list, tuple):
+    program = program_cache.compile_all(
+      {"f": jax.jit(lambda x, form=form: form([x, x + 1]))},
+      lambda: {"f": (X,)},
+      jax.devices()[:1],
+      form.__name__,
+    )["f"]
+    assert type(program(X)) is form
+  assert len(_files(folder)) == 2
+
+
+def test_jaxs_own_cache_serves_again_what_is_compiled_afterwards(folder):
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+  _plus(1)
+  before = set(folder.iterdir())
+  jax.jit(lambda x: x * 3 - 1)(X)
+  assert set(folder.iterdir()) - before
 
 
 def test_what_a_program_is_made_from_is_part_of_its_name(folder):
