@@ -11,7 +11,10 @@ Command:  python launch/main.py --config=configs/search_cifar.py \\
           With `:small` behind the file's name: 64 children that two CPU
           cores train in about half an hour, on 5,000 images of an archive of
           class folders, at 16x16 (see docs/results/search_cifar_small/).
-          With `:tiny` it takes digits instead and a minute or so.
+          `:pictures` searches on pictures of your own, some hundred to some
+          ten thousand in class folders, at 32x32, a fifth of them to validate:
+          --config.data.options.path=PICTURES. `:tiny` takes digits, and a
+          minute or so.
 Hardware: the paper's search took 500 P100 GPUs for 4 days. Two CPU cores
           manage what `:small` asks for. On TPUs add
           --config.child.steps_per_call=1406 and --config.child.fold=4; what
@@ -25,10 +28,11 @@ from nasnet_jax import fields
 
 
 def get_config(variant: str = ""):
-  """The config; "small" is for two CPU cores, "tiny" for tests."""
-  if variant not in ("", "small", "tiny"):
+  """The config; "small" is for two CPU cores, "pictures" for one's own,
+  "tiny" for tests."""
+  if variant not in ("", "small", "pictures", "tiny"):
     raise ValueError(
-      f"search_cifar has no variant {variant!r}, only 'small' and 'tiny'"
+      f"search_cifar has no variant {variant!r}: small, pictures or tiny"
     )
   config = fields.jobs.search(
     fields.spaces.nasnet(),
@@ -40,6 +44,10 @@ def get_config(variant: str = ""):
   config.data.num_valid = 5000  # Zoph et al. 2018, appendix A: "a random 5,000"
   if variant == "small":
     _make_small(config)
+    fields.images.make_small(config.data, max_per_class=500, num_valid=1000)
+  elif variant == "pictures":
+    _make_small(config)
+    _make_pictures(config)
   elif variant == "tiny":
     fields.jobs.make_tiny_search(config)
     config.space.num_blocks = 2
@@ -59,7 +67,6 @@ def _make_small(config):
   config.child.batch_size = 64
   config.child.learning_rate = 0.1  # few steps, so larger ones
   config.child.init = "fan_in"  # slim's makes the first logits too large
-  fields.images.make_small(config.data, max_per_class=500, num_valid=1000)
   strategies = config.search.controller_options
   # 64 children are three updates: the paper's 3.5e-4 would change nothing.
   strategies.ppo.learning_rate = 5e-3
@@ -83,3 +90,13 @@ def _make_small(config):
   config.final.network.features = 12
   config.final.network.aux = False
   config.final.network.init = "fan_in"  # as of the children
+
+
+def _make_pictures(config):
+  """As `small`, longer, since there may be few pictures."""
+  fields.images.make_own(config.data, image_size=32)
+  config.child.epochs = 5
+  config.child.batch_size = 32
+  config.final.batch_size = 32
+  config.final.rank_epochs = 20
+  config.final.epochs = 60

@@ -13,8 +13,10 @@ Data:     ImageNet through tfds, prepared once into array_record files; or
 Command:  python launch/main.py --config=configs/transfer_imagenet.py \\
             --workdir=runs/imagenet
           --config.model.genotype=runs/search/result.json takes the cell that
-          a search found, at the sizes of the variant. `:tiny` is for a folder
-          of any photographs, and minutes.
+          a search found, at the sizes of the variant.
+          `:photographs` is a small network with a recipe for some hundred to
+          some ten thousand photographs of your own, in class folders:
+          --config.data.options.path=PHOTOGRAPHS. `:tiny` takes minutes.
 Hardware: 250,000 steps of 1,600 images: weeks of one GPU, meant for a TPU
           slice with --config.mesh.data=...; not run by us. A batch that does
           not fit: --config.network.remat=True, then
@@ -33,11 +35,12 @@ _NETWORKS = {
 
 
 def get_config(variant: str = ""):
-  """The config; variant: a network by its name, or "tiny"."""
-  name = "nasnet_a_mobile" if variant in ("", "tiny") else variant
+  """The config; variant: a network by its name, "photographs" or "tiny"."""
+  own = variant in ("", "photographs", "tiny")
+  name = "nasnet_a_mobile" if own else variant
   if name not in _NETWORKS:
     raise ValueError(
-      f"transfer_imagenet has no variant {variant!r}, only: tiny,"
+      f"transfer_imagenet has no variant {variant!r}, only: photographs, tiny,"
       f" {', '.join(_NETWORKS)}"
     )
   published = _NETWORKS[name]
@@ -47,7 +50,9 @@ def get_config(variant: str = ""):
     fields.images.photographs(published.side),
   )
   config.model.genotype = published.cells  # or the path of a result.json
-  if variant == "tiny":
+  if variant == "photographs":
+    _make_photographs(config)
+  elif variant == "tiny":
     _make_tiny(config)
   return config
 
@@ -61,6 +66,26 @@ def _recipe(cells: str):
   if cells.startswith("amoebanet"):
     return fields.recipes.amoebanet_imagenet
   return fields.recipes.nasnet_imagenet
+
+
+def _make_photographs(config):
+  """Ours: a few hundred photographs are ten updates an epoch."""
+  config.network.num_cells = 1
+  config.network.features = 22
+  config.network.aux = False
+  config.network.bn_decay = 0.9
+  config.train.epochs = 60
+  config.train.batch_size = 32
+  config.train.bn_group = 0
+  config.train.optimizer = "momentum"
+  config.train.learning_rate = 0.05
+  config.train.schedule = "cosine"
+  config.train.ema_decay = 0.99
+  config.train.eval_batch_size = 100
+  config.train.checkpoint_seconds = 60.0
+  config.data.source = "folder"
+  config.data.stream.image_size = 128
+  config.data.stream.workers = 2
 
 
 def _make_tiny(config):

@@ -100,6 +100,20 @@ def make_small(data: ConfigDict, max_per_class: int, num_valid: int):
   data.num_valid = num_valid
 
 
+def make_own(data: ConfigDict, image_size: int):
+  """Pictures of one's own, in class folders or an archive of them.
+
+  Args:
+    image_size: the side to which they are scaled and cut.
+  """
+  data.source = "folder"
+  data.options.image_size = image_size
+  data.num_valid = 0
+  data.valid_fraction = 0.2
+  data.augmentation.pad = image_size // 8  # as for CIFAR
+  data.augmentation.flip = True  # False for letters and digits
+
+
 def make_tiny(data: ConfigDict):
   """A few digits, for tests."""
   data.source = "digits"
@@ -113,6 +127,8 @@ def _data(source: str) -> ConfigDict:
   data.data_dir = placeholder(str)  # where files lie; None: the source's own
   data.seed = 0  # of each split that is made at random
   data.num_valid = 0  # set aside, for rewards and for points of a curve
+  # In place of num_valid: the share of the training images; None: num_valid.
+  data.valid_fraction = placeholder(float)
   return data
 
 
@@ -126,6 +142,8 @@ def _stream(side: int) -> ConfigDict:
   # Of folder: the share to test with where there is no test split; None: 0.1.
   data.options.test_fraction = placeholder(float)
   data.options.labels = placeholder(str)  # of folder: a CSV or Parquet file
+  # Of folder: rows of labels whose files may be missing; None: 0.
+  data.options.max_broken = placeholder(int)
   # Of folder and tfds: stands beside each figure.
   data.options.note = placeholder(str)
   data.options.num_images = placeholder(int)  # of fake; None: 10,000

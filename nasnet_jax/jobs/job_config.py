@@ -139,28 +139,54 @@ def _divide(labels, class_names, fields, batch_sizes, split: str | None):
   """(train_index, valid_index, how), with what is wrong with them told."""
   index = np.arange(len(labels))
   valid = index[:0]
-  if fields.num_valid:
+  wanted = num_valid(fields, len(labels))
+  if wanted:
     index, valid, split = image_data.validation_split(
-      labels, fields.num_valid, fields.seed, split
+      labels, wanted, fields.seed, split
     )
-    _tell_division(labels[valid], labels, class_names, fields, split)
+    _tell_division(labels[valid], labels, class_names, wanted, split)
   for field, size in batch_sizes.items():
     check_batch(len(index), field, size)
   return index, valid, split or image_data.PLAIN
 
 
-def _tell_division(valid, labels, class_names, fields, split: str):
+def num_valid(fields, count: int) -> int:
+  """How many of so many training images are set aside for validation.
+
+  Args:
+    fields: config.data.
+
+  Raises:
+    DataError: for a share that is none, or a number beside a share.
+  """
+  share = fields.get("valid_fraction")
+  if share is None:
+    return fields.num_valid
+  if fields.num_valid:
+    raise DataError(
+      f"data.num_valid is {fields.num_valid} and data.valid_fraction {share}:"
+      " set data.valid_fraction to None, or data.num_valid to 0"
+    )
+  if not 0 < share < 1:
+    raise DataError(
+      f"data.valid_fraction is {share}: give a share above 0 and below 1"
+    )
+  return max(1, round(share * count))
+
+
+def _tell_division(valid, labels, class_names, wanted: int, split: str):
   """Warns of classes that validation cannot tell of."""
   if split == image_data.STRATIFIED:
     _log.info(
       "validation images are taken from each class in proportion: at random a"
       " class would have lacked some"
     )
-  if len(valid) < fields.num_valid:
+  if len(valid) < wanted:
     _log.warning(
-      "data.num_valid asks for %d validation images, and there are %d: every"
-      " class keeps one for training",
-      fields.num_valid,
+      "%d validation images are asked for (data.num_valid, or"
+      " data.valid_fraction), and there are %d: every class keeps one for"
+      " training",
+      wanted,
       len(valid),
     )
   counts = np.bincount(labels, minlength=len(class_names))
@@ -171,7 +197,7 @@ def _tell_division(valid, labels, class_names, fields, split: str):
       "no validation image of class %s, which have too few training images or"
       " data.num_valid is too small (%d)",
       image_data.listed(few),
-      fields.num_valid,
+      wanted,
     )
 
 

@@ -57,7 +57,7 @@ def images_of(config, batch_sizes) -> job_config.Splits:
   if "stream" in fields:
     shape = (*[fields.stream.image_size] * 2, 3)
   make = _Photographs if "stream" in fields else in_memory
-  valid = fields.num_valid
+  valid = job_config.num_valid(fields, known.train)
   return job_config.Splits(
     name,
     "",

@@ -63,7 +63,7 @@ def load_images(config, split: str | None = None) -> job_config.Splits:
     "child.batch_size": config.child.batch_size,
     "final.batch_size": config.final.batch_size,
   }
-  if config.data.num_valid < 1:
+  if config.data.num_valid < 1 and not config.data.get("valid_fraction"):
     raise ValueError(
       f"data.num_valid is {config.data.num_valid}: rewards take validation"
       " images, so give 1 or more"

@@ -87,7 +87,8 @@ def make(
     decay_at: epochs at which "piecewise" falls.
 
   Raises:
-    ValueError: for an unknown name or a warm-up that never ends.
+    ValueError: for an unknown name, a warm-up that never ends, or epochs of
+      "piecewise" that are not given.
   """
   if not 0 <= warmup_epochs < max(epochs, 1e-9):
     raise ValueError(
@@ -101,6 +102,11 @@ def make(
   if name == "exponential":
     schedule = exponential(peak, epochs, decay_factor, decay_epochs)
   elif name == "piecewise":
+    if not decay_at:
+      raise ValueError(
+        "schedule 'piecewise' falls at the epochs of decay_at, and there are"
+        " none: give them, or take another schedule"
+      )
     schedule = piecewise(peak, epochs, decay_factor, tuple(decay_at))
   elif name in SCHEDULES:
     schedule = SCHEDULES[name](peak)
