@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nasnet_jax.data import archive
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.data.paths import local
 from nasnet_jax.jobs import predict, preparation, results
@@ -90,7 +91,9 @@ def match(folder, names) -> Matched:
     what = "is a file" if top.exists() else "is not there"
     raise DataError(f"{top} {what}: give a folder with a folder per class")
   folders = tuple(
-    sorted(p for p in top.iterdir() if p.is_dir() and p.name[0] != ".")
+    sorted(
+      p for p in top.iterdir() if p.is_dir() and not archive.is_hidden(p.name)
+    )
   )
   found = [f.name for f in folders]
   if not found:
