@@ -60,7 +60,7 @@ def _evaluator(arch=1, data=1, bn_axis=None, bn_parts=1, **recipe):
   numerics = dataclasses.replace(
     NETWORK.numerics, bn_axis=bn_axis, bn_parts=bn_parts
   )
-  return PopulationEvaluator(
+  made = PopulationEvaluator(
     SPACE,
     dataclasses.replace(NETWORK, numerics=numerics),
     dataclasses.replace(RECIPE, **recipe),
@@ -68,6 +68,8 @@ def _evaluator(arch=1, data=1, bn_axis=None, bn_parts=1, **recipe):
     *_digits(),
     make_mesh(arch, data),
   )
+  made.compile()  # or reads it: its jitted functions are traced when called
+  return made
 
 
 class Child(NamedTuple):
@@ -422,7 +424,6 @@ def test_a_child_whose_loss_is_nan_fails_alone(eight_devices, monkeypatch):
 
 
 def _all_reduces(evaluator) -> int:
-  evaluator.compile()
   text = evaluator.population.train.as_text()
   return len(re.findall(r" all-reduce(?:-start)?\(", text))
 
@@ -431,6 +432,15 @@ def test_children_on_devices_of_their_own_never_wait_for_each_other(
   eight_devices,
 ):
   assert _all_reduces(eight_devices) == 0
+
+
+def test_programs_have_no_sort(one_device):
+  """XLA:CPU cannot serialise one: each process would compile them anew."""
+  for program in (
+    one_device.population.train,
+    one_device.population.count_correct,
+  ):
+    assert not re.search(r" sort\(", program.as_text())
 
 
 def test_gradients_of_a_shared_batch_take_one_all_reduce():
