@@ -202,7 +202,7 @@ def _voc(top, write, entries, line=None):
   [
     ("b", "<filename>b</filename>", "b.jpg"),
     ("c", r"<filename>C:\pics\old.jpg</filename>", "c.jpg"),
-    ("c", "<filename>/home/me/old.jpg</filename>", "c.jpg"),
+    ("c", "<filename>/Volumes/disk/old.jpg</filename>", "c.jpg"),
     ("d", "<filename>d.jpg</filename>", "d.png"),
     ("f", "", "f.png"),
     ("g", "<filename>\n g.jpg \n</filename>", "g.jpg"),
