@@ -156,5 +156,6 @@ def _run(command: list[str], root: pathlib.Path) -> str:
   if not done.returncode:
     return ""
   said = (done.stderr or done.stdout).strip().splitlines()
+  said = [line for line in said if not line.startswith("WARNING")]
   errors = [line for line in said if line.startswith("ERROR")]
   return (errors or said or [f"code {done.returncode}"])[-1]
