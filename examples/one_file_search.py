@@ -9,6 +9,7 @@ children, `vmap` makes it a select, and every child computes every operation.
 Part 2 gives the switch a batching rule of its own: each runs what it chose.
 
 nasnet_jax is this page grown up; its tests hold the page to its own numbers.
+Run it: python examples/one_file_search.py
 """
 
 import jax
@@ -18,8 +19,8 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 from sklearn.datasets import load_digits
 
-CHILDREN, ROUNDS, POPULATION, SAMPLE = 8, 12, 24, 6
-BLOCKS, FEATURES, STEPS, BATCH, RATE = 3, 8, 60, 64, 0.5
+CHILDREN, ROUNDS, POPULATION, SAMPLE = 8, 8, 16, 4
+BLOCKS, FEATURES, STEPS, BATCH, RATE = 2, 8, 40, 32, 0.5
 
 
 # 1. Two operations, [N, 8, 8, F] -> [N, 8, 8, F]. One of them has weights.
@@ -28,15 +29,15 @@ def windows(x):  # the nine pixels around each; zeros surround the image
   return [x[:, i : i + 8, j : j + 8] for i in range(3) for j in range(3)]
 
 
-def dense(x, layer):  # ReLU, 1x1 convolution, norm by the batch, always
+def dense(x, layer):  # a 1x1 convolution, then batch norm by this very batch
   kernel, scale, bias = layer
-  x = jax.nn.relu(x) @ kernel
+  x = x @ kernel
   x = (x - x.mean((0, 1, 2))) * lax.rsqrt(x.var((0, 1, 2)) + 1e-5)
   return x * scale + bias
 
 
 def conv_3x3(x, layer):
-  return dense(jnp.concatenate(windows(x), -1), layer)
+  return dense(jnp.concatenate(windows(jax.nn.relu(x)), -1), layer)
 
 
 def avg_pool_3x3(x, _):  # pixels outside of the image do not count
@@ -73,28 +74,28 @@ mixed.defvjp(lambda *a: (forward(*a), a), lambda a, g: (None, *backward(*a, g)))
 CHOICES = np.array([[[2 + b, len(OPS)]] * 2 for b in range(BLOCKS)])
 
 
-def init(rng):  # the same arrays, whatever the cell: a pool leaves its own idle
-  keys, wide = iter(jax.random.split(rng, 99)), BLOCKS * FEATURES
+def init(rng):  # of all children; a pool has weights too, and leaves them alone
+  def layer(*shape):
+    unit = rng.standard_normal((CHILDREN, *shape), np.float32)
+    ones = np.ones((CHILDREN, *shape[:-2], shape[-1]), np.float32)
+    return unit * (2 / shape[-2]) ** 0.5, ones, 0 * ones
 
-  def layer(inputs=9 * FEATURES, outputs=FEATURES):
-    unit = jax.random.normal(next(keys), (inputs, outputs))
-    return unit * (2 / inputs) ** 0.5, jnp.ones(outputs), jnp.zeros(outputs)
+  def cell(width):
+    pairs = [layer(2, 9 * FEATURES, FEATURES) for _ in range(BLOCKS)]
+    return layer(width, FEATURES), pairs
 
-  cells = [
-    (layer(inputs), [(layer(), layer()) for _ in range(BLOCKS)])
-    for inputs in (FEATURES, wide)
-  ]
-  return layer(9), cells, layer(wide, 10)
+  wide = BLOCKS * FEATURES
+  return layer(9, FEATURES), [cell(FEATURES), cell(wide)], layer(wide, 10)
 
 
 def predict(params, cell, images):
   stem, cells, (kernel, _, bias) = params
   last = before = conv_3x3(images, stem)
   for fit, blocks in cells:
-    states = [dense(last, fit), before]
-    for edges, ws in zip(cell, blocks):
-      ys = [mixed(op, jnp.stack(states)[i], w) for (i, op), w in zip(edges, ws)]
-      states.append(ys[0] + ys[1])
+    states = [dense(jax.nn.relu(last), fit), before]
+    for (inputs, ops), layers in zip(cell.swapaxes(1, 2), blocks):
+      ys = jax.vmap(mixed)(ops, jnp.stack(states)[inputs], layers)
+      states.append(ys.sum(0))
     # The output is what no block reads, side by side; zeros stand for the rest.
     loose = jnp.ones(len(states)).at[cell[..., 0]].set(0)
     output = [x * is_loose for x, is_loose in zip(states, loose)][2:]
@@ -113,14 +114,12 @@ def train_step(params, cell, batch, rate):
 
 
 @jax.jit
-def accuracies(rng, cells, train, valid):  # the one program that is compiled
+def accuracies(params, cells, batches, train, valid):  # this is compiled, once
   def update(params, step):
-    key, rate = jax.random.fold_in(rng, step), RATE * (1 - step / STEPS)
-    chosen = jax.random.randint(key, (BATCH,), 0, len(train[1]))
-    batch = [array[chosen] for array in train]
+    rate = RATE * (1 - step / STEPS)
+    batch = [array[batches[step]] for array in train]
     return jax.vmap(train_step, (0, 0, None, None))(params, cells, batch, rate)
 
-  params = jax.vmap(init)(jax.random.split(rng, len(cells)))
   params, _ = lax.scan(update, params, jnp.arange(STEPS))
   logits = jax.vmap(predict, (0, 0, None))(params, cells, valid[0])
   return (logits.argmax(-1) == valid[1]).mean(-1)
@@ -140,7 +139,8 @@ if __name__ == "__main__":
       child[:] = max(drawn, key=lambda member: member[0])[1]
       place = tuple(rng.integers(CHOICES.shape))
       child[place] = rng.integers(CHOICES[place])
-    found = accuracies(jax.random.key(number), cells, train, valid)
+    batches = rng.integers(len(train[1]), size=(STEPS, BATCH))
+    found = accuracies(init(rng), cells, batches, train, valid)
     history += zip(found.tolist(), cells)
     print(f"round {number:2}: mean {found.mean():.3f}, best {found.max():.3f}")
   best, cell = max(history, key=lambda member: member[0])
