@@ -172,12 +172,6 @@ def prepare(config, data: Data | None = None, devices=None) -> Parts:
     epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   recipe.make_schedule()
-  if not frozen:
-    job_config.tell_slow_statistics(
-      recipe.epochs * (data.train.num_images // recipe.batch_size),
-      sizes.numerics.bn_decay,
-      "network.bn_decay",
-    )
   if recipe.patience_epochs and not data.valid.num_images:
     raise ValueError(
       "train.patience_epochs needs images to score: set"
@@ -312,6 +306,13 @@ def from_classifier(found: results.Trained):
 
 
 def _describe(parts: Parts):
+  numerics, recipe = parts.network.config.numerics, parts.recipe
+  if not numerics.bn_frozen:
+    job_config.tell_slow_statistics(
+      recipe.epochs * (parts.data.train.num_images // recipe.batch_size),
+      numerics.bn_decay,
+      "network.bn_decay",
+    )
   data, cut = parts.data, parts.network.cut
   words = (
     f"{parts.num_params:,} parameters, a map of {' and '.join(cut.maps)} at"

@@ -110,6 +110,12 @@ def run(config, run_dir, *, command: str = "") -> Row:
     with run_log.log_file(folder), Scalars(folder) as scalars:
       if not (folder / results.RESULT).exists():
         console = run_log.Console(request, scalars, config.log.seconds)
+        job_config.tell_slow_statistics(
+          parts.recipe.epochs
+          * (parts.images.train.num_images // parts.recipe.batch_size),
+          parts.sizes.numerics.bn_decay,
+          "network.bn_decay",
+        )
         rows, chosen = _search(folder, config, parts, console)
         result = _result(config, parts, rows, chosen, command)
         workdir.write_json(folder / results.RESULT, result)
@@ -147,11 +153,6 @@ def _prepare(config, split: str | None = None) -> Parts:
     epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   recipe.make_schedule()
-  job_config.tell_slow_statistics(
-    recipe.epochs * (images.train.num_images // recipe.batch_size),
-    sizes.numerics.bn_decay,
-    "network.bn_decay",
-  )
   devices = mesh.make_mesh(1, config.mesh.data)
   # Checks how batches divide.
   fit.make_step(

@@ -171,11 +171,6 @@ def prepare(
     epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   recipe.make_schedule()
-  job_config.tell_slow_statistics(
-    recipe.epochs * (images.train.num_images // recipe.batch_size),
-    sizes.numerics.bn_decay,
-    "network.bn_decay",
-  )
   if recipe.patience_epochs and not images.valid.num_images:
     raise ValueError(
       "train.patience_epochs needs images to score: set data.num_valid"
@@ -280,6 +275,12 @@ class Console(run_log.Console):
 
 
 def _describe(parts: Parts):
+  job_config.tell_slow_statistics(
+    parts.recipe.epochs
+    * (parts.images.train.num_images // parts.recipe.batch_size),
+    parts.network.config.numerics.bn_decay,
+    "network.bn_decay",
+  )
   images, config = parts.images, parts.network.config
   params, macs = counting.count_module(parts.network, images.image_shape)
   words = (

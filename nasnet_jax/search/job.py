@@ -101,6 +101,7 @@ def run(
           config.log.seconds,
           trace,
         )
+        search_config.tell_slow_statistics(config, parts.images)
         _describe(parts)
         _write_costs(folder, config, parts)
         rows = _search(folder, parts, console)

@@ -68,7 +68,11 @@ def load_images(config, split: str | None = None) -> job_config.Splits:
       f"data.num_valid is {config.data.num_valid}: rewards take validation"
       " images, so give 1 or more"
     )
-  images = job_config.load_images(config.data, sizes, split)
+  return job_config.load_images(config.data, sizes, split)
+
+
+def tell_slow_statistics(config, images: job_config.Splits):
+  """Warns of trainings whose batch norm cannot follow them."""
   for part, network in (
     ("child", config.child),
     ("final", config.final.network),
@@ -79,7 +83,6 @@ def load_images(config, split: str | None = None) -> job_config.Splits:
       network.bn_decay,
       f"{'final.network' if part == 'final' else part}.bn_decay",
     )
-  return images
 
 
 def child_network(config, num_classes: int, space):
