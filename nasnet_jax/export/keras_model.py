@@ -41,7 +41,10 @@ _NOTHING = (
   "RandomBrightness",
   "RandomErasing",
 )
-# And after the last batch norm: the mean, the classifier, nothing else.
+# Where the network ends, but for an activation: with a batch norm, or with the
+# sum or the concatenation of a NASNet's last cell.
+_ENDS = ("BatchNormalization", "Add", "Concatenate")
+# And what may stand behind: the mean, the classifier, nothing else.
 _HEAD = (
   "InputLayer",
   "Activation",
@@ -106,14 +109,12 @@ def _kind(operation: Any) -> str:
 
 def _check_head(model: Any):
   found = list(operations(model))
-  norms = [
-    i for i, one in enumerate(found) if _kind(one) == "BatchNormalization"
-  ]
-  for one in found[norms[-1] + 1 :] if norms else ():
+  ends = [i for i, one in enumerate(found) if _kind(one) in _ENDS]
+  for one in found[ends[-1] + 1 :] if ends else ():
     if _kind(one) not in _HEAD:
       raise CheckpointError(
         f"the Keras model {model.name} has {one.name!r}, a {_kind(one)}, behind"
-        " its last batch norm, where our network has a mean and a classifier"
+        " the network, where ours has a mean and a classifier"
       )
   last = getattr(found[-1], "activation", None)
   name = getattr(last, "__name__", "softmax")
