@@ -131,6 +131,7 @@ COMMANDS = {
       "--python=",
       "--verify",
       "--calibration=",
+      "--calibration_images=",
       "--images=",
       "--features",
       "--data_dir=",

@@ -140,7 +140,7 @@ def _config(name, variant, **changes):
     ({"network__num_reductions": 4}, "too small for 4 reductions"),
     ({"train__schedule": "cosin"}, "not one of: cosine"),
     ({"train__optimizer": "adam"}, "not one of: momentum"),
-    ({"model__checkpoint": "nowhere"}, "nowhere/result.json is not there"),
+    ({"model__checkpoint": "nowhere"}, "no such folder: nowhere"),
     ({"network__stem": "none"}, "not one of: cifar, imagenet"),
     ({"mesh__data": 3}, "must divide"),
     ({"train__epochs": 0}, "epochs is 0: give 1 or more"),
