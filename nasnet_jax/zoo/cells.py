@@ -163,7 +163,7 @@ class Published(NamedTuple):
   Attributes:
     cells: key of `CELLS`.
     side: of its images, in pixels.
-    config: fields of `models.stacked.NetworkConfig`, classes and numerics
+    config: fields of `stacked_plan.NetworkConfig`, classes and numerics
       apart.
     num_classes: of the published counts.
     params: trainable parameters, without the auxiliary head; exact.
