@@ -160,6 +160,8 @@ def _storages(file, keys, types) -> dict[str, np.ndarray]:
   """In the order of the file: how many numbers, then the numbers."""
   result = {}
   for key in keys:
+    if key not in types:  # of no tensor, so its size is not known
+      break
     count = int.from_bytes(file.read(8), "little")
     content = file.read(count * types[key].itemsize)
     # A short read has too few bytes, which frombuffer refuses.

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nasnet_jax.data import augment
 from nasnet_jax.export import (
   artifact,
   card,
@@ -31,7 +32,14 @@ def run(random_variables, tmp_path_factory):
   network = tables.published(NAME, num_cells=1, features=4, num_classes=3)
   network = network.clone()
   variables = random_variables(network, 16)
-  results.save(folder, NAME, network, variables, class_names=CLASSES)
+  results.save(
+    folder,
+    NAME,
+    network,
+    variables,
+    class_names=CLASSES,
+    augmentation=augment.PHOTOGRAPHS,
+  )
   result = json.loads((folder / "result.json").read_text())
   result["data"]["image_shape"] = [16, 16, 3]
   (folder / "result.json").write_text(json.dumps(result))

@@ -33,7 +33,9 @@ def test_a_trace_of_a_few_steps_is_there_if_asked_for(digits):
 
 def test_a_search_ends_with_a_tested_network_and_a_report(digits):
   folder, done = digits
-  assert done.stderr == ""
+  # Few steps, and said so; nothing else.
+  lines = done.stderr.splitlines()
+  assert all("bn_decay" in line for line in lines), done.stderr
   assert len(done.stdout.splitlines()) < 30
   result = json.loads((folder / "result.json").read_text())
   assert result["test_examples"] == 297
@@ -133,7 +135,7 @@ def test_weights_that_changed_on_the_disk_are_noticed(digits, tmp_path):
 
 
 def test_a_folder_without_a_result_has_no_winner(tmp_path):
-  with pytest.raises(workdir.WorkdirError, match="has not finished"):
+  with pytest.raises(workdir.WorkdirError, match="has no run in it"):
     search.load_winner(tmp_path)
 
 
@@ -169,7 +171,9 @@ def test_every_tiny_search_runs(launch, tmp_path, config, overrides):
     *overrides,
   )
   assert done.returncode == 0, done.stderr
-  assert done.stderr == ""
+  # Few steps, and said so; nothing else.
+  lines = done.stderr.splitlines()
+  assert all("bn_decay" in line for line in lines), done.stderr
   rows = (tmp_path / "history.jsonl").read_text().splitlines()
   assert [json.loads(row)["status"] for row in rows] == ["ok"] * 6
   assert launch("evaluate.py", f"--workdir={tmp_path}").returncode == 0
