@@ -1,8 +1,8 @@
 """Batches of pictures with boxes: scaled, mirrored, padded to a few sizes.
 
-As in `data.photo_stream`, the batch of a step is a pure function of (seed, step),
-decoded in other processes, each host its own rows. Sizes are known from the
-annotations, so all hosts pad a batch alike without talking.
+As in `data.photo_stream`, the batch of a step is a pure function of (seed,
+step), decoded in other processes, each host its own rows. Sizes are known from
+the annotations, so all hosts pad a batch alike without talking.
 """
 
 import dataclasses
