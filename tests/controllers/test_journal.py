@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import pathlib
 import subprocess
 import sys
@@ -92,7 +91,9 @@ def test_no_journal_is_an_empty_one(tmp_path):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("name", ["ppo", "reinforce"])
-def test_another_process_on_one_core_replays_to_the_same_bits(name, tmp_path):
+def test_another_process_on_one_core_replays_to_the_same_bits(
+  name, tmp_path, one_device
+):
   path = tmp_path / "journal.jsonl"
   state = write(path, num_choices=LONG, name=name, options={})
   script = (
@@ -105,14 +106,12 @@ def test_another_process_on_one_core_replays_to_the_same_bits(name, tmp_path):
     "print(t.digest(r.state))"
   )
   here = str(pathlib.Path(__file__).parent)
-  # The flags' fake devices would give both processes as many threads.
-  environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
   process = subprocess.run(
     [sys.executable, "-c", script, here, str(path), name],
     capture_output=True,
     text=True,
     check=True,
-    env=environment,
+    env=one_device(),  # fake devices would give both as many threads
   )
   assert process.stdout.split()[-1] == digest(state)
 

@@ -13,12 +13,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def launch_environment():
+def launch_environment(one_device):
   """Of the program: one device, every compiled program kept."""
-  env = {**os.environ, "PYTHONPATH": str(ROOT)}
-  env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-  env.pop("XLA_FLAGS", None)
-  return env
+  return one_device() | {"PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture(scope="session")

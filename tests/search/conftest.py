@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import logging
-import os
 import pathlib
 import subprocess
 import sys
@@ -28,12 +27,9 @@ def harness():
 
 
 @pytest.fixture(scope="session")
-def environment():
+def environment(one_device):
   """Of a child process: one device, every compiled program kept."""
-  env = {**os.environ, "PYTHONPATH": str(ROOT)}
-  env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-  env.pop("XLA_FLAGS", None)
-  return env
+  return one_device() | {"PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@
 Devices: four in all. Without a coordinator ("") the process is alone.
 """
 
-import os
 import pathlib
 import sys
 
@@ -16,7 +15,6 @@ def main(argv: list[str]):
   workdir_path, coordinator, count, index = argv[1:]
   from nasnet_jax.training import hosts, mesh
 
-  os.environ.pop("XLA_FLAGS", None)
   mesh.prepare_host(DEVICES // int(count))
   hosts.start(coordinator, int(count), int(index), timeout=20)
   from nasnet_jax.jobs import job_config
