@@ -204,7 +204,7 @@ def _main(argv: list[str] | None) -> int:
     return 0
   try:
     line = command(name, arguments)
-  except (shipped.NotShippedError, WrongJobError) as error:
+  except ValueError as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
   sys.stdout.flush()

@@ -270,7 +270,8 @@ def test_images(result: dict[str, Any], data_dir=None) -> datasets.Data:
   """The test split that a result is about, read again from its source.
 
   Args:
-    data_dir: where the data is now; None: where it was during the run.
+    data_dir: where the data is now, see `paths.relocated`; None: where it was
+      during the run.
 
   Raises:
     DataError: if it cannot be read, or has changed since.
@@ -281,8 +282,10 @@ def test_images(result: dict[str, Any], data_dir=None) -> datasets.Data:
       " give --images, a folder of class folders"
     )
   arguments = dict(result["data"]["load"])
-  if data_dir is not None:
-    arguments["data_dir"] = str(data_dir)
+  if data_dir is None:
+    paths.check_there(arguments)
+  else:
+    arguments = paths.relocated(arguments, data_dir)
   if "stream" in arguments:
     images, make = job_config.load_streams(**arguments)
   else:

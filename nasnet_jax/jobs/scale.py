@@ -37,6 +37,7 @@ ROWS = "scaled.jsonl"
 MAY_CHANGE = (
   "log",
   "data.data_dir",
+  "data.options.path",  # the same images, as their fingerprint says
   "data.options.max_broken",
   "data.options.note",
   "data.stream.workers",

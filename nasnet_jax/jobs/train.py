@@ -44,6 +44,7 @@ MAY_CHANGE = (
   "profile",
   "mesh",
   "data.data_dir",
+  "data.options.path",  # the same images, as their fingerprint says
   "data.options.max_broken",
   "data.options.note",
   "data.stream.workers",
@@ -341,7 +342,7 @@ def _result(folder, config, parts: Parts, score, tested, command: str) -> Row:
   shape = parts.images.image_shape
   params, macs = counting.count_module(parts.network, shape)
   points = workdir.keep_lines(folder / resumable.CURVES, lambda _: True, "")
-  return {
+  result = {
     "version": __version__,
     "job": "train",
     "space": parts.space.name,
@@ -366,13 +367,8 @@ def _result(folder, config, parts: Parts, score, tested, command: str) -> Row:
     "cost": {"total_seconds": round(sum(r["seconds"] for r in points), 3)},
     "environment": run_log.environment(),
     "command": command,
-    "how_to_load": (
-      "from nasnet_jax.jobs import results\n"
-      f"network = results.load({str(folder)!r})\n"
-      "logits = network.predict(images)  # uint8"
-      f"[N, {', '.join(map(str, shape))}]"
-    ),
   }
+  return {**result, "how_to_load": report.how_to_load(result, folder)}
 
 
 def _draw(folder: pathlib.Path, parts: Parts):

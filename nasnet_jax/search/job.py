@@ -272,7 +272,7 @@ def _result(
   top_k = [
     {**row, "genotype": genotype(by_id[row["id"]])} for row in found.ranking
   ]
-  return {
+  result = {
     "version": __version__,
     "space": space.name,
     "space_options": space.options,
@@ -296,13 +296,8 @@ def _result(
     "cost": _cost(folder, rows, scalars, config.child.epochs),
     "environment": run_log.environment(),
     "command": command,
-    "how_to_load": (
-      "from nasnet_jax import search\n"
-      f"winner = search.load_winner({str(folder)!r})\n"
-      "logits = winner.predict(images)  # uint8"
-      f"[N, {', '.join(map(str, images.image_shape))}]"
-    ),
   }
+  return {**result, "how_to_load": report.how_to_load(result, folder)}
 
 
 def _cost(
