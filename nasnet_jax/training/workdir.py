@@ -7,7 +7,6 @@ writes, and the others see the same folder.
 
 import contextlib
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -18,6 +17,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+
+try:
+  import fcntl
+except ImportError:
+  raise ImportError(
+    "nasnet_jax runs on Linux and macOS; on Windows take WSL 2"
+  ) from None
 
 from nasnet_jax.data import paths
 from nasnet_jax.training import hosts
