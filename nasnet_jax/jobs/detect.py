@@ -346,7 +346,9 @@ def _train(folder, config, parts: Parts, console, command: str) -> Row:
     config.train.seed,
     valid=data.valid if data.valid.num_images else None,
     checkpoint_seconds=config.train.checkpoint_seconds,
-    watch=resumable.Watch(console.in_fit, console.after_point),
+    watch=resumable.Watch(
+      console.in_fit, console.after_point, console.begin_fit
+    ),
     evaluate=evaluate,
     mesh=parts.mesh,
     start_from=parts.start,

@@ -218,7 +218,9 @@ def _train(folder, config, parts: Parts, console, member: Member) -> Row:
     member.seed,
     valid=datasets.on_device(images.valid),
     checkpoint_seconds=config.train.checkpoint_seconds,
-    watch=resumable.Watch(console.in_fit, console.after_point),
+    watch=resumable.Watch(
+      console.in_fit, console.after_point, console.begin_fit
+    ),
     mesh=parts.mesh,
   )
   tested = _test(network, aug, parts.recipe, state, images.test)

@@ -319,7 +319,9 @@ def _train(folder, config, parts: Parts, console, command: str) -> Row:
     config.train.seed,
     valid=valid,
     checkpoint_seconds=config.train.checkpoint_seconds,
-    watch=resumable.Watch(console.in_fit, console.after_point),
+    watch=resumable.Watch(
+      console.in_fit, console.after_point, console.begin_fit
+    ),
     mesh=parts.mesh,
     start_from=parts.start,
     shard_params=parts.shard_params,
