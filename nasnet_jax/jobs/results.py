@@ -314,6 +314,18 @@ def evaluate(found: Trained, images: datasets.Data) -> evaluation.Score:
   return count(found.variables, images)
 
 
+def check_channels(found: Trained, name: str, channels: int):
+  """Raises ValueError if images of this name have other channels than those
+  that the network was trained on."""
+  wanted = found.result["data"]["image_shape"][2]
+  if wanted != channels:
+    raise ValueError(
+      f"{found.folder} was trained on images of {wanted} channel(s), and those"
+      f" of {name} have {channels}: set data.options.channels to {wanted} where"
+      " data.source is 'folder', or take another checkpoint"
+    )
+
+
 def transfer(found: Trained, *, keep_head: bool):
   """(variables) -> variables that start from the trained ones.
 

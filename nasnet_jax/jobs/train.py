@@ -132,10 +132,12 @@ def complete(folder, config, request, describe, work) -> Row:
 def summary(result: Row) -> str:
   """The result in a line or two."""
   n = result["test_examples"]
-  top_5 = result["test_top_5"] / n
+  top_5 = f"; top five {result['test_top_5'] / n:.4f}"
+  if len(result["data"]["classes"]) <= 5:  # any answer is among them
+    top_5 = ""
   return (
     f"test accuracy {result['test_accuracy']:.4f}"
-    f" ({result['test_correct']:,} of {n:,}; top five {top_5:.4f}),"
+    f" ({result['test_correct']:,} of {n:,}{top_5}),"
     f" {result['winner']['params']:,} parameters,"
     f" {result['winner']['macs']:,} multiply-adds"
   )
@@ -164,6 +166,8 @@ def prepare(
     images = job_config.load_images(
       config.data, {"train.batch_size": config.train.batch_size}, split
     )
+  if found is not None:
+    results.check_channels(found, images.name, images.image_shape[2])
   aug = job_config.get_augmentation(config.data, images)
   space, genotype, sizes = _architecture(config, found, images)
   network = families.network(space, genotype, sizes)

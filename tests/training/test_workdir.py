@@ -183,3 +183,15 @@ def test_a_system_without_file_locks_is_named_in_a_line(monkeypatch):
   spec = importlib.util.spec_from_file_location("again", workdir.__file__)
   with pytest.raises(ImportError, match="Linux and macOS; on Windows take WSL"):
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_a_place_for_no_folder_is_told_with_the_way(tmp_path):
+  (tmp_path / "file").touch()
+  with (
+    pytest.raises(
+      workdir.WorkdirError,
+      match=r"file/run cannot be made \(.*\): take another",
+    ),
+    workdir.locked(tmp_path / "file" / "run"),
+  ):
+    pass
