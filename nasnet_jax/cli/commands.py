@@ -305,7 +305,7 @@ def _unknown(name: str) -> str:
 def _help(words: list[str]) -> str:
   if not words:
     lines = ["nasnet-jax COMMAND ...", ""]
-    width = max(map(len, COMMANDS))
+    width = max(map(len, [*COMMANDS, "completion"]))
     lines += [f"  {n:{width}}  {c.says}" for n, c in COMMANDS.items()]
     lines += [
       f"  {'completion':{width}}  bash or zsh: how to complete these words",

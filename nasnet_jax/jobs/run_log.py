@@ -23,7 +23,8 @@ Key = tuple[str, int]  # stage and child of a training
 
 @contextlib.contextmanager
 def log_file(folder: pathlib.Path):
-  """Sends all log messages, with more detail, to log.txt as well."""
+  """Sends all log messages, with more detail, to log.txt as well. What stands
+  on the live line is over at the end."""
   if not hosts.is_first():
     yield
     return
@@ -34,6 +35,7 @@ def log_file(folder: pathlib.Path):
   try:
     yield
   finally:
+    live.hide()
     ours.removeHandler(handler)
     handler.close()
 
@@ -112,6 +114,7 @@ class Console:
 
   def say(self, line: str):
     self._said = time.monotonic()
+    live.hide()  # it was of what is over
     _log.info("%s", line)
 
   def plan(self, trainings: list[tuple[Key, int]]):
