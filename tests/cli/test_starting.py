@@ -6,7 +6,7 @@ from nasnet_jax.cli import starting
 
 
 @pytest.fixture
-def terminal(monkeypatch):
+def terminal(monkeypatch, capsys):  # which puts its own stream there
   monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
   monkeypatch.delenv("NASNET_JAX_STARTING", raising=False)
 
