@@ -171,8 +171,6 @@ def resume(
   )
   hosts.agree("where the search stands", (replayed.state, replayed.pending))
   asks = len(events) - len(tells)
-  if rows:
-    _log.info("goes on with %d of %d children", len(rows), settings.children)
   return Standing(replayed.state, replayed.pending, asks, len(tells), rows)
 
 
