@@ -11,19 +11,18 @@ the exit code is then 1.
 
 from absl import flags
 
-from nasnet_jax.cli import entry
+from nasnet_jax.cli import entry, run_flags
 from nasnet_jax.data import paths
 from nasnet_jax.training import mesh
 
-_CHECKPOINT = flags.DEFINE_string(
-  "checkpoint", None, "folder of a finished run of detection"
-)
+_RUN = run_flags.define()
 _OUT = flags.DEFINE_string("out", "detections", "folder for pictures and JSON")
 _SCORE = flags.DEFINE_float("min_score", 0.5, "boxes below are left out")
 
 
 def main(argv: list[str]) -> int:
-  if not _CHECKPOINT.value or len(argv) < 2:
+  run, pictures = _RUN.take(argv[1:], pictures=True)
+  if not run or not pictures:
     raise entry.UsageError("give --checkpoint=runs/... and images or folders")
   if _OUT.value:
     paths.local(_OUT.value)  # refuses what is none before anything is done
@@ -33,8 +32,8 @@ def main(argv: list[str]) -> int:
     preparation,
   )
 
-  images = preparation.find_images(argv[1:])
-  detector = predict_boxes.load(_CHECKPOINT.value)
+  images = preparation.find_images(pictures)
+  detector = predict_boxes.load(run)
   names = detector.result["data"]["classes"]
   answers, broken = [], []
   for answer in predict_boxes.find(detector, images, _SCORE.value, broken):

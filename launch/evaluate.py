@@ -14,13 +14,10 @@ which; --out=FILE.csv writes that matrix, --out=FILE.json everything.
 
 from absl import flags
 
-from nasnet_jax.cli import entry
+from nasnet_jax.cli import entry, run_flags
 from nasnet_jax.training import mesh
 
-_CHECKPOINT = flags.DEFINE_string(
-  "checkpoint", None, "folder of a finished run"
-)
-_WORKDIR = flags.DEFINE_string("workdir", None, "the same")
+_RUN = run_flags.define()
 _DATA_DIR = flags.DEFINE_string(
   "data_dir", None, "where the run's data lies now, if it was moved"
 )
@@ -30,12 +27,8 @@ _BATCH = flags.DEFINE_integer("batch_size", 32, "pictures at once")
 
 
 def main(argv: list[str]) -> int:
-  if len(argv) > 1:
-    raise entry.UsageError(
-      f"{argv[1]!r} is no flag: pictures are given by --images=FOLDER"
-    )
-  given = {path for path in (_CHECKPOINT.value, _WORKDIR.value) if path}
-  if len(given) != 1:
+  run, _ = _RUN.take(argv[1:])
+  if not run:
     raise entry.UsageError("give --checkpoint=runs/... of one run")
   for name in ("out",) if _IMAGES.value is None else ("data_dir",):
     if flags.FLAGS[name].value is not None:
@@ -44,8 +37,7 @@ def main(argv: list[str]) -> int:
   mesh.prepare_host()
   from nasnet_jax.jobs import results  # only now may JAX start
 
-  (folder,) = given
-  found = results.load(folder)
+  found = results.load(run)
   return _on_test(found) if _IMAGES.value is None else _on_folder(found)
 
 

@@ -13,13 +13,11 @@ import pathlib
 
 from absl import flags
 
-from nasnet_jax.cli import entry
-from nasnet_jax.data import paths
+from nasnet_jax.cli import entry, run_flags
+from nasnet_jax.data import image_data, paths
 from nasnet_jax.training import mesh
 
-_CHECKPOINT = flags.DEFINE_string(
-  "checkpoint", None, "folder of a finished run"
-)
+_RUN = run_flags.define()
 _FORMAT = flags.DEFINE_list(
   "format",
   None,
@@ -63,17 +61,16 @@ _DATA_DIR = flags.DEFINE_string(
 
 
 def main(argv: list[str]):
-  del argv
-  if not _CHECKPOINT.value or not _FORMAT.value:
+  given, _ = _RUN.take(argv[1:])
+  if not given or not _FORMAT.value:
     raise entry.UsageError("give --checkpoint=runs/... and --format=onnx")
   mesh.prepare_host()
   from nasnet_jax.export import artifact, formats  # only now may JAX start
 
   unknown = [n for n in _FORMAT.value if n not in formats.FORMATS]
   if unknown:
-    raise entry.UsageError(
-      f"--format={unknown[0]} is not one of: {', '.join(formats.FORMATS)}"
-    )
+    hint = image_data.nearest(unknown[0], formats.FORMATS)
+    raise entry.UsageError(f"no format is called {unknown[0]!r}: {hint}")
   if _CALIBRATION.value and "tflite" not in _FORMAT.value:
     raise entry.UsageError("--calibration is for int8: give --format=tflite")
   options = artifact.Options(
@@ -88,7 +85,7 @@ def main(argv: list[str]):
     images=tuple(_IMAGES.value),
     features=_FEATURES.value,
   )
-  run = paths.local(_CHECKPOINT.value)
+  run = paths.local(given)
   out = paths.local(_OUT.value or pathlib.Path("exports") / run.name)
   source = artifact.open_run(run, options)
   for name in _FORMAT.value:

@@ -17,7 +17,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from nasnet_jax.cli import entry, show
-from nasnet_jax.training import hosts, mesh
+from nasnet_jax.training import hosts, live, mesh
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string(
@@ -47,6 +47,7 @@ def main(argv: list[str]):
     raise entry.UsageError(
       f"config.job is {config.job!r}, not one of {[*JOBS]}"
     )
+  live.show("starting")  # JAX and the data take seconds
   devices = config.mesh.arch * config.mesh.data or config.mesh.data
   among = config.get("hosts") or {}
   mesh.prepare_host(-(-devices // max(1, among.get("count", 1))))

@@ -10,20 +10,19 @@ cannot be read are named at the end; the exit code is then 1.
 
 from absl import flags
 
-from nasnet_jax.cli import entry
+from nasnet_jax.cli import entry, run_flags
 from nasnet_jax.data import paths
 from nasnet_jax.training import mesh
 
-_CHECKPOINT = flags.DEFINE_string(
-  "checkpoint", None, "folder of a finished run"
-)
+_RUN = run_flags.define()
 _OUT = flags.DEFINE_string("out", None, "folder for pictures with answers")
 _BATCH = flags.DEFINE_integer("batch_size", 32, "images at once")
 _TOP = flags.DEFINE_integer("top", 5, "classes per image")
 
 
 def main(argv: list[str]) -> int:
-  if not _CHECKPOINT.value or len(argv) < 2:
+  run, pictures = _RUN.take(argv[1:], pictures=True)
+  if not run or not pictures:
     raise entry.UsageError("give --checkpoint=runs/... and images or folders")
   if _OUT.value:
     paths.local(_OUT.value)  # refuses what is none before anything is done
@@ -34,8 +33,8 @@ def main(argv: list[str]) -> int:
     results,
   )
 
-  images = preparation.find_images(argv[1:])
-  network = results.load(_CHECKPOINT.value)
+  images = preparation.find_images(pictures)
+  network = results.load(run)
   answers, broken = [], []
   for answer in predict.classify(
     network, images, _BATCH.value, _TOP.value, broken

@@ -4,29 +4,39 @@
   python launch/report.py runs/ppo runs/evolution --out=comparison.html
 
 Runs may be finished, interrupted or under way. Of one run, report.html and
-figures/ in its folder are written; of several, the file --out and figures/
-beside it.
+figures/ in its folder are written; of several, the file --out (comparison.html
+here) and figures/ beside it.
 """
 
 from absl import flags
 
 from nasnet_jax import report
-from nasnet_jax.cli import entry
+from nasnet_jax.cli import entry, run_flags
 from nasnet_jax.data import paths
 
-_OUT = flags.DEFINE_string("out", "comparison.html", "the page of several runs")
+_RUN = run_flags.define()
+_OUT = flags.DEFINE_string(
+  "out", None, "the page of several runs; comparison.html"
+)
 
 
 def main(argv: list[str]) -> None:
-  folders = [paths.local(folder) for folder in argv[1:]]
+  words = [*filter(None, [_RUN.given()]), *argv[1:]]
+  folders = [paths.local(folder) for folder in words]
   if not folders:
     raise entry.UsageError("give the folder of a run, or of several")
+  if len(folders) == 1 and _OUT.value:
+    raise entry.UsageError(
+      "--out is for the page of several runs: that of one run is report.html"
+      " in its folder"
+    )
   try:
     if len(folders) == 1:
       print(report.write_report(folders[0]))
       print(report.summary_text(folders[0]))
     else:
-      print(report.write_comparison(folders, paths.local(_OUT.value)))
+      page = paths.local(_OUT.value or "comparison.html").absolute()
+      print(report.write_comparison(folders, page))
   except (FileNotFoundError, ValueError) as error:
     raise entry.UsageError(str(error)) from error
 

@@ -15,7 +15,7 @@ import textwrap
 from typing import NamedTuple
 
 from nasnet_jax import __version__
-from nasnet_jax.cli import pipe, shipped
+from nasnet_jax.cli import pipe, shipped, starting
 
 _CONFIG = "--config"
 _RUN = ("--config=", "--workdir=", "--show")
@@ -31,7 +31,7 @@ class Command(NamedTuple):
     examples: without the "nasnet-jax" in front.
     config: taken where none is given; "" where one must be.
     job: of its configs; "" for any.
-    other: a second program, taken where --checkpoint is given.
+    other: a second program, taken where --checkpoint or pictures are given.
   """
 
   script: str
@@ -43,7 +43,7 @@ class Command(NamedTuple):
   other: str = ""
 
 
-_CHECKPOINT = ("--checkpoint=", "--out=")
+_CHECKPOINT = ("--checkpoint=", "--workdir=", "--out=")
 COMMANDS = {
   "search": Command(
     "main.py",
@@ -95,7 +95,7 @@ COMMANDS = {
   "detect": Command(
     "main.py",
     "train a detector; with --checkpoint, find things on pictures",
-    (*_RUN, *_CHECKPOINT, "--min_score="),
+    (*_RUN, "--checkpoint=", "--out=", "--min_score="),
     (
       "detect --config=detect_voc --workdir=runs/voc",
       "detect --checkpoint=runs/voc photo.jpg --out=found",
@@ -113,7 +113,7 @@ COMMANDS = {
   "evaluate": Command(
     "evaluate.py",
     "test a finished run's network again, or on a folder of pictures",
-    (*_CHECKPOINT, "--workdir=", "--images=", "--data_dir=", "--batch_size="),
+    (*_CHECKPOINT, "--images=", "--data_dir=", "--batch_size="),
     (
       "evaluate --checkpoint=runs/search_digits",
       "evaluate --checkpoint=runs/winner --images=PICTURES --out=answers.csv",
@@ -150,7 +150,7 @@ COMMANDS = {
   "report": Command(
     "report.py",
     "write a run's report anew, or one page of several runs",
-    ("--out=",),
+    _CHECKPOINT,
     (
       "report runs/search_digits",
       "report runs/ppo runs/evolution --out=comparison.html",
@@ -202,12 +202,14 @@ def _main(argv: list[str] | None) -> int:
   if any(word in ("-h", "--help", "--helpfull") for word in arguments):
     print(_help([name]))
     return 0
+  starting.say(arguments)
   try:
     line = command(name, arguments)
-  except (shipped.NotShippedError, WrongJobError) as error:
+  except ValueError as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
   sys.stdout.flush()
+  starting.hand_over()
   os.execv(sys.executable, [sys.executable, *line])
 
 
@@ -222,7 +224,7 @@ def command(name: str, arguments: list[str]) -> list[str]:
     WrongJobError: for one of another job.
   """
   found = COMMANDS[name]
-  if found.other and _has(arguments, "--checkpoint"):
+  if found.other and _asks(arguments):
     return [str(shipped.home() / "launch" / found.other), *arguments]
   if found.config and not _has(arguments, _CONFIG):
     arguments = [f"{_CONFIG}={found.config}", *arguments]
@@ -265,6 +267,24 @@ def _has(arguments: list[str], flag: str) -> bool:
   return any(_dashes(word.partition("=")[0]) == flag for word in arguments)
 
 
+def _asks(arguments: list[str]) -> bool:
+  """Whether a trained network is asked about pictures: trainings take no plain
+  words."""
+  if _has(arguments, "--checkpoint"):
+    return True
+  pairs = zip(["", *arguments], arguments)
+  return any(
+    not word.startswith("-") and not _takes_word(before)
+    for before, word in pairs
+  )
+
+
+def _takes_word(flag: str) -> bool:
+  """Whether the next word is this flag's value, as in `--config x`."""
+  switch = flag.lstrip("-") in ("show", "traceback")
+  return flag.startswith("-") and "=" not in flag and not switch
+
+
 def _joined(arguments: list[str]) -> list[str]:
   """`--config x` as `--config=x`."""
   words: list[str] = []
@@ -285,7 +305,7 @@ def _unknown(name: str) -> str:
 def _help(words: list[str]) -> str:
   if not words:
     lines = ["nasnet-jax COMMAND ...", ""]
-    width = max(map(len, COMMANDS))
+    width = max(map(len, [*COMMANDS, "completion"]))
     lines += [f"  {n:{width}}  {c.says}" for n, c in COMMANDS.items()]
     lines += [
       f"  {'completion':{width}}  bash or zsh: how to complete these words",

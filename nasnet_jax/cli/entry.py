@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from absl import app, flags
 
-from nasnet_jax.cli import pipe
-from nasnet_jax.training import hosts, stop
+from nasnet_jax.cli import pipe, starting, wrong_flags
+from nasnet_jax.training import hosts, live, stop
 
 # Of other people's libraries only trouble is worth a line; and of those that
 # log what they also raise, nothing is.
@@ -33,38 +33,19 @@ def run(main: Callable[[list[str]], int | None]):
   for Ctrl-C, 143 for SIGTERM, else 1. --traceback also shows where it was.
   """
   flags.DEFINE_bool("traceback", False, "show where an error happened")
-  with pipe.quiet():
+  starting.say(sys.argv[1:])
+  with pipe.quiet(), live.to(sys.stdout):
     app.run(lambda argv: _guarded(main, argv), flags_parser=_parse)
 
 
 def _parse(argv: list[str]) -> list[str]:
   try:
+    # ml_collections looks for fields in sys.argv, whatever is parsed.
+    argv[1:] = sys.argv[1:] = wrong_flags.in_order(argv[1:])
     return flags.FLAGS(argv)
   except Exception as error:  # a config file may raise anything
-    _say(_unknown_field(error) or _not_python(error) or _last_line(error))
+    _say(wrong_flags.explain(error, argv[1:]))
   sys.exit(2)
-
-
-def _unknown_field(error: BaseException) -> str:
-  """ml_collections' words for a misspelt override, as one sentence."""
-  while error.args and isinstance(error.args[0], BaseException):
-    error = error.args[0]
-  if not isinstance(error, AttributeError | KeyError) or not error.args:
-    return ""
-  name, _, hint = str(error.args[0]).partition("\n")
-  return f"the config has no field {name}. {hint}".strip()
-
-
-def _not_python(error: BaseException) -> str:
-  """Where a config file cannot be read as Python."""
-  if not isinstance(error, SyntaxError):
-    return ""
-  return f"{error.filename} is no config: line {error.lineno}: {error.msg}"
-
-
-def _last_line(error: BaseException) -> str:
-  lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-  return lines[-1] if lines else type(error).__name__
 
 
 def _guarded(main, argv: list[str]):
@@ -113,13 +94,24 @@ def explain(error: Exception) -> str:
   text = " ".join(str(error).split())
   if isinstance(error, ValueError | hosts.HostsError) and text:
     return text
+  if isinstance(error, ImportError) and text.startswith("nasnet_jax runs on"):
+    return text
   return f"{type(error).__name__}: {text[:300]} (--traceback shows where)"
 
 
 def _say(text: str, prefix: str = "error: "):
   if hosts.count() > 1:
     prefix = f"host {hosts.index()}: {prefix}"
+  live.hide()
   print(f"{prefix}{text}", file=sys.stderr, flush=True)
+
+
+class _Lines(logging.StreamHandler):
+  """Writes above the live line."""
+
+  def emit(self, record: logging.LogRecord):
+    with live.above():
+      super().emit(record)
 
 
 def _quiet():
@@ -130,12 +122,12 @@ def _quiet():
       stream.reconfigure(errors="backslashreplace")
   # A full disk must not fill the terminal with the logger's own troubles.
   logging.raiseExceptions = False
-  lines = logging.StreamHandler(sys.stdout)
+  lines = _Lines(sys.stdout)
   lines.setLevel(logging.INFO)
   lines.addFilter(
     lambda record: record.levelno < logging.WARNING and hosts.is_first()
   )
-  trouble = logging.StreamHandler(sys.stderr)
+  trouble = _Lines(sys.stderr)
   trouble.setLevel(logging.WARNING)
   trouble.setFormatter(logging.Formatter("warning: %(message)s"))
   root = logging.getLogger()

@@ -57,8 +57,13 @@ def path(config: str) -> str:
 
   Raises:
     NotShippedError: for a bare name that is neither, naming the nearest.
+    DataError: for a path with a variable that is not set.
   """
   file, colon, variant = config.partition(":")
+  if not os.path.exists(file):
+    from nasnet_jax.data import paths  # with NumPy, which help does not need
+
+    file = paths.expanded(file)
   name = file.removeprefix("configs/").removesuffix(".py")
   if not os.path.exists(file) and name in names():
     file = str(home() / "configs" / f"{name}.py")

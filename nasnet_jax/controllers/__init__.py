@@ -52,6 +52,9 @@ def make(
 
 
 def _unknown(what: str, name: str, known: list[str]) -> str:
-  nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-  hint = f"did you mean {nearest[0]!r}?" if nearest else "there are none"
-  return f"no {what} is called {name!r}; {hint} ({', '.join(known)})"
+  nearest = difflib.get_close_matches(name, known, n=1)
+  hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+  return (
+    f"no {what} is called {name!r}; {hint}"
+    f"({', '.join(known) or 'there are none'})"
+  )

@@ -95,8 +95,7 @@ def resolve(data_dir, path) -> Path:
       "source 'folder' needs a path: a directory of class folders, a .tar or"
       " .zip of one, or an .npz with x_train, y_train, x_test, y_test"
     )
-  # A path of its own stands by itself; joining leaves an absolute one alone.
-  resolved = Path(data_dir or "", paths.local(path or ""))
+  resolved = paths.joined(data_dir, path)
   if not resolved.exists():
     raise DataError(
       f"no file or folder {resolved}: set data_dir or path to a directory of"

@@ -5,7 +5,7 @@ import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from nasnet_jax.data import layout
+from nasnet_jax.data import layout, paths
 from nasnet_jax.data.image_data import DataError, listed, printable
 from nasnet_jax.data.listing import Listing
 
@@ -42,7 +42,7 @@ def find(labels: str, top: Path, data_dir) -> Path:
   """
   inside = [top] if top.is_dir() else []
   places = [*inside, top.parent, Path(data_dir or "")]
-  tried = [place / Path(labels).expanduser() for place in places]
+  tried = [place / paths.local(labels) for place in places]
   for path in tried:
     if path.is_file():
       return path

@@ -18,6 +18,7 @@ import functools
 import logging
 import math
 import os
+import pathlib
 import signal
 import sys
 import threading
@@ -414,6 +415,8 @@ def _open(function, steps: range, workers: int):
   if not flags.FLAGS.is_parsed():  # no command line: a notebook, a test
     flags.FLAGS.mark_as_parsed()
   dataset = grain.MapDataset.range(steps.start, steps.stop).map(function)
+  if workers:
+    _check_script()
   threads = 1 if workers else 4
   dataset = dataset.to_iter_dataset(
     grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
@@ -431,6 +434,23 @@ def _open(function, steps: range, workers: int):
       worker_init_fn=_start_worker,
     )
   return iter(dataset)
+
+
+def _check_script():
+  """Raises DataError for a script that would begin anew in each worker: Python
+  starts them with a copy of the script, which runs as it is read."""
+  path = getattr(sys.modules.get("__main__"), "__file__", None)
+  try:
+    text = pathlib.Path(path).read_text() if path else ""
+  except (OSError, UnicodeError):
+    return
+  # Whoever writes either knows of it.
+  if not text or "__main__" in text or "parent_process" in text:
+    return
+  raise DataError(
+    f"{path} starts worker processes, and each would run it again: put what it"
+    ' does below `if __name__ == "__main__":`, or set data.stream.workers to 0'
+  )
 
 
 def _start_worker(*_):

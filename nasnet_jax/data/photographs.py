@@ -46,8 +46,9 @@ def load(
       )
   if "seed" in known:
     options["seed"] = seed
-  if data_dir is not None and source != "tfds":  # tfds knows more than paths
-    data_dir = paths.local(data_dir)
+  if data_dir is not None:  # tfds knows more than paths
+    place = paths.expanded if source == "tfds" else paths.local
+    data_dir = place(data_dir)
   return opener(data_dir, **options)
 
 

@@ -55,8 +55,9 @@ def load(
     raise DataError(f"the seed of the images is {seed}: give 0 or more")
   if "seed" in known:
     options["seed"] = seed
-  if data_dir is not None and source != "tfds":  # tfds knows more than paths
-    data_dir = paths.local(data_dir)
+  if data_dir is not None:  # tfds knows more than paths
+    place = paths.expanded if source == "tfds" else paths.local
+    data_dir = place(data_dir)
   data = loader(data_dir, **options)
   return image_data.checked(
     image_data.limit(data, fraction, max_per_class, seed)

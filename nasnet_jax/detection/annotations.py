@@ -213,8 +213,7 @@ def folder(data_dir, path) -> pathlib.Path:
   """
   if path is None and data_dir is None:
     raise DataError("there is nothing to open: set data_dir or path")
-  # A path of its own stands by itself; joining leaves an absolute one alone.
-  top = pathlib.Path(data_dir or "", paths.local(path or ""))
+  top = paths.joined(data_dir, path)
   if not top.is_dir():
     raise DataError(f"{top} is no folder: unpack it, or give another path")
   return top

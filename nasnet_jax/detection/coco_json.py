@@ -12,6 +12,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 from nasnet_jax.data.image_data import DataError
+from nasnet_jax.data.paths import local
 from nasnet_jax.detection.annotations import (
   Box,
   Files,
@@ -88,7 +89,7 @@ def open_coco(
 
 def _image_folders(top, file: "_File", images) -> list[pathlib.Path]:
   if images is not None:
-    chosen = top / images
+    chosen = top / local(images)
     if not chosen.is_dir():
       raise DataError(f"{chosen} is no folder: mend data.options.images")
     return [chosen]

@@ -65,8 +65,9 @@ def load(source: str, *, data_dir=None, **options) -> Splits:
         f"boxes of {source!r} have no option {option!r}:"
         f" {image_data.nearest(option, known)}"
       )
-  if data_dir is not None and source != "tfds":  # tfds knows more than paths
-    data_dir = paths.local(data_dir)
+  if data_dir is not None:  # tfds knows more than paths
+    place = paths.expanded if source == "tfds" else paths.local
+    data_dir = place(data_dir)
   found = opener(data_dir, **options)
   for split in (found.train, found.valid, found.test):
     if split.dropped:

@@ -70,7 +70,7 @@ class Options:
 
   @property
   def interpreter(self) -> str:
-    return self.python or sys.executable
+    return paths.expanded(self.python or sys.executable)
 
 
 class Source(NamedTuple):
@@ -222,13 +222,13 @@ def _backbone(run_dir) -> results.Trained:
     if "backbone" in tree
   }
   return results.Trained(
-    network, variables, found.augmentation, found.result, pathlib.Path(run_dir)
+    network, variables, found.augmentation, found.result, paths.local(run_dir)
   )
 
 
 def _metadata(run_dir, result, options: Options) -> dict[str, Any]:
   """What config.json holds."""
-  config = pathlib.Path(run_dir) / CONFIG
+  config = paths.local(run_dir) / CONFIG
   return {
     "nasnet_jax": __version__,
     "classes": result["data"]["classes"],
@@ -354,6 +354,8 @@ def labelled(
       raise DataError("a detector's pictures are of many sides: give --images")
     data = results.test_images(result, options.data_dir)
   except (DataError, OSError) as error:
+    if options.data_dir is not None:  # asked for, so nothing else will do
+      raise
     shape = (min(count, NUM_EXAMPLES), *source.image_shape)
     made = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     return made, None, f"images of random pixels, because {error}"

@@ -153,6 +153,9 @@ def prepare(config, data: Data | None = None, devices=None) -> Parts:
   job_config.check_batch(
     data.train.num_images, "train.batch_size", config.train.batch_size
   )
+  if found is not None:
+    channels = data.train.image_shape[2]
+    results.check_channels(found, data.splits.name, channels)
   space, genotype, sizes = _backbone(config, found, data.splits)
   fields = config.detector.to_dict()
   frozen = fields.pop("bn_frozen")
@@ -346,7 +349,9 @@ def _train(folder, config, parts: Parts, console, command: str) -> Row:
     config.train.seed,
     valid=data.valid if data.valid.num_images else None,
     checkpoint_seconds=config.train.checkpoint_seconds,
-    watch=resumable.Watch(console.in_fit, console.after_point),
+    watch=resumable.Watch(
+      console.in_fit, console.after_point, console.begin_fit
+    ),
     evaluate=evaluate,
     mesh=parts.mesh,
     start_from=parts.start,

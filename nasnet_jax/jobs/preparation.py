@@ -59,9 +59,11 @@ def _images_of(path: pathlib.Path, lists: tuple, told: list[str]):
     if path in lists:
       raise DataError(f"{path} is a list that names itself: take that line out")
     for line in _lines(path):
-      inner = path.parent / pathlib.Path(line).expanduser()
+      inner = path.parent / line
       if not inner.exists():  # as Windows writes it
         inner = path.parent / line.replace("\\", "/")
+      if not inner.exists():
+        inner = path.parent / local(line)
       yield from _images_of(inner, (*lists, path), told)
   else:
     yield path

@@ -270,7 +270,8 @@ def test_images(result: dict[str, Any], data_dir=None) -> datasets.Data:
   """The test split that a result is about, read again from its source.
 
   Args:
-    data_dir: where the data is now; None: where it was during the run.
+    data_dir: where the data is now, see `paths.relocated`; None: where it was
+      during the run.
 
   Raises:
     DataError: if it cannot be read, or has changed since.
@@ -281,8 +282,10 @@ def test_images(result: dict[str, Any], data_dir=None) -> datasets.Data:
       " give --images, a folder of class folders"
     )
   arguments = dict(result["data"]["load"])
-  if data_dir is not None:
-    arguments["data_dir"] = str(data_dir)
+  if data_dir is None:
+    paths.check_there(arguments)
+  else:
+    arguments = paths.relocated(arguments, data_dir)
   if "stream" in arguments:
     images, make = job_config.load_streams(**arguments)
   else:
@@ -309,6 +312,18 @@ def evaluate(found: Trained, images: datasets.Data) -> evaluation.Score:
     by_class="test_mean_per_class" in found.result,
   )
   return count(found.variables, images)
+
+
+def check_channels(found: Trained, name: str, channels: int):
+  """Raises ValueError if images of this name have other channels than those
+  that the network was trained on."""
+  wanted = found.result["data"]["image_shape"][2]
+  if wanted != channels:
+    raise ValueError(
+      f"{found.folder} was trained on images of {wanted} channel(s), and those"
+      f" of {name} have {channels}: set data.options.channels to {wanted} where"
+      " data.source is 'folder', or take another checkpoint"
+    )
 
 
 def transfer(found: Trained, *, keep_head: bool):

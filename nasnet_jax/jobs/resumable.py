@@ -34,10 +34,12 @@ class Watch(NamedTuple):
   Attributes:
     tick: (stage, id, step, horizon), after each device call; may raise.
     point: (row of retrain.jsonl), for every point of a curve.
+    begin: (stage, id, what it is made from), before the step is compiled.
   """
 
   tick: Callable[[str, int, int, int], None] = lambda *_: None
   point: Callable[[Row], None] = lambda row: None
+  begin: Callable[[str, int, Any], None] = lambda *_: None
 
 
 def checkpoints(folder, key: Row) -> pathlib.Path:
@@ -105,6 +107,9 @@ def train(
       _take_back(folder, key, point.step)
       if best is not None:
         best.look_back()
+      if not done:
+        about = (network, recipe, aug, images.image_shape)
+        watch.begin(key["stage"], key["id"], about)
       continue
     row = _row(key, point, score, time.monotonic() - mark)
     mark = time.monotonic()

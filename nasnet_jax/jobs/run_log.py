@@ -11,17 +11,20 @@ import flax
 import jax
 import jaxlib
 
-from nasnet_jax.training import hosts, profile, stop
-from nasnet_jax.training.scalars import Scalars, duration
+from nasnet_jax.training import compile_clock, hosts, live, profile, stop
+from nasnet_jax.training.live import duration
+from nasnet_jax.training.scalars import Scalars
 
 _log = logging.getLogger(__name__)
 Row = dict[str, Any]
-_FIRST_CALLS = 3  # of a compiled step: they compile, and wait for nothing yet
+_FIRST_CALLS = 3  # of a compiled step, which wait for nothing yet
+Key = tuple[str, int]  # stage and child of a training
 
 
 @contextlib.contextmanager
 def log_file(folder: pathlib.Path):
-  """Sends all log messages, with more detail, to log.txt as well."""
+  """Sends all log messages, with more detail, to log.txt as well. What stands
+  on the live line is over at the end."""
   if not hosts.is_first():
     yield
     return
@@ -32,6 +35,7 @@ def log_file(folder: pathlib.Path):
   try:
     yield
   finally:
+    live.hide()
     ours.removeHandler(handler)
     handler.close()
 
@@ -51,6 +55,30 @@ def environment() -> dict[str, str]:
     "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     "machine": machine.platform(),
   }
+
+
+class Pace:
+  """How fast a training is: seconds per step, without what compiled meanwhile
+  and without the first calls."""
+
+  def __init__(self, step: int):
+    self._calls = 0
+    self._restart(step)
+
+  def _restart(self, step: int):
+    self._first, self._start = step, time.monotonic()
+    self._compiled = compile_clock.seconds()
+
+  def tick(self, step: int) -> float | None:
+    """Seconds per step, None while that is not known; after each call."""
+    if self._calls < _FIRST_CALLS:
+      self._calls += 1
+      self._restart(step)
+    if step <= self._first:
+      return None
+    spent = time.monotonic() - self._start
+    spent -= compile_clock.seconds() - self._compiled
+    return max(0.0, spent) / (step - self._first)
 
 
 class Console:
@@ -73,7 +101,9 @@ class Console:
     self._scalars = scalars
     self._every = every
     self._said = time.monotonic()
-    self._fit = None  # (stage, child), calls, a step and when it was
+    self._fit: tuple[Key, Pace] | None = None
+    self._plan: list[tuple[Key, int]] = []
+    self._compiling = None  # of the step under way: what it is made from
 
   def _quiet_for_long(self) -> bool:
     now = time.monotonic()
@@ -84,25 +114,61 @@ class Console:
 
   def say(self, line: str):
     self._said = time.monotonic()
+    live.hide()  # it was of what is over
     _log.info("%s", line)
+
+  def plan(self, trainings: list[tuple[Key, int]]):
+    """What is to be trained, in order: ((stage, child), steps)."""
+    self._plan = trainings
+
+  def begin_fit(self, stage: str, child: int, about: Any):
+    """A training whose step is compiled now."""
+    alone = stage == "train"
+    self._compiling = about, compile_clock.seconds(), alone
+    what = "the training step" if alone else f"child {child}'s training step"
+    compile_clock.begin(what, about, say=alone)
+
+  def _compiled(self):
+    if self._compiling is not None:
+      about, before, alone = self._compiling
+      self._compiling = None
+      compile_clock.done(compile_clock.seconds() - before, about, say=alone)
 
   def in_fit(self, stage: str, child: int, step: int, horizon: int):
     """A training of the final stage under way."""
     self._trace.tick()
     self._request.check(f"{stage} {child}")
-    now = time.monotonic()
-    if self._fit is None or self._fit[0] != (stage, child):
-      self._fit = (stage, child), 0, step, now
-    key, calls, first, start = self._fit
-    if calls < _FIRST_CALLS:
-      self._fit, first = (key, calls + 1, step, now), step
+    self._compiled()
+    key = (stage, child)
+    if self._fit is None or self._fit[0] != key:
+      self._fit = key, Pace(step)
+    each = self._fit[1].tick(step)
+    what = "step" if stage == "train" else f"child {child}, step"
+    words = f"{what} {step}/{horizon}"
+    this = rest = None
+    if each is not None:
+      this, rest = (horizon - step) * each, self._later(key) * each
+      live.show(self._place(key) + words, left=this + rest)
     if self._quiet_for_long():
-      to_go = ""
-      if step > first:
-        left = (horizon - step) * (now - start) / (step - first)
-        to_go = f", {duration(left)} to go"
-      what = "step" if stage == "train" else f"child {child}, step"
-      _log.info("  %s %d/%d%s", what, step, horizon, to_go)
+      to_go = f", {duration(this)} to go" if this is not None else ""
+      if rest:
+        to_go += f", {duration(this + rest)} in all"
+      _log.info("  %s%s", words, to_go)
+
+  def _later(self, key: Key) -> int:
+    """Steps of the trainings that are planned after this one."""
+    keys = [k for k, _ in self._plan]
+    after = keys.index(key) + 1 if key in keys else len(keys)
+    return sum(steps for _, steps in self._plan[after:])
+
+  def _place(self, key: Key) -> str:
+    """ "ranking 2 of 8, " where several are planned."""
+    same = [k for k, _ in self._plan if k[0] == key[0]]
+    if len(same) < 2 or key not in same:
+      return ""
+    names = {"rank": "ranking"}
+    name = names.get(key[0], key[0])
+    return f"{name} {same.index(key) + 1} of {len(same)}, "
 
   def after_point(self, row: Row):
     """A point of a curve of the final stage."""

@@ -37,6 +37,7 @@ ROWS = "scaled.jsonl"
 MAY_CHANGE = (
   "log",
   "data.data_dir",
+  "data.options.path",  # the same images, as their fingerprint says
   "data.options.max_broken",
   "data.options.note",
   "data.stream.workers",
@@ -217,7 +218,9 @@ def _train(folder, config, parts: Parts, console, member: Member) -> Row:
     member.seed,
     valid=datasets.on_device(images.valid),
     checkpoint_seconds=config.train.checkpoint_seconds,
-    watch=resumable.Watch(console.in_fit, console.after_point),
+    watch=resumable.Watch(
+      console.in_fit, console.after_point, console.begin_fit
+    ),
     mesh=parts.mesh,
   )
   tested = _test(network, aug, parts.recipe, state, images.test)

@@ -44,6 +44,7 @@ MAY_CHANGE = (
   "profile",
   "mesh",
   "data.data_dir",
+  "data.options.path",  # the same images, as their fingerprint says
   "data.options.max_broken",
   "data.options.note",
   "data.stream.workers",
@@ -131,10 +132,12 @@ def complete(folder, config, request, describe, work) -> Row:
 def summary(result: Row) -> str:
   """The result in a line or two."""
   n = result["test_examples"]
-  top_5 = result["test_top_5"] / n
+  top_5 = f"; top five {result['test_top_5'] / n:.4f}"
+  if len(result["data"]["classes"]) <= 5:  # any answer is among them
+    top_5 = ""
   return (
     f"test accuracy {result['test_accuracy']:.4f}"
-    f" ({result['test_correct']:,} of {n:,}; top five {top_5:.4f}),"
+    f" ({result['test_correct']:,} of {n:,}{top_5}),"
     f" {result['winner']['params']:,} parameters,"
     f" {result['winner']['macs']:,} multiply-adds"
   )
@@ -163,6 +166,8 @@ def prepare(
     images = job_config.load_images(
       config.data, {"train.batch_size": config.train.batch_size}, split
     )
+  if found is not None:
+    results.check_channels(found, images.name, images.image_shape[2])
   aug = job_config.get_augmentation(config.data, images)
   space, genotype, sizes = _architecture(config, found, images)
   network = families.network(space, genotype, sizes)
@@ -318,7 +323,9 @@ def _train(folder, config, parts: Parts, console, command: str) -> Row:
     config.train.seed,
     valid=valid,
     checkpoint_seconds=config.train.checkpoint_seconds,
-    watch=resumable.Watch(console.in_fit, console.after_point),
+    watch=resumable.Watch(
+      console.in_fit, console.after_point, console.begin_fit
+    ),
     mesh=parts.mesh,
     start_from=parts.start,
     shard_params=parts.shard_params,
@@ -341,7 +348,7 @@ def _result(folder, config, parts: Parts, score, tested, command: str) -> Row:
   shape = parts.images.image_shape
   params, macs = counting.count_module(parts.network, shape)
   points = workdir.keep_lines(folder / resumable.CURVES, lambda _: True, "")
-  return {
+  result = {
     "version": __version__,
     "job": "train",
     "space": parts.space.name,
@@ -366,13 +373,8 @@ def _result(folder, config, parts: Parts, score, tested, command: str) -> Row:
     "cost": {"total_seconds": round(sum(r["seconds"] for r in points), 3)},
     "environment": run_log.environment(),
     "command": command,
-    "how_to_load": (
-      "from nasnet_jax.jobs import results\n"
-      f"network = results.load({str(folder)!r})\n"
-      "logits = network.predict(images)  # uint8"
-      f"[N, {', '.join(map(str, shape))}]"
-    ),
   }
+  return {**result, "how_to_load": report.how_to_load(result, folder)}
 
 
 def _draw(folder: pathlib.Path, parts: Parts):

@@ -1,7 +1,6 @@
 """From decisions to accuracies: children trained on images."""
 
 import functools
-import logging
 import time
 
 import jax
@@ -22,9 +21,7 @@ from nasnet_jax.population.evaluation import (
   Queue,
   Stops,
 )
-from nasnet_jax.training import hosts, program_cache
-
-_log = logging.getLogger(__name__)
+from nasnet_jax.training import compile_clock, hosts, program_cache
 
 
 class PopulationEvaluator:
@@ -156,8 +153,9 @@ class PopulationEvaluator:
   def queue(self, stops: Stops = NO_STOPS) -> Queue:
     """An empty queue; one that was made before must not go on."""
     if not self._compiled:  # first of all: no child's seconds contain it
-      _log.info("compiling the program that trains every child, once")
-      _log.info("compiled, or read from the cache, in %.0f s", self.compile())
+      what = "the program that trains every child, once"
+      with compile_clock.compiling(what, self._about):
+        self.compile()
     if self.state is None:  # after a stop
       self.compile()
     return slots.SlotQueue(self, stops)

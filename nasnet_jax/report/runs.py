@@ -14,6 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nasnet_jax import spaces
+from nasnet_jax.data import paths
+
+# One of them is there as soon as a run has begun.
+_FILES = ("config.json", "history.jsonl", "retrain.jsonl", "result.json")
 
 
 class History(NamedTuple):
@@ -181,19 +185,50 @@ def read_run(run_dir) -> Run:
   """Everything of a run's folder.
 
   Raises:
-    FileNotFoundError: in one line, if there is no such folder.
+    FileNotFoundError: in one line, if there is no such folder, or no run in it.
   """
-  path = pathlib.Path(run_dir)
+  path = paths.local(run_dir)
+  if not path.exists():
+    raise FileNotFoundError(f"no such folder: {path}")
   if not path.is_dir():
-    raise FileNotFoundError(f"no run folder at {path}")
+    raise FileNotFoundError(f"{path} is a file: give the folder of a run")
+  if not any((path / name).exists() for name in _FILES):
+    raise FileNotFoundError(f"{path} has no run in it: it has no {_FILES[0]}")
   return Run(
     path=path,
     config=read_json(path / "config.json"),
     history=read_history(path / "history.jsonl"),
     curves=read_retrain(path / "retrain.jsonl"),
-    result=read_json(path / "result.json"),
+    result=_here(read_json(path / "result.json"), path),
     changed=_changed(path / "history.jsonl"),
   )
+
+
+def how_to_load(result: dict[str, Any], folder) -> str:
+  """The lines of Python that give the network of a result.
+
+  Args:
+    folder: where the run is.
+  """
+  shape = ", ".join(map(str, result["data"]["image_shape"]))
+  package, name, call = "nasnet_jax", "winner", "search.load_winner"
+  if result.get("job"):  # a search's result names none
+    package, name, call = "nasnet_jax.jobs", "network", "results.load"
+  return (
+    f"from {package} import {call.partition('.')[0]}\n"
+    f"{name} = {call}({str(folder)!r})\n"
+    f"logits = {name}.predict(images)  # uint8[N, {shape}]"
+  )
+
+
+def _here(result: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
+  """A result whose run may have been moved since it was written."""
+  if "how_to_load" not in result:
+    return result
+  try:
+    return {**result, "how_to_load": how_to_load(result, folder)}
+  except (KeyError, TypeError):  # another version's, or a part of one
+    return result
 
 
 def _changed(path: pathlib.Path) -> str:

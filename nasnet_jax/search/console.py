@@ -1,12 +1,14 @@
 """What a search logs while it runs: a few lines per round."""
 
 import logging
+import time
 from typing import Any
 
 from nasnet_jax.jobs import run_log
 from nasnet_jax.search import halving, rounds
-from nasnet_jax.training import profile, stop
-from nasnet_jax.training.scalars import Scalars, duration
+from nasnet_jax.training import compile_clock, live, profile, stop
+from nasnet_jax.training.live import duration
+from nasnet_jax.training.scalars import Scalars
 
 _log = logging.getLogger(__name__)
 Row = dict[str, Any]
@@ -29,22 +31,57 @@ class Console(run_log.Console):
     super().__init__(request, scalars, every, trace)
     self._settings, self._epochs = settings, epochs
     self._rounds = []  # (children, seconds) of this process
+    told = [row for row in scalars.rows if row["group"] == "search"]
+    self._last = told[-1] if told else {"step": 0, "round": -1}
+    self._since, self._compiled_before = self._now(), compile_clock.seconds()
+
+  def _now(self) -> float:
+    """A clock that stands still while something compiles."""
+    return time.monotonic() - compile_clock.seconds()
 
   def in_round(self, share: float, text: str):
     """A round under way: `evaluation.Progress`. Without rounds, the search."""
     self._trace.tick()
     self._request.check("children")
+    self._show(share, text)
     if self._quiet_for_long():
       what = "search" if self._settings.asynchronous else "round"
       text = text and f", {text}"
       _log.info("  %3.0f%% of the %s%s", 100 * share, what, text)
 
+  def _show(self, share: float, text: str):
+    """The live line of a round under way."""
+    total, done = self._settings.children, self._last["step"]
+    words = f"{done}/{total} children"
+    under_way = share * total - done  # children that these seconds trained
+    if not self._settings.asynchronous:
+      size = min(self._settings.children_per_round, total - done)
+      words = f"round {self._last['round'] + 2}, {words}"
+      under_way = share * size
+    best = self._last.get("best_reward")
+    words += f", best {best:.4f}" if best is not None else ""
+    each = self._each()
+    if each is None and under_way > 0:
+      each = (self._now() - self._since) / under_way
+    left = None if each is None else each * max(0, total - done - under_way)
+    words = ", ".join(filter(None, [words, text]))
+    live.show(words, left=left, then=", then the final stage")
+
+  def _each(self) -> float | None:
+    """Seconds per child; None before the first round of this process."""
+    # The first round begins cold, so it says little about those to come.
+    rounds_ = self._rounds[1:] or self._rounds
+    if not rounds_:
+      return None
+    children, spent = map(sum, zip(*rounds_))
+    return spent / children
+
   def after_round(self, rows: list[Row], fresh: int, seconds: float):
     """A finished round: all rows, the number of this round's, its seconds."""
-    self._rounds.append((fresh, seconds))
-    # The first round compiles, so it says little about those to come.
-    children, spent = map(sum, zip(*(self._rounds[1:] or self._rounds)))
-    each = spent / children
+    compiled = compile_clock.seconds() - self._compiled_before
+    self._compiled_before += compiled
+    self._rounds.append((fresh, max(0.0, seconds - compiled)))
+    each = self._each()
     good = [r for r in rows if r["reward"] is not None]
     now = [r["reward"] for r in rows[-fresh:] if r["reward"] is not None]
     best = max(good, key=lambda r: r["reward"], default=None)
@@ -76,6 +113,7 @@ class Console(run_log.Console):
       **profile.numbers(),
     }
     self._scalars.write(len(rows), values, "search")
+    self._last, self._since = self._scalars.rows[-1], self._now()
     self._request.check("rounds")
 
   def _saved(self, rows: list[Row]) -> str:

@@ -226,10 +226,11 @@ def _final_stage(folder, parts: Parts, rows, console: Console) -> Found:
       f"all {len(rows)} children failed, none can win: lower"
       " child.learning_rate, and start again in another folder"
     )
-  watch = final.Watch(console.in_fit, console.after_point)
+  watch = final.Watch(console.in_fit, console.after_point, console.begin_fit)
   images = parts.images
   train = datasets.on_device(images.train)
   valid = datasets.on_device(images.valid)
+  console.plan(_planned(parts, [child["id"] for child in children]))
   console.say(
     f"ranking the best {len(children)}: {parts.final.rank.epochs} epochs each"
   )
@@ -258,6 +259,19 @@ def _final_stage(folder, parts: Parts, rows, console: Console) -> Found:
   return Found(ranking, best, score)
 
 
+def _planned(parts: Parts, children: list[int]):
+  """The trainings of the final stage for `Console.plan`. Who wins is not known
+  before, so the last one goes by no child's number."""
+  images = parts.images
+  counts = images.train.num_images, images.valid.num_images
+  steps = parts.final.rank.horizon(counts[0])
+  last = parts.final.final.horizon(sum(counts))
+  return [
+    *((("rank", child), steps) for child in children),
+    (("final", -1), last),
+  ]
+
+
 def _result(
   folder, config, parts: Parts, rows, found: Found, scalars, command: str
 ) -> dict[str, Any]:
@@ -272,7 +286,7 @@ def _result(
   top_k = [
     {**row, "genotype": genotype(by_id[row["id"]])} for row in found.ranking
   ]
-  return {
+  result = {
     "version": __version__,
     "space": space.name,
     "space_options": space.options,
@@ -296,13 +310,8 @@ def _result(
     "cost": _cost(folder, rows, scalars, config.child.epochs),
     "environment": run_log.environment(),
     "command": command,
-    "how_to_load": (
-      "from nasnet_jax import search\n"
-      f"winner = search.load_winner({str(folder)!r})\n"
-      "logits = winner.predict(images)  # uint8"
-      f"[N, {', '.join(map(str, images.image_shape))}]"
-    ),
   }
+  return {**result, "how_to_load": report.how_to_load(result, folder)}
 
 
 def _cost(

@@ -101,8 +101,8 @@ def make(
 
 def _check_name(field: str, name: str, known: list[str]):
   if name not in known:
-    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
+    nearest = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     raise ValueError(
-      f"search.reward.{field} is {name!r}; did you mean {nearest!r}?"
-      f" ({', '.join(known)})"
+      f"search.reward.{field} is {name!r}; {hint}({', '.join(known)})"
     )

@@ -22,6 +22,7 @@ MAY_CHANGE = (
   "profile",
   "mesh",
   "data.data_dir",
+  "data.options.path",  # the same images, as their fingerprint says
   "data.options.max_broken",
   "data.options.note",
   "final.checkpoint_seconds",

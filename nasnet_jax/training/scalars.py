@@ -1,4 +1,4 @@
-"""Numbers over time: metrics.jsonl and TensorBoard; and times in words."""
+"""Numbers over time: metrics.jsonl and TensorBoard."""
 
 import math
 import pathlib
@@ -53,12 +53,3 @@ class Scalars:
       if isinstance(value, float) and math.isfinite(value):
         self._board.add_scalar(f"{group}/{name}", value, step)
     self._board.flush()
-
-
-def duration(seconds: float) -> str:
-  """ "42 s", "3.5 min" or "2.1 h"."""
-  if seconds < 100:
-    return f"{seconds:.0f} s"
-  if seconds < 6000:
-    return f"{seconds / 60:.1f} min"
-  return f"{seconds / 3600:.1f} h"

@@ -7,7 +7,6 @@ writes, and the others see the same folder.
 
 import contextlib
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -19,6 +18,13 @@ from typing import Any
 
 import numpy as np
 
+try:
+  import fcntl
+except ImportError:
+  raise ImportError(
+    "nasnet_jax runs on Linux and macOS; on Windows take WSL 2"
+  ) from None
+
 from nasnet_jax.data import paths
 from nasnet_jax.training import hosts
 
@@ -28,6 +34,14 @@ _log = logging.getLogger(__name__)
 _LOCK_SECONDS, _LOCK_POLL = 120, 1.0
 # What file systems say that have none: Lustre, FUSE, SMB, by their options.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+# Where no folder can be; a full disk is another matter.
+_NO_FOLDER = (
+  errno.ENOENT,
+  errno.ENOTDIR,
+  errno.EACCES,
+  errno.EPERM,
+  errno.EROFS,
+)
 
 
 class WorkdirError(ValueError):
@@ -55,10 +69,22 @@ def locked(workdir):
     raise WorkdirError(f"{folder} is no folder: take another path")
   with contextlib.ExitStack() as stack:
     if hosts.is_first():
-      folder.mkdir(parents=True, exist_ok=True)
+      _make(folder)
       _lock(stack.enter_context(open(folder / ".lock", "a+")), folder)
     _check_shared(folder)
     yield folder
+
+
+def _make(folder: pathlib.Path):
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    if error.errno not in _NO_FOLDER:
+      raise
+    raise WorkdirError(
+      f"the folder {folder} cannot be made ({error.strerror}): take another"
+      " path"
+    ) from None
 
 
 def _lock(file, folder: pathlib.Path):

@@ -4,6 +4,7 @@ import io
 import os
 import pathlib
 import pickle
+import sys
 import tarfile
 
 import numpy as np
@@ -352,3 +353,25 @@ def test_made_up_images_can_be_streamed():
   assert {found.train.read(i)[1] for i in range(20)} == {0, 1, 2}
   (batch,) = Stream(found.train, CROPS, 3).training_batches(8, 0, 0, 1)
   assert batch.images.std() > 20
+
+
+@pytest.mark.parametrize(
+  ("text", "good"),
+  [
+    ("from nasnet_jax import search\nsearch.run(...)\n", False),
+    ('if __name__ == "__main__":\n  pass\n', True),
+    ("", True),
+  ],
+)
+def test_a_script_that_each_worker_would_run_again_is_refused_in_a_line(
+  tmp_path, monkeypatch, text, good
+):
+  script = tmp_path / "mine.py"
+  script.write_text(text)
+  monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script))
+  if good:
+    photo_stream._check_script()
+    return
+  with pytest.raises(DataError, match=r"mine\.py starts worker.*workers to 0"):
+    next(iter(photo_stream._open(lambda step: step, range(2), 1)))
+  assert list(photo_stream._open(lambda step: step, range(2), 0)) == [0, 1]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nasnet_jax import data, search
+from nasnet_jax import data, report, search
 from nasnet_jax.cli import doctor
 from nasnet_jax.data import paths, photographs
 from nasnet_jax.detection import pictures
@@ -41,6 +41,8 @@ ENTRANCES = {
   "images by their folder": lambda p: data.load("cifar10", data_dir=p),
   "photographs": lambda p: photographs.load("folder", path=p),
   "boxes": lambda p: pictures.load("coco", path=p),
+  "a report": report.write_report,
+  "a comparison": lambda p: report.write_comparison([p, p], "a.html"),
   "boxes by their folder": lambda p: pictures.load("voc", data_dir=p),
 }
 
@@ -51,6 +53,29 @@ def test_an_address_is_refused_with_the_way(entrance, tmp_path, monkeypatch):
   with pytest.raises(ValueError, match=r"gs://bucket/a.* is no path.*mount it"):
     ENTRANCES[entrance]("gs://bucket/a")
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES)
+def test_a_variable_that_is_not_set_is_named(entrance, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.delenv("PLACE", raising=False)
+  with pytest.raises(ValueError, match="variable PLACE is not set"):
+    ENTRANCES[entrance]("$PLACE/a")
+  assert not list(tmp_path.iterdir())
+
+
+def test_variables_are_read_where_the_shell_left_them(tmp_path, monkeypatch):
+  monkeypatch.setenv("PLACE", str(tmp_path))
+  monkeypatch.chdir(tmp_path)
+  assert paths.local("$PLACE/a") == paths.local("${PLACE}/a") == tmp_path / "a"
+  assert paths.expanded("gs://$PLACE/a") == f"gs://{tmp_path}/a"
+  (tmp_path / "$PLACE").mkdir()  # a name that is there is meant
+  assert paths.local("$PLACE").absolute() == tmp_path / "$PLACE"
+
+
+def test_the_home_of_a_stranger_is_refused_in_a_line():
+  with pytest.raises(data.DataError, match="no home folder of ~nobody_here"):
+    paths.local("~nobody_here/a")
 
 
 def test_doctor_says_the_same():

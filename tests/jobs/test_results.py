@@ -251,3 +251,27 @@ def test_a_thousand_classes_have_imagenets_names(random_variables, tmp_path):
   assert (names[0], names[967]) == ("tench", "espresso")
   assert names[281] == "tabby"
   assert [*zoo.imagenet.classes()] == sorted(zoo.imagenet.classes())
+
+
+def test_images_of_other_channels_are_named_before_weights_are_compared(
+  imported,
+):
+  found = results.load(imported[0])
+  results.check_channels(found, "photographs", 3)
+  with pytest.raises(ValueError, match=r"3 channel\(s\), and those of digits"):
+    results.check_channels(found, "digits", 1)
+
+
+@pytest.mark.parametrize(
+  ("classes", "words"), [(5, "10)"), (6, "10; top five")]
+)
+def test_the_five_likeliest_of_five_classes_are_no_figure(classes, words):
+  result = {
+    "test_examples": 10,
+    "test_top_5": 10,
+    "test_accuracy": 0.5,
+    "test_correct": 5,
+    "winner": {"params": 1, "macs": 1},
+    "data": {"classes": ["x"] * classes},
+  }
+  assert f"5 of {words}" in train.summary(result)

@@ -12,7 +12,7 @@ import zipfile
 
 import pytest
 
-from nasnet_jax.cli import commands, shipped
+from nasnet_jax.cli import commands, run_flags, shipped
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPTS = {c.script for c in commands.COMMANDS.values()}
@@ -35,6 +35,8 @@ def _defined(script: str) -> set[str]:
     if kind.startswith("DEFINE_"):
       ending = "" if kind == "DEFINE_bool" else "="
       found.add(f"--{call.args[0].value}{ending}")
+    elif ast.unparse(call) == "run_flags.define()":
+      found |= {f"--{name}=" for name in run_flags.NAMES}
   return found
 
 
@@ -119,6 +121,22 @@ def test_detect_with_a_checkpoint_asks_a_trained_detector():
   )
   assert script == str(ROOT / "launch" / "detect.py")
   assert flags == ["--checkpoint=runs/voc", "a.jpg"]
+
+
+@pytest.mark.parametrize(
+  ("flags", "script"),
+  [
+    (["runs/voc", "a.jpg"], "detect.py"),
+    (["--workdir=runs/voc", "a.jpg"], "detect.py"),
+    (["--workdir", "runs/voc"], "main.py"),
+    (["--config", "detect_voc", "--show"], "main.py"),
+  ],
+)
+def test_detect_asks_where_pictures_are_given_and_trains_where_not(
+  flags, script
+):
+  line = commands.command("detect", flags)
+  assert line[0] == str(ROOT / "launch" / script)
 
 
 def test_a_wrong_command_is_one_line_with_the_nearest_right_one():

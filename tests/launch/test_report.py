@@ -32,7 +32,7 @@ def test_one_run_gets_its_report_and_several_one_page(launch, tmp_path):
 def test_a_folder_that_is_not_there_is_one_line(launch, tmp_path):
   done = launch("report.py", tmp_path / "nowhere")
   assert done.returncode == 2
-  assert done.stderr.strip().endswith(f"no run folder at {tmp_path}/nowhere")
+  assert done.stderr.strip().endswith(f"no such folder: {tmp_path}/nowhere")
   assert len(done.stderr.strip().splitlines()) == 1
   done = launch("report.py")
   assert done.returncode == 2 and "give the folder" in done.stderr

@@ -216,7 +216,7 @@ def test_a_search_of_blocks_shows_its_operations_and_latencies(make_run):
 
 
 def test_a_missing_folder_is_one_clear_line(tmp_path):
-  with pytest.raises(FileNotFoundError, match="no run folder at"):
+  with pytest.raises(FileNotFoundError, match="no such folder"):
     report.write_report(tmp_path / "nowhere")
 
 

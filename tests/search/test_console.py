@@ -6,7 +6,7 @@ import pytest
 
 from nasnet_jax.search import rounds
 from nasnet_jax.search.console import Console
-from nasnet_jax.training import stop
+from nasnet_jax.training import compile_clock, live, stop
 from nasnet_jax.training.scalars import Scalars
 
 
@@ -87,3 +87,83 @@ def test_a_stop_is_obeyed_between_two_steps_and_after_a_round(say):
   ):
     with pytest.raises(stop.Stopped):
       call()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+  """Moves time: clock(seconds, compiled=those of them spent on compiling)."""
+  at = {"now": 1000.0, "compiled": 0.0}
+  monkeypatch.setattr("time.monotonic", lambda: at["now"])
+  monkeypatch.setattr(compile_clock, "seconds", lambda: at["compiled"])
+
+  def move(seconds, compiled=0.0):
+    at["now"] += seconds
+    at["compiled"] += compiled
+
+  return move
+
+
+def test_the_time_to_go_does_not_count_what_was_compiled(say, clock):
+  console, _, lines = say()
+  clock(48.0, compiled=45.0)
+  console.after_round(_rows([0.5, 0.75, 0.25]), 3, 48.0)
+  assert lines()[0].endswith("1.0 s per child, 9 s to go")
+
+
+def test_the_live_line_of_a_round_knows_the_time_for_all(
+  say, clock, monkeypatch
+):
+  shown = []
+  monkeypatch.setattr(
+    live, "show", lambda words, **more: shown.append((words, more))
+  )
+  console, _, _ = say()
+  clock(65.0, compiled=60.0)
+  console.in_round(1 / 3, "1/3 trained")  # 5 s for one child of 12
+  words, more = shown[-1]
+  assert words == "round 1, 0/12 children, 1/3 trained"
+  assert more == {"left": pytest.approx(55.0), "then": ", then the final stage"}
+  console.after_round(_rows([0.5, 0.75, None]), 3, 75.0)
+  clock(6.0)
+  console.in_round(2 / 3, "")
+  words, more = shown[-1]
+  assert words == "round 2, 3/12 children, best 0.7500"
+  assert more["left"] == pytest.approx((9 - 2) * 5.0)
+
+
+def test_the_final_stage_knows_the_time_for_all_of_it(say, clock, monkeypatch):
+  shown = []
+  monkeypatch.setattr(
+    live, "show", lambda words, **more: shown.append((words, more))
+  )
+  console, _, lines = say(every=0.0)
+  console.plan([(("rank", 7), 100), (("rank", 4), 100), (("final", -1), 300)])
+  for step in (1, 2, 3):  # cold
+    clock(20.0, compiled=15.0)
+    console.in_fit("rank", 7, step, 100)
+  clock(40.0, compiled=20.0)
+  lines()
+  console.in_fit("rank", 7, 13, 100)  # 2 s a step
+  words, more = shown[-1]
+  assert words == "ranking 1 of 2, child 7, step 13/100"
+  assert more["left"] == pytest.approx(2 * (87 + 100 + 300))
+  assert lines() == ["  child 7, step 13/100, 2.9 min to go, 16.2 min in all"]
+  console.in_fit("final", 7, 1, 300)
+  clock(30.0)
+  for step in (2, 3, 4):
+    console.in_fit("final", 7, step, 300)
+  clock(3.0)
+  console.in_fit("final", 7, 5, 300)
+  assert shown[-1][1]["left"] == pytest.approx(3.0 * 295 / 2)
+
+
+def test_a_search_that_goes_on_counts_the_children_it_has(
+  say, clock, monkeypatch
+):
+  console, _, _ = say()
+  console.after_round(_rows([0.5, 0.75, 0.25]), 3, 3.0)
+  shown = []
+  monkeypatch.setattr(live, "show", lambda words, **_: shown.append(words))
+  again, _, _ = say()
+  again.in_round(0.0, "")
+  assert shown == ["round 2, 3/12 children, best 0.7500"]

@@ -51,7 +51,7 @@ def test_given_exponents_take_the_place_of_the_papers():
   ("arguments", "words"),
   [
     ({"kind": "acuracy"}, "did you mean 'accuracy'"),
-    ({"kind": "mnasnet_soft", "cost": "flops"}, "did you mean"),
+    ({"kind": "mnasnet_soft", "cost": "flops"}, r"'flops'; \(params, macs"),
     ({"kind": "mnasnet_soft"}, "search.reward.target is 0.0"),
     ({"kind": "mnasnet_hard", "target": -1.0}, "a number above 0"),
     ({"kind": "mnasnet_hard", "target": math.inf}, "a number above 0"),

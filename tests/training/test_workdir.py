@@ -1,5 +1,6 @@
 """A run's folder: one process, one config, whole lines."""
 
+import importlib.util
 import json
 import os
 import platform
@@ -175,3 +176,22 @@ def test_a_new_file_takes_no_name_that_there_is(tmp_path):
     path.touch()
     names.append(path.name)
   assert names == ["cat.png", "cat_2.png", "cat_3.png"]
+
+
+def test_a_system_without_file_locks_is_named_in_a_line(monkeypatch):
+  monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+  spec = importlib.util.spec_from_file_location("again", workdir.__file__)
+  with pytest.raises(ImportError, match="Linux and macOS; on Windows take WSL"):
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_a_place_for_no_folder_is_told_with_the_way(tmp_path):
+  (tmp_path / "file").touch()
+  with (
+    pytest.raises(
+      workdir.WorkdirError,
+      match=r"file/run cannot be made \(.*\): take another",
+    ),
+    workdir.locked(tmp_path / "file" / "run"),
+  ):
+    pass
