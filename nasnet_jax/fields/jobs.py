@@ -147,6 +147,11 @@ def _search() -> ConfigDict:
   search.children = 20_000  # Zoph et al. 2018, appendix A
   # Asked for at a time: what the controller learns from, PPO's batch of 20.
   search.children_per_round = 20
+  # What ends a search before its last child, the first of them that comes; 0:
+  # no limit. The final stage follows.
+  search.hours = 0.0  # of the whole run's clock: not reproducible
+  search.epochs = 0.0  # trained by all children: reproducible
+  search.patience = 0  # children without a better one: reproducible
   # True: no rounds, as the paper's queue has none; a slot whose child is done
   # takes the next, and children_per_round lie between two saved states.
   search.asynchronous = False

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 
 from nasnet_jax.controllers import base, journal
 from nasnet_jax.population.evaluation import Outcome, Progress, Queue
-from nasnet_jax.search import rounds
+from nasnet_jax.search import budgets, rounds
 from nasnet_jax.search.halving import Halving
 from nasnet_jax.search.rounds import RoundSettings, Row, Standing
 
@@ -34,6 +34,7 @@ def run(
   *,
   progress: Progress | None = None,
   finished: Callable[[list[Row], int, float], None] = lambda *_: None,
+  over: budgets.Over = budgets.never,
 ) -> list[Row]:
   """Searches to the last child; see `rounds.run`.
 
@@ -41,6 +42,7 @@ def run(
     evaluator: one that has a `Queue`.
     finished: called after every `children_per_round` answers, when the
       controller's state is saved, too.
+    over: asked whenever slots are free; children under way are finished.
   """
   events = journal.read(folder / rounds.JOURNAL)
   at = rounds.resume(folder, controller, settings, events)
@@ -49,9 +51,11 @@ def run(
   judge = Halving(settings.halving, settings.reward, at.rows)
   queue = evaluator.queue(judge.stops(evaluator))
   queue.add(at.pending.id, *rounds.to_train(at.pending, settings.seed))
-  fresh, start = 0, time.monotonic()
-  while True:
-    at = _fill(folder, controller, settings, at, clock, queue)
+  fresh, start, ends = 0, time.monotonic(), False
+  while len(at.rows) < settings.children:
+    ends = ends or rounds.ends_early(over, at.rows, settings)
+    if not ends:
+      at = _fill(folder, controller, settings, at, clock, queue)
     if not len(at.pending):
       break
     outcomes = _wait(at, clock, queue, evaluator, settings, progress)
@@ -63,7 +67,7 @@ def run(
       fresh, start = 0, time.monotonic()
   if fresh:
     finished(at.rows, fresh, time.monotonic() - start)
-  if len(at.rows) < settings.children:
+  if len(at.rows) < settings.children and not ends:
     _log.info("the controller has no more proposals: the search ends here")
   return at.rows
 

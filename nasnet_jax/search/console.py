@@ -1,6 +1,7 @@
 """What a search logs while it runs: a few lines per round."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from nasnet_jax.jobs import run_log
@@ -23,21 +24,29 @@ class Console(run_log.Console):
     epochs: float,
     every: float,
     trace: profile.StepTrace | None = None,
+    tick: Callable[[], None] = lambda: None,
   ):
     """settings: of the search; epochs: of a child of budget 1; every: seconds
-    between lines on work that is under way; trace: see `run_log.Console`."""
+    between lines on work that is under way; trace: see `run_log.Console`;
+    tick: called at every device call, too."""
     super().__init__(request, scalars, every, trace)
+    self._tick = tick
     self._settings, self._epochs = settings, epochs
     self._rounds = []  # (children, seconds) of this process
 
   def in_round(self, share: float, text: str):
     """A round under way: `evaluation.Progress`. Without rounds, the search."""
     self._trace.tick()
+    self._tick()
     self._request.check("children")
     if self._quiet_for_long():
       what = "search" if self._settings.asynchronous else "round"
       text = text and f", {text}"
       _log.info("  %3.0f%% of the %s%s", 100 * share, what, text)
+
+  def in_fit(self, stage: str, child: int, step: int, horizon: int):
+    self._tick()
+    super().in_fit(stage, child, step, horizon)
 
   def after_round(self, rows: list[Row], fresh: int, seconds: float):
     """A finished round: all rows, the number of this round's, its seconds."""

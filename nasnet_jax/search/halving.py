@@ -18,6 +18,7 @@ from nasnet_jax.population.evaluation import Outcome, Stops
 from nasnet_jax.search.rewards import Reward
 
 Row = dict[str, Any]
+OVER_LIMIT = "over_limit"  # status of a child that was never trained
 
 
 class HalvingSettings(NamedTuple):
@@ -131,6 +132,8 @@ def spent(rows: Iterable[Row], epochs: float) -> Spent:
   """Sums up a history; epochs: those of a budget of 1."""
   total = Spent(0, 0.0, 0.0, 0.0, 0.0)
   for row in rows:
+    if row["status"] == OVER_LIMIT:
+      continue
     made = row["steps"] / row["horizon"] if row.get("horizon") else 1.0
     whole = row["budget"] * epochs
     saved = 1 - made

@@ -19,12 +19,15 @@ from nasnet_jax.models import families
 from nasnet_jax.population.evaluation import Evaluator
 from nasnet_jax.search import (
   asynchronous,
+  budgets,
   final,
+  final_cost,
   halving,
   rounds,
   search_config,
 )
 from nasnet_jax.search.console import Console
+from nasnet_jax.search.run_clock import RunClock, seconds_of
 from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.training import (
   checkpoint,
@@ -93,20 +96,26 @@ def run(
     trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
     with run_log.log_file(folder), Scalars(folder) as scalars, trace:
       if not hosts.of_first((folder / results.RESULT).exists()):
-        console = Console(
-          request,
-          scalars,
-          parts.rounds,
-          config.child.epochs,
-          config.log.seconds,
-          trace,
-        )
-        search_config.tell_slow_statistics(config, parts.images)
-        _describe(parts)
-        _write_costs(folder, config, parts)
-        rows = _search(folder, parts, console)
-        found = _final_stage(folder, parts, rows, console)
+        with RunClock(folder, seconds_of(folder, scalars.rows)) as clock:
+          console = Console(
+            request,
+            scalars,
+            parts.rounds,
+            config.child.epochs,
+            config.log.seconds,
+            trace,
+            clock.tick,
+          )
+          search_config.tell_slow_statistics(config, parts.images)
+          _describe(parts)
+          _write_costs(folder, config, parts)
+          over = _over(parts, config.child.epochs, clock, console)
+          rows = _search(folder, parts, console, over)
+          found = _final_stage(folder, parts, rows, console)
         result = _result(folder, config, parts, rows, found, scalars, command)
+        reason = over(rows) if len(rows) < parts.rounds.children else ""
+        if reason:
+          result["ended_by"] = reason.partition(" ")[0]
         workdir.write_json(folder / results.RESULT, result)
         _tidy(folder)
     if hosts.is_first():
@@ -191,7 +200,25 @@ def _write_costs(folder, config, parts: Parts):
   workdir.write_json(folder / report.COSTS, costs)
 
 
-def _search(folder, parts: Parts, console: Console) -> list[Row]:
+def _over(
+  parts: Parts, child_epochs: float, clock: RunClock, console: Console
+) -> budgets.Over:
+  """What may end the search before its last child."""
+  settings = parts.rounds
+  final_seconds = final_cost.FinalSeconds(
+    parts.space, parts.final, parts.images, clock, console.in_fit
+  )
+  return budgets.first_of(
+    budgets.reproducible(settings.budget, child_epochs),
+    budgets.Hours(
+      settings.budget.hours, clock, settings.children_per_round, final_seconds
+    ),
+  )
+
+
+def _search(
+  folder, parts: Parts, console: Console, over: budgets.Over
+) -> list[Row]:
   run_all = asynchronous.run if parts.rounds.asynchronous else rounds.run
   return run_all(
     folder,
@@ -200,6 +227,7 @@ def _search(folder, parts: Parts, console: Console) -> list[Row]:
     parts.rounds,
     progress=console.in_round,
     finished=console.after_round,
+    over=over,
   )
 
 

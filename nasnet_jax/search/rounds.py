@@ -24,6 +24,7 @@ import numpy as np
 from nasnet_jax.controllers import base, journal
 from nasnet_jax.population.evaluation import Evaluator, Outcome, Progress
 from nasnet_jax.population.slots import drain
+from nasnet_jax.search import budgets
 from nasnet_jax.search.halving import OFF, Halving, HalvingSettings
 from nasnet_jax.search.rewards import ACCURACY, Reward
 from nasnet_jax.training import checkpoint, hosts, workdir
@@ -49,6 +50,7 @@ class RoundSettings(NamedTuple):
     reward: what the controller is told of a child.
     halving: who is stopped early.
     asynchronous: no rounds; see `asynchronous.run`.
+    budget: what may end it before the last child.
   """
 
   children: int
@@ -57,6 +59,7 @@ class RoundSettings(NamedTuple):
   reward: Reward = ACCURACY
   halving: HalvingSettings = OFF
   asynchronous: bool = False
+  budget: budgets.BudgetSettings = budgets.OFF
 
 
 class Standing(NamedTuple):
@@ -90,6 +93,7 @@ def run(
   *,
   progress: Progress | None = None,
   finished: Callable[[list[Row], int, float], None] = lambda *_: None,
+  over: budgets.Over = budgets.never,
 ) -> list[Row]:
   """All rounds that are still to come.
 
@@ -98,6 +102,7 @@ def run(
     progress: see `Evaluator`; raising leaves the round to the next process.
     finished: called after each round with all rows, the number of this
       round's, and its seconds.
+    over: asked before each round, on all hosts alike.
 
   Returns:
     the history's rows, one per child.
@@ -116,6 +121,8 @@ def run(
   while len(at.rows) < settings.children:
     start = time.monotonic()
     if not len(at.pending):
+      if ends_early(over, at.rows, settings):
+        break
       left = settings.children - len(at.rows)
       n = min(settings.children_per_round, left)
       at = ask(folder, controller, settings, at, n)
@@ -137,6 +144,21 @@ def run(
       (folder / ROUND).unlink(missing_ok=True)
     finished(at.rows, fresh, time.monotonic() - start)
   return at.rows
+
+
+def ends_early(
+  over: budgets.Over, rows: list[Row], settings: RoundSettings
+) -> bool:
+  """Whether no further child is to be proposed, which is then told."""
+  reason = over(rows)
+  if reason:
+    _log.info(
+      "%s: no further child is tried, %d of %d are done",
+      reason,
+      len(rows),
+      settings.children,
+    )
+  return bool(reason)
 
 
 def resume(

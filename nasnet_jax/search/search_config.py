@@ -12,7 +12,7 @@ from nasnet_jax.jobs import job_config
 from nasnet_jax.models import families, layers
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.population.evaluation import Evaluator
-from nasnet_jax.search import final, halving, rewards, rounds
+from nasnet_jax.search import budgets, final, halving, rewards, rounds
 from nasnet_jax.training import recipes
 
 # May differ between two processes of one run: none changes the result, except
@@ -28,6 +28,9 @@ MAY_CHANGE = (
 )
 
 
+_BUDGET = budgets.OFF._asdict()
+
+
 def absent() -> dict[str, Any]:
   """What a search does without a field, for `workdir.claim`: the default of
   what the field would set."""
@@ -37,6 +40,7 @@ def absent() -> dict[str, Any]:
     f"child.{field.name}": field.default
     for field in dataclasses.fields(population.ChildRecipe)
   }
+  found |= {f"search.{name}": value for name, value in _BUDGET.items()}
   for name, factory in controllers.CONTROLLERS.items():
     for option in inspect.signature(factory).parameters.values():
       if option.kind == option.KEYWORD_ONLY:
@@ -155,6 +159,11 @@ def get_controller(config, space) -> base.Controller:
   return controllers.make(name, space, **dict(options))
 
 
+def _given(fields, defaults: dict[str, Any]) -> dict[str, Any]:
+  """Those of the fields; what a config of before lacks has its default."""
+  return {name: fields.get(name, value) for name, value in defaults.items()}
+
+
 def round_settings(config) -> rounds.RoundSettings:
   """Of the rounds; ValueError for numbers that make no search."""
   search = config.search
@@ -171,6 +180,7 @@ def round_settings(config) -> rounds.RoundSettings:
     get_reward(config),
     halving.check(halving.HalvingSettings(**search.halving.to_dict())),
     search.asynchronous,
+    budgets.check(budgets.BudgetSettings(**_given(search, _BUDGET))),
   )
 
 
