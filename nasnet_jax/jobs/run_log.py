@@ -70,7 +70,7 @@ class Console:
     every device call."""
     self._trace = trace or profile.StepTrace()
     self._request = request
-    self._scalars = scalars
+    self.scalars = scalars
     self._every = every
     self._said = time.monotonic()
     self._fit = None  # (stage, child), calls, a step and when it was
@@ -107,5 +107,5 @@ class Console:
   def after_point(self, row: Row):
     """A point of a curve of the final stage."""
     group = f"{row['stage']}_{row['id']}"
-    self._scalars.plot(row["step"], row, group)
-    self._scalars.write(row["step"], profile.numbers(), group)
+    self.scalars.plot(row["step"], row, group)
+    self.scalars.write(row["step"], profile.numbers(), group)

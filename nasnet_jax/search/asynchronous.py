@@ -46,6 +46,7 @@ def run(
   """
   events = journal.read(folder / rounds.JOURNAL)
   at = rounds.resume(folder, controller, settings, events)
+  rounds.tell_start(at, settings)
   rounds.remember(evaluator, at, {})
   clock = Clock.after(events, at, evaluator)
   judge = Halving(settings.halving, settings.reward, at.rows)

@@ -84,7 +84,7 @@ class Console(run_log.Console):
       "child_seconds": sum(r["seconds"] for r in rows[-fresh:]),
       **profile.numbers(),
     }
-    self._scalars.write(len(rows), values, "search")
+    self.scalars.write(len(rows), values, "search")
     self._request.check("rounds")
 
   def _saved(self, rows: list[Row]) -> str:

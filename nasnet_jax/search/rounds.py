@@ -111,6 +111,7 @@ def run(
     WorkdirError, ValueError: if the folder's files contradict each other.
   """
   at = resume(folder, controller, settings)
+  tell_start(at, settings)
   known = _answered(folder, at.pending)
   remember(evaluator, at, known)
   judge = Halving(
@@ -159,6 +160,12 @@ def ends_early(
       settings.children,
     )
   return bool(reason)
+
+
+def tell_start(at: Standing, settings: RoundSettings):
+  """A line for a search that goes on, which looks like a new one."""
+  if at.asks:
+    _log.info("goes on with %d of %d children", len(at.rows), settings.children)
 
 
 def resume(

@@ -41,6 +41,7 @@ def absent() -> dict[str, Any]:
     for field in dataclasses.fields(population.ChildRecipe)
   }
   found |= {f"search.{name}": value for name, value in _BUDGET.items()}
+  found["final.now"] = False
   for name, factory in controllers.CONTROLLERS.items():
     for option in inspect.signature(factory).parameters.values():
       if option.kind == option.KEYWORD_ONLY:
