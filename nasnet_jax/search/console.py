@@ -58,7 +58,8 @@ class Console(run_log.Console):
     now = [r["reward"] for r in rows[-fresh:] if r["reward"] is not None]
     best = max(good, key=lambda r: r["reward"], default=None)
     mean = sum(now) / len(now) if now else None
-    failed = fresh - len(now)
+    over = sum(r.get("status") == halving.OVER_LIMIT for r in rows[-fresh:])
+    failed = fresh - len(now) - over
     total = self._settings.children
     number = f"round {rows[-1]['round'] + 1}: "
     if self._settings.asynchronous:
@@ -68,6 +69,7 @@ class Console(run_log.Console):
       f"mean {mean:.4f}" if now else "",
       f"best {best['reward']:.4f} (child {best['id']})" if best else "",
       f"{failed} failed" if failed else "",
+      f"{over} over a limit" if over else "",
       self._saved(rows),
       f"{each:.1f} s per child",
     ]
@@ -79,6 +81,7 @@ class Console(run_log.Console):
       "mean_reward": mean,
       "best_reward": best["reward"] if best else None,
       "failed": failed,
+      "over_limit": over or None,
       "round": rows[-1]["round"],
       "seconds": round(seconds, 3),
       "child_seconds": sum(r["seconds"] for r in rows[-fresh:]),

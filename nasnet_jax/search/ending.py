@@ -7,7 +7,7 @@ import numpy as np
 
 from nasnet_jax import __version__
 from nasnet_jax.jobs import job_config, results, resumable, run_log
-from nasnet_jax.search import final, going_on, halving
+from nasnet_jax.search import final, going_on, halving, limits
 from nasnet_jax.search.console import Console
 from nasnet_jax.search.parts import Parts
 from nasnet_jax.training import (
@@ -41,10 +41,7 @@ def final_stage(folder, parts: Parts, rows, console: Console) -> Found:
   it once."""
   children = final.top_children(rows, parts.space, parts.final.top_k)
   if not children:
-    raise ValueError(
-      f"all {len(rows)} children failed, none can win: lower"
-      " child.learning_rate, and start again in another folder"
-    )
+    raise ValueError(limits.no_winner(parts.rounds.limit, rows))
   watch = final.Watch(console.in_fit, console.after_point)
   images = parts.images
   train = datasets.on_device(images.train)
@@ -166,6 +163,9 @@ def _cost(
     "child_seconds": round(spent.seconds, 3),
     "total_seconds": round(searching + retraining, 3),
   }
+  over = sum(row["status"] == halving.OVER_LIMIT for row in rows)
+  if over:
+    cost["over_limit"] = over
   if any(row.get("horizon") for row in rows):
     cost |= {
       "stopped": spent.stopped,

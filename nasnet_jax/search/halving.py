@@ -14,6 +14,7 @@ import collections
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from nasnet_jax.jobs.architectures import was_stopped
 from nasnet_jax.population.evaluation import Outcome, Stops
 from nasnet_jax.search.rewards import Reward
 
@@ -103,12 +104,6 @@ class Halving:
     before = [v for other, v in results.items() if other < child]
     better = sum(v >= value for v in before)
     return better < max(1, (len(before) + 1) // self.settings.eta)
-
-
-def was_stopped(row: Row) -> bool:
-  """Whether a child of the history was stopped before its end, and not for
-  want of a finite loss."""
-  return row["status"] == "ok" and row["steps"] < row.get("horizon", 0)
 
 
 class Spent(NamedTuple):

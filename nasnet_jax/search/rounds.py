@@ -22,9 +22,14 @@ import jax
 import numpy as np
 
 from nasnet_jax.controllers import base, journal
-from nasnet_jax.population.evaluation import Evaluator, Outcome, Progress
+from nasnet_jax.population.evaluation import (
+  OVER_LIMIT,
+  Evaluator,
+  Outcome,
+  Progress,
+)
 from nasnet_jax.population.slots import drain
-from nasnet_jax.search import budgets
+from nasnet_jax.search import budgets, halving, limits
 from nasnet_jax.search.halving import OFF, Halving, HalvingSettings
 from nasnet_jax.search.rewards import ACCURACY, Reward
 from nasnet_jax.training import checkpoint, hosts, workdir
@@ -51,6 +56,7 @@ class RoundSettings(NamedTuple):
     halving: who is stopped early.
     asynchronous: no rounds; see `asynchronous.run`.
     budget: what may end it before the last child.
+    limit: what children may cost.
   """
 
   children: int
@@ -60,6 +66,7 @@ class RoundSettings(NamedTuple):
   halving: HalvingSettings = OFF
   asynchronous: bool = False
   budget: budgets.BudgetSettings = budgets.OFF
+  limit: limits.LimitSettings = limits.OFF
 
 
 class Standing(NamedTuple):
@@ -130,6 +137,7 @@ def run(
     if not len(at.pending):
       _log.info("the controller has no more proposals: the search ends here")
       break
+    known |= limits.outcomes(settings.limit, evaluator, at.pending)
     outcomes = known | _evaluate(
       folder,
       evaluator,
@@ -151,7 +159,7 @@ def ends_early(
   over: budgets.Over, rows: list[Row], settings: RoundSettings
 ) -> bool:
   """Whether no further child is to be proposed, which is then told."""
-  reason = over(rows)
+  reason = over(rows) or limits.hopeless(settings.limit, rows)
   if reason:
     _log.info(
       "%s: no further child is tried, %d of %d are done",
@@ -289,6 +297,8 @@ def _evaluate(
   progress,
 ) -> dict[int, Outcome]:
   """The outcome of every proposal, by id."""
+  if not len(proposals):
+    return {}
   children = to_train(proposals, settings.seed)
   ids = proposals.id.tolist()
   if not hasattr(evaluator, "queue"):
@@ -331,6 +341,7 @@ def _answers(
   values = [reward(o.reward, o._asdict()) for o in outcomes]
   rewards = np.array(values, np.float32)
   status = np.array([o.status for o in outcomes], np.int32)
+  status[status == OVER_LIMIT] = base.FAILED  # a strategy knows no others
   status[~np.isfinite(rewards)] = base.FAILED
   rewards[status != base.OK] = math.nan
   return rewards, status
@@ -352,7 +363,7 @@ def _rows(
       "steps": int(outcome.steps),
       "accuracy": float(outcome.reward) if ok else None,
       "reward": float(reward) if ok else None,
-      "status": "ok" if ok else "failed",
+      "status": "ok" if ok else _why_not(outcome),
       "params": int(outcome.params),
       "macs": int(outcome.macs),
       "seconds": round(float(outcome.seconds), 3),
@@ -366,6 +377,10 @@ def _rows(
       row["rungs"] = list(outcome.rungs)
     rows.append(row)
   return rows
+
+
+def _why_not(outcome: Outcome) -> str:
+  return halving.OVER_LIMIT if outcome.status == OVER_LIMIT else "failed"
 
 
 def tell(

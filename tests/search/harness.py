@@ -49,6 +49,10 @@ def tiny_config():
 class FakeEvaluator:
   """Rewards from decisions and seed alone; every seventh child fails."""
 
+  def costs(self, decisions):
+    """Parameters: ten for each number of the decisions."""
+    return [{"params": 10 * int(np.sum(d)), "macs": 1000} for d in decisions]
+
   def evaluate(self, decisions, seeds, budgets, progress=None):
     from nasnet_jax.population.evaluation import Outcome
 
