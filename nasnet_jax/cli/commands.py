@@ -48,15 +48,22 @@ COMMANDS = {
   "search": Command(
     "main.py",
     "search cells, and train what won",
-    _RUN,
+    (*_RUN, "--seeds="),
     (
       "search",
       "search --config=search_cifar:small --workdir=runs/cifar",
       "search --config=search_cifar:small --show",
       "search --config=search_pnas --config.search.seed=1 --workdir=runs/pnas",
+      "search --seeds=0,1,2 --workdir=runs/digits",
     ),
     "search_digits",
     "search",
+  ),
+  "finish": Command(
+    "finish.py",
+    "end a search with the children there are",
+    (),
+    ("finish runs/search_digits",),
   ),
   "train": Command(
     "main.py",

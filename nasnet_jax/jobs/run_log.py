@@ -10,8 +10,10 @@ from typing import Any
 import flax
 import jax
 import jaxlib
+from ml_collections import ConfigDict
 
-from nasnet_jax.training import hosts, profile, stop
+from nasnet_jax.data import paths
+from nasnet_jax.training import hosts, profile, stop, workdir
 from nasnet_jax.training.scalars import Scalars, duration
 
 _log = logging.getLogger(__name__)
@@ -39,6 +41,37 @@ def log_file(folder: pathlib.Path):
 def recorded(config, **more) -> Row:
   """config.json: all of a config but which hosts run it, and what it found."""
   return {k: v for k, v in config.to_dict().items() if k != "hosts"} | more
+
+
+# What `recorded` adds to a config.
+_FOUND = ("data_fingerprint", "data_split", "cells")
+
+
+def read_config(run_dir) -> ConfigDict:
+  """The config of a run, as it was given.
+
+  Raises:
+    WorkdirError: in one line, if there is no run in the folder.
+  """
+  folder = paths.local(run_dir)
+  path = folder / "config.json"
+  if not path.exists():
+    raise workdir.WorkdirError(
+      f"{folder} has no run in it: there is no config.json"
+    )
+  fields = workdir.read_json(path)
+  return ConfigDict(
+    {k: _in_tuples(v) for k, v in fields.items() if k not in _FOUND}
+  )
+
+
+def _in_tuples(value):
+  """JSON's lists as configs have them."""
+  if isinstance(value, dict):
+    return {k: _in_tuples(v) for k, v in value.items()}
+  if isinstance(value, list):
+    return tuple(map(_in_tuples, value))
+  return value
 
 
 def environment() -> dict[str, str]:

@@ -17,7 +17,13 @@ from clu import parameter_overview, platform
 from nasnet_jax import __version__, report
 from nasnet_jax.costs import counting
 from nasnet_jax.data import augment
-from nasnet_jax.jobs import job_config, results, resumable, run_log
+from nasnet_jax.jobs import (
+  job_config,
+  longer,
+  results,
+  resumable,
+  run_log,
+)
 from nasnet_jax.models import families
 from nasnet_jax.training import (
   checkpoint,
@@ -84,22 +90,20 @@ def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
     parts = prepare(config, split=job_config.known_split(folder))
-    workdir.claim(
-      folder / "config.json",
-      run_log.recorded(
-        config,
-        data_fingerprint=parts.images.fingerprint,
-        cells=parts.space.to_json(parts.genotype),
-        **job_config.recorded_split(parts.images),
-      ),
-      MAY_CHANGE,
+    recorded = run_log.recorded(
+      config,
+      data_fingerprint=parts.images.fingerprint,
+      cells=parts.space.to_json(parts.genotype),
+      **job_config.recorded_split(parts.images),
     )
+    longer.claim(folder, recorded, parts, MAY_CHANGE)
     result = complete(
       folder,
       config,
       request,
       lambda: _describe(parts),
       lambda console: _train(folder, config, parts, console, command),
+      keep_checkpoints=not parts.recipe.follows_its_length(),
     )
     if hosts.is_first():
       _draw(folder, parts)
@@ -107,13 +111,16 @@ def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
   return result
 
 
-def complete(folder, config, request, describe, work) -> Row:
+def complete(
+  folder, config, request, describe, work, keep_checkpoints: bool = False
+) -> Row:
   """The content of a claimed run's result.json, which is written if missing.
 
   Args:
     request: of `stop.on_signals`.
     describe: () -> None, logs what is about to be done.
     work: (console) -> the content of result.json.
+    keep_checkpoints: whether a finished training may go on for more epochs.
   """
   trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
   with run_log.log_file(folder), Scalars(folder) as scalars, trace:
@@ -121,8 +128,8 @@ def complete(folder, config, request, describe, work) -> Row:
       console = Console(request, scalars, config.log.seconds, trace)
       describe()
       workdir.write_json(folder / results.RESULT, work(console))
-      # A finished training needs its weights, but no checkpoints.
-      if hosts.is_first():
+      # Only a training that may go on needs more than its weights.
+      if hosts.is_first() and not keep_checkpoints:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
       hosts.wait()  # or the others would read what is not there yet
   return results.read_result(folder)

@@ -10,13 +10,11 @@ then `.2`, and so on.
 import dataclasses
 import json
 import logging
-import os
 import pathlib
 import shutil
-from collections.abc import Iterator
 from typing import Any
 
-from nasnet_jax.jobs import results, resumable
+from nasnet_jax.jobs import kept_results, results, resumable
 from nasnet_jax.search.final import RANKING, FinalSettings
 from nasnet_jax.training import evaluation, hosts, workdir
 
@@ -84,7 +82,7 @@ def make_room(folder: pathlib.Path, config: Row, absent: Row):
   hosts.wait()
   if hosts.is_first():
     if _is_past(folder, config, changed, stages):
-      _keep_result(folder)
+      kept_results.keep(folder)
     for stage in stages:
       _forget_checkpoints(folder, stage)
     if "rank" in stages:
@@ -109,40 +107,6 @@ def _is_past(folder, config: Row, changed, stages) -> bool:
   now = config["final"].get("now")  # nothing to do, with a result
   ends = [n for n in changed if n in _SEARCH and not (n == _NOW and now)]
   return bool(stages) or "final.top_k" in changed or (wanted > done and ends)
-
-
-def _keep_result(folder: pathlib.Path):
-  """Copies first: a kill leaves the result whole in one place or the other."""
-  number = 1 + max([0, *(n for n, _ in _kept(folder))])
-  kept = folder / f"final.{number}"
-  if (folder / "final").exists() and not kept.exists():
-    _copy_tree(folder / "final", kept)
-  for name in (resumable.CURVES, RANKING):
-    if (folder / name).exists():
-      shutil.copy2(folder / name, _numbered(folder / name, number))
-  path = folder / results.RESULT
-  os.replace(path, _numbered(path, number))
-  _log.info("the result of before is kept as result.%d.json", number)
-
-
-def _numbered(path: pathlib.Path, number: int) -> pathlib.Path:
-  return path.with_name(f"{path.stem}.{number}{path.suffix}")
-
-
-def _copy_tree(source: pathlib.Path, target: pathlib.Path):
-  part = target.with_name(f".{target.name}.part")
-  shutil.rmtree(part, ignore_errors=True)
-  shutil.copytree(source, part)
-  shutil.rmtree(target, ignore_errors=True)
-  part.rename(target)
-
-
-def _kept(folder: pathlib.Path) -> Iterator[tuple[int, pathlib.Path]]:
-  """(number, path) of results of before."""
-  for path in folder.glob("result.*.json"):
-    number = path.suffixes[0][1:]
-    if number.isdigit():
-      yield int(number), path
 
 
 def _forget_checkpoints(folder: pathlib.Path, stage: str):
@@ -170,7 +134,7 @@ def trained_before(folder, child: int, about: Row) -> evaluation.Score | None:
   Args:
     about: of `about_final`.
   """
-  for number, path in sorted(_kept(folder), reverse=True):
+  for number, path in sorted(kept_results.kept(folder), reverse=True):
     result = workdir.read_json(path)
     fingerprint = result.get("data", {}).get("fingerprint")
     known = {**result, "fingerprint": fingerprint}
@@ -195,9 +159,10 @@ def trained_before(folder, child: int, about: Row) -> evaluation.Score | None:
 def _restore(folder: pathlib.Path, number: int, child: int):
   """Weights and curve of a result that was kept."""
   if hosts.is_first():
-    _copy_tree(folder / f"final.{number}", folder / "final")
+    kept_results.copy_tree(folder / f"final.{number}", folder / "final")
   path = folder / resumable.CURVES
-  kept = workdir.keep_lines(_numbered(path, number), lambda _: True, "")
+  before = kept_results.numbered(path, number)
+  kept = workdir.keep_lines(before, lambda _: True, "")
   rest = workdir.keep_lines(path, lambda row: row["stage"] != "final", "again")
   mine = [r for r in kept if (r["stage"], r["id"]) == ("final", child)]
   hosts.wait()

@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from nasnet_jax import controllers, search
-from nasnet_jax.search import going_on, job, rounds, run_clock
+from nasnet_jax.jobs import kept_results
+from nasnet_jax.search import job, rounds, run_clock
 from nasnet_jax.training import workdir
 
 SETTINGS = rounds.RoundSettings(16, 4, 5)
@@ -186,14 +187,14 @@ def test_an_end_before_the_last_child_is_not_the_end_under_another_budget(
 def test_a_kill_while_a_result_is_put_away_loses_nothing(claim, monkeypatch):
   folder = claim()
   _put_result(folder)
-  replace = going_on.os.replace
+  replace = kept_results.os.replace
 
   def dies(source, target):
     if str(source).endswith("result.json"):
       raise KeyboardInterrupt
     replace(source, target)
 
-  monkeypatch.setattr(going_on.os, "replace", dies)
+  monkeypatch.setattr(kept_results.os, "replace", dies)
   with pytest.raises(KeyboardInterrupt):
     claim({"search.children": 24})
   monkeypatch.undo()
