@@ -18,7 +18,7 @@ from nasnet_jax import __version__
 from nasnet_jax.cli import pipe, shipped
 
 _CONFIG = "--config"
-_RUN = ("--config=", "--workdir=", "--show")
+_RUN = ("--config=", "--workdir=", "--show", "--seeds=")
 
 
 class Command(NamedTuple):
@@ -48,7 +48,7 @@ COMMANDS = {
   "search": Command(
     "main.py",
     "search cells, and train what won",
-    (*_RUN, "--seeds="),
+    _RUN,
     (
       "search",
       "search --config=search_cifar:small --workdir=runs/cifar",

@@ -138,6 +138,8 @@ def _hosts() -> ConfigDict:
 
 
 def _log(config: ConfigDict):
+  # 'wandb', 'mlflow', or 'module:name' of your own: told how the run goes.
+  config.callbacks = ()
   config.log = ConfigDict()
   config.log.seconds = 60.0  # between lines on work that is under way
 

@@ -13,6 +13,7 @@ import jaxlib
 from ml_collections import ConfigDict
 
 from nasnet_jax.data import paths
+from nasnet_jax.jobs import callbacks
 from nasnet_jax.training import hosts, profile, stop, workdir
 from nasnet_jax.training.scalars import Scalars, duration
 
@@ -98,9 +99,11 @@ class Console:
     scalars: Scalars,
     every: float,
     trace: profile.StepTrace | None = None,
+    tell: callbacks.Listeners = callbacks.NOBODY,
   ):
     """every: seconds between lines on work that is under way; trace: called at
-    every device call."""
+    every device call; tell: the run's callbacks."""
+    self._tell = tell
     self._trace = trace or profile.StepTrace()
     self._request = request
     self.scalars = scalars
@@ -140,5 +143,6 @@ class Console:
   def after_point(self, row: Row):
     """A point of a curve of the final stage."""
     group = f"{row['stage']}_{row['id']}"
+    self._tell("on_epoch", row)
     self.scalars.plot(row["step"], row, group)
     self.scalars.write(row["step"], profile.numbers(), group)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from nasnet_jax.jobs import run_log
+from nasnet_jax.jobs import callbacks, run_log
 from nasnet_jax.search import halving, rounds
 from nasnet_jax.training import profile, stop
 from nasnet_jax.training.scalars import Scalars, duration
@@ -25,11 +25,12 @@ class Console(run_log.Console):
     every: float,
     trace: profile.StepTrace | None = None,
     tick: Callable[[], None] = lambda: None,
+    tell: callbacks.Listeners = callbacks.NOBODY,
   ):
     """settings: of the search; epochs: of a child of budget 1; every: seconds
-    between lines on work that is under way; trace: see `run_log.Console`;
+    between lines on work that is under way; trace, tell: see `run_log.Console`;
     tick: called at every device call, too."""
-    super().__init__(request, scalars, every, trace)
+    super().__init__(request, scalars, every, trace, tell)
     self._tick = tick
     self._settings, self._epochs = settings, epochs
     self._rounds = []  # (children, seconds) of this process
@@ -88,6 +89,7 @@ class Console(run_log.Console):
       **profile.numbers(),
     }
     self.scalars.write(len(rows), values, "search")
+    self._tell("on_round", rows[-fresh:])
     self._request.check("rounds")
 
   def _saved(self, rows: list[Row]) -> str:

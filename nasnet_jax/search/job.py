@@ -3,7 +3,7 @@
 import logging
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from clu import parameter_overview, platform
 from nasnet_jax import report
 from nasnet_jax.costs import counting
 from nasnet_jax.jobs import job_config, results, run_log
+from nasnet_jax.jobs.callbacks import listeners
 from nasnet_jax.population.evaluation import Evaluator
 from nasnet_jax.search import (
   asynchronous,
@@ -46,6 +47,7 @@ def run(
   run_dir,
   *,
   command: str = "",
+  callbacks: Iterable[Any] = (),
   make_evaluator: Callable[..., Evaluator] = search_config.get_evaluator,
 ) -> dict[str, Any]:
   """Searches, or goes on with a search, until `result.json` is there.
@@ -54,6 +56,7 @@ def run(
     config: a ConfigDict as in `configs/search_digits.py`.
     run_dir: the run's folder; made if it is not there.
     command: how to start this again, for the report.
+    callbacks: see `jobs.callbacks`; those of the config come after them.
     make_evaluator: (config, space, Splits, Augmentation) -> Evaluator.
 
   Returns:
@@ -65,6 +68,7 @@ def run(
     OSError: the folder cannot be written, or the disk is full.
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
+    tell = listeners(config, callbacks)
     split = job_config.known_split(folder)
     parts = prepare(config, make_evaluator, split)
     _claim(folder, config, parts.images)
@@ -80,11 +84,14 @@ def run(
             config.log.seconds,
             trace,
             clock.tick,
+            tell,
           )
+          tell("on_start", folder, config.to_dict())
           result = _work(folder, config, parts, console, clock)
         result["command"] = command
         workdir.write_json(folder / results.RESULT, result)
         _tidy(folder)
+        tell("on_end", result)
     if hosts.is_first():
       page = report.finish_report(folder)
       _log.info("%s", report.summary_text(folder))

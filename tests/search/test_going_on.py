@@ -218,16 +218,38 @@ def test_a_finished_search_goes_on_to_more_children_and_another_end(
   seconds = run_clock.RunClock(folder).seconds
   config = harness.tiny_config()
 
+  told = []
+
+  class Callback:
+    def on_start(self, where, config):
+      told.append((where, config["search"]["children"]))
+
+    def on_round(self, rows):
+      told.append([row["id"] for row in rows])
+
+    def on_epoch(self, row):
+      raise RuntimeError("no\nconnection")
+
+    def on_end(self, result):
+      told.append(result["cost"]["children"])
+
   def run(**fields):
     config.update_from_flattened_dict(fields)
     caplog.clear()
-    result = search.run(config, folder, make_evaluator=harness.make_fake)
+    result = search.run(
+      config,
+      folder,
+      callbacks=[Callback()],
+      make_evaluator=harness.make_fake,
+    )
     return result, caplog.text
 
   result, said = run(**{"search.children": 15})
   assert "goes on with 12 of 15 children" in said
   assert "kept as result.1.json" in said
   assert result["cost"]["children"] == 15
+  assert told == [(folder, 15), [12, 13, 14], 15]
+  assert said.count("RuntimeError: no connection; the run goes on") == 1
   assert rows_of(folder / "history.jsonl")[:12] == before
   assert (folder / "result.1.json").read_bytes() == old
   assert run_clock.RunClock(folder).seconds > seconds
