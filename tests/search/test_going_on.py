@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from nasnet_jax import controllers, search
-from nasnet_jax.jobs import kept_results
+from nasnet_jax.jobs import kept_results, run_log
 from nasnet_jax.search import job, rounds, run_clock
 from nasnet_jax.training import workdir
 
@@ -268,3 +268,45 @@ def test_a_finished_search_goes_on_to_more_children_and_another_end(
   ]
   assert (folder / "final" / "weights").exists()
   assert search.load_winner(folder).result == again
+
+
+def test_a_search_that_is_ended_now_has_a_winner_and_may_go_on(
+  harness, finished, tmp_path, caplog, rows_of
+):
+  caplog.set_level("INFO", "nasnet_jax")
+  folder = tmp_path / "run"
+  shutil.copytree(finished, folder)
+  # As if it had been stopped while its third round trained.
+  (folder / "result.json").unlink()
+  for name, count in (("history.jsonl", 6), ("journal.jsonl", 5)):
+    lines = (folder / name).read_text().splitlines(keepends=True)
+    (folder / name).write_text("".join(lines[:count]))
+  config = run_log.read_config(folder)
+  assert config.space.operations == ("identity", "avg_pool_3x3")
+  config.final.now = True
+  result = search.run(config, folder, make_evaluator=harness.make_fake)
+  assert "out of the 6 of 12 children there are, 3 under way are" in caplog.text
+  assert (result["ended_by"], result["cost"]["children"]) == ("final.now", 6)
+  assert {row["id"] for row in result["top_k"]} < set(range(6))
+  config.final.now = False
+  again = search.run(config, folder, make_evaluator=harness.make_fake)
+  assert "goes on with 6 of 12 children" in caplog.text
+  assert "ended_by" not in again
+  assert rows_of(folder / "history.jsonl") == rows_of(
+    finished / "history.jsonl"
+  )
+  assert json.loads((folder / "result.1.json").read_text()) == result
+  whole = json.loads((finished / "result.json").read_text())
+  assert (again["winner"], again["test_correct"]) == (
+    whole["winner"],
+    whole["test_correct"],
+  )
+
+
+def test_without_a_finished_child_none_can_win(harness, tmp_path):
+  class Parts:
+    controller = controllers.make("random_search", (2, 3))
+    rounds = SETTINGS
+
+  with pytest.raises(ValueError, match="has no finished round of children yet"):
+    job._rows_there_are(tmp_path, Parts)
