@@ -72,7 +72,7 @@ COMMANDS = {
     (
       "train --config=train_cifar --workdir=runs/nasnet_a",
       "train --config=train_cifar \\\n"
-      "    --config.model.genotype=runs/search_digits/result.json \\\n"
+      "    --config.model.genotype=runs/search_digits \\\n"
       "    --workdir=runs/winner",
       "train --config=train_efficientnet:efficientnet_b0 --workdir=runs/b0",
     ),

@@ -68,7 +68,7 @@ def outcomes(
 
 def _is_over(settings: LimitSettings, cost: dict[str, float]) -> bool:
   for name, most in settings._asdict().items():
-    if most and not cost.get(name):
+    if most and name not in cost:
       raise ValueError(
         f"search.limit.{name} is {most}, and this evaluator does not count"
         f" {name}: set it to 0"

@@ -162,7 +162,7 @@ def ends_early(
   reason = over(rows) or limits.hopeless(settings.limit, rows)
   if reason:
     _log.info(
-      "%s: no further child is tried, %d of %d are done",
+      "%s; no further child is tried, %d of %d are done",
       reason,
       len(rows),
       settings.children,

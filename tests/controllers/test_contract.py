@@ -423,15 +423,26 @@ def test_a_limit_that_excludes_nearly_everything_ends_a_search(
   case, tmp_path, caplog
 ):
   caplog.set_level(logging.INFO, "nasnet_jax")
-  settings = rounds.RoundSettings(
-    10_000, 40, 0, limit=limits.LimitSettings(params=2)
-  )
-  rows = rounds.run(tmp_path, build(case), _Counts(), settings)
-  over = [row for row in rows if row["status"] == "over_limit"]
-  assert len(over) >= len(rows) - 40
-  assert 0 < len(rows) <= 10 * limits.HOPELESS
-  ends = "in a row were over a limit: no further", "no more proposals: the"
-  assert any(words in caplog.text for words in ends)
+
+  def run(name, children, params, at_once):
+    (tmp_path / name).mkdir()
+    settings = rounds.RoundSettings(
+      children, at_once, 0, limit=limits.LimitSettings(params)
+    )
+    return rounds.run(tmp_path / name, build(case), _Counts(), settings)
+
+  def is_over(row):
+    return row["status"] == "over_limit"
+
+  nearly = run("nearly", 60, 3, 20)
+  assert 0 < len(nearly) <= 60
+  assert sum(map(is_over, nearly)) > len(nearly) / 2
+  caplog.clear()
+  nothing = run("nothing", 100_000, -1, 100)  # below what anything has
+  assert all(map(is_over, nothing))
+  assert 0 < len(nothing) < limits.HOPELESS + 100
+  ends = "in a row were over a limit; no further", "no more proposals: the"
+  assert any(words in caplog.text for words in ends), caplog.text
 
 
 @every_case

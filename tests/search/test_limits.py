@@ -151,7 +151,9 @@ def test_without_a_limit_nothing_is_counted():
 
 def test_what_is_not_counted_cannot_be_limited():
   evaluator = type(
-    "E", (), {"costs": staticmethod(lambda d: [{"params": 5}] * len(d))}
+    "E",
+    (),
+    {"costs": staticmethod(lambda d: [{"params": 5, "macs": 1}] * len(d))},
   )
   proposals = base.number(0, np.zeros((3, 2), np.int32))[0]
   with pytest.raises(ValueError, match="does not count bytes: set it to 0"):
