@@ -4,6 +4,7 @@ It stands in `clock.json` in the run's folder, with what else later processes
 of the run need of earlier ones' time. Between two processes it stands still.
 """
 
+import contextlib
 import pathlib
 import time
 from typing import Any
@@ -29,8 +30,10 @@ class RunClock:
   def __enter__(self):
     return self
 
-  def __exit__(self, *_):
-    self._write()
+  def __exit__(self, kind, *_):
+    # Of a run that ends otherwise its own words count, say of a stop.
+    with contextlib.suppress(*([OSError] if kind else [])):
+      self._write()
 
   @property
   def seconds(self) -> float:
