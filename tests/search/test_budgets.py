@@ -63,7 +63,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @every_kind
-@pytest.mark.parametrize("budget", [{"epochs": 25.0}, {"patience": 6}])
+@pytest.mark.parametrize("budget", [{"epochs": 25.0}, {"patience": 4}])
 def test_a_budget_ends_a_search_early_and_changes_nothing_before(
   harness, tmp_path, kind, budget
 ):
