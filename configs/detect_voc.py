@@ -11,7 +11,7 @@ Command:  python launch/main.py --config=configs/detect_voc.py:bccd \\
             --config.data.data_dir=BCCD --workdir=runs/bccd
           --config.model.checkpoint=runs/cifar --config.model.genotype= starts
           from a classifier that train_cifar.py or another job trained with
-          network.stem=imagenet; --config.model.genotype=runs/search/result.json
+          network.stem=imagenet; --config.model.genotype=runs/search
           takes the cells that a search found, from nothing. `:tiny`, on a row
           of blocks, is for minutes.
 Hardware: `:bccd`: two CPU cores.

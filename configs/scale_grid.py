@@ -7,7 +7,7 @@ Paper:    Tan & Le 2019 (arXiv 1905.11946), section 3.3: a small grid search on
           the epochs of `train_efficientnet.py`.
 Data:     ImageNet as in `train_efficientnet.py`. `:cell` scales NASNet-A's cell
           on CIFAR-10: N is depth, F width; or one that a search found, with
-          --config.model.genotype=runs/search/result.json.
+          --config.model.genotype=runs/search.
 Command:  python launch/main.py --config=configs/scale_grid.py \\
             --workdir=runs/scale_grid
           One axis at a time, at about the same multiply-adds (table 3):
@@ -63,7 +63,7 @@ def get_config(variant: str = ""):
     else fields.images.efficientnet_photographs(224),
   )
   if cells:
-    config.model.genotype = "nasnet_a"  # or a result.json's path
+    config.model.genotype = "nasnet_a"  # or a run, RUN#12
   if variant:
     config.data.num_valid = 5000  # what coefficients are chosen by
   else:

@@ -15,6 +15,9 @@ Command:  python launch/main.py --config=configs/search_cifar.py \\
           ten thousand in class folders, at 32x32, a fifth of them to validate:
           --config.data.options.path=PICTURES. `:tiny` takes digits, and a
           minute or so.
+          --config.search.hours=8 ends it in time for the final stage; so do
+          --config.search.epochs and .patience, which are reproducible, as
+          hours are not. The same folder takes more children later.
 Hardware: the paper's search took 500 P100 GPUs for 4 days. Two CPU cores
           manage what `:small` asks for. On TPUs add
           --config.child.steps_per_call=1406 and --config.child.fold=4; what

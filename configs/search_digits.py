@@ -7,6 +7,9 @@ Data:     1,797 real 8x8 images in scikit-learn's wheel, nothing to download:
 Command:  python launch/main.py --config=configs/search_digits.py \\
             --workdir=runs/search_digits
           With `:tiny` behind the file's name it is a matter of seconds.
+          --config.search.hours=1 ends it in time for the final stage; so do
+          --config.search.epochs and .patience, which are reproducible, as
+          hours are not. The same folder takes more children later.
 Hardware: two CPU cores: `make search` took 1 min 8 s, and 2 min 16 s from a
           fresh clone, its environment made on the way (2026-11-24).
 Result:   a winner with 296 of 297 test images right (95 % interval 98.1 to

@@ -9,7 +9,7 @@ Data:     CIFAR-10; its archive is downloaded, or taken from
           --config.data.source=folder --config.data.options.path=...
 Command:  python launch/main.py --config=configs/train_cifar.py \\
             --workdir=runs/train_cifar
-          --config.model.genotype=runs/search/result.json trains the cell that
+          --config.model.genotype=runs/search trains the cell that
           a search found; --config.data.augmentation.cutout=16 adds cutout.
           `:small` is a size for two CPU cores, on 16x16 images of an archive
           of class folders; `:tiny` takes digits and seconds.
@@ -35,7 +35,7 @@ def get_config(variant: str = ""):
     fields.recipes.nasnet_cifar(),
     fields.images.in_memory("cifar10"),
   )
-  config.model.genotype = "nasnet_a"  # or the path of a result.json
+  config.model.genotype = "nasnet_a"  # or a run, RUN#12, RUN#2nd
   network, train = config.network, config.train
   if variant == "pnasnet_5":
     config.model.genotype = "pnasnet_5"

@@ -44,7 +44,7 @@ def get_config(variant: str = ""):
     fields.recipes.mnasnet() if is_mnasnet else fields.recipes.efficientnet(),
     fields.images.efficientnet_photographs(published.side, is_lite),
   )
-  config.model.genotype = published.architecture  # or a result.json's path
+  config.model.genotype = published.architecture  # or a run, RUN#12
   config.network.width = published.width  # of the variant
   config.network.depth = published.depth  # of the variant
   config.network.dropout = published.dropout  # of the variant

@@ -12,7 +12,7 @@ Data:     ImageNet through tfds, prepared once into array_record files; or
           --config.data.source=folder --config.data.options.path=...
 Command:  python launch/main.py --config=configs/transfer_imagenet.py \\
             --workdir=runs/imagenet
-          --config.model.genotype=runs/search/result.json takes the cell that
+          --config.model.genotype=runs/search takes the cell that
           a search found, at the sizes of the variant.
           `:photographs` is a small network with a recipe for some hundred to
           some ten thousand photographs of your own, in class folders:
@@ -49,7 +49,7 @@ def get_config(variant: str = ""):
     _recipe(published.cells)(large=published.side > 224),
     fields.images.photographs(published.side),
   )
-  config.model.genotype = published.cells  # or the path of a result.json
+  config.model.genotype = published.cells  # or a run, RUN#12
   if variant == "photographs":
     _make_photographs(config)
   elif variant == "tiny":

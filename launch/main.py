@@ -17,11 +17,15 @@ from absl import flags
 from ml_collections import config_flags
 
 from nasnet_jax.cli import entry, show
+from nasnet_jax.data import paths
 from nasnet_jax.training import hosts, live, mesh
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "folder of the run; the same folder goes on with it"
+)
+_SEEDS = flags.DEFINE_list(
+  "seeds", [], "of searches, one after another, each in workdir/seedN"
 )
 _SHOW = flags.DEFINE_bool("show", False, "print the config and end")
 
@@ -47,6 +51,7 @@ def main(argv: list[str]):
     raise entry.UsageError(
       f"config.job is {config.job!r}, not one of {[*JOBS]}"
     )
+  seeds = _seeds(config)
   live.show("starting")  # JAX and the data take seconds
   devices = config.mesh.arch * config.mesh.data or config.mesh.data
   among = config.get("hosts") or {}
@@ -55,7 +60,39 @@ def main(argv: list[str]):
   if hosts.is_first():
     _tell_rates(config)
   job = importlib.import_module(JOBS[config.job])  # only now may JAX start
-  job.run(config, workdir, command=shlex.join(["python", *sys.argv]))
+  command = shlex.join(["python", *sys.argv])
+  if not _SEEDS.value:
+    job.run(config, workdir, command=command)
+    return
+  folders = [paths.local(workdir) / f"seed{seed}" for seed in seeds]
+  for seed, folder in zip(seeds, folders, strict=True):
+    config.search.seed = seed
+    logging.info("seed %d: %s", seed, folder)
+    job.run(config, folder, command=command)
+  if hosts.is_first():
+    _compare(folders, paths.local(workdir) / "comparison.html")
+
+
+def _seeds(config) -> list[int]:
+  """Of --seeds; UsageError for what are none."""
+  words = _SEEDS.value
+  if words and config.job != "search":
+    raise entry.UsageError(
+      f"--seeds is for searches, and config.job is {config.job!r}"
+    )
+  if not all(word.isdigit() for word in words) or len({*words}) < len(words):
+    raise entry.UsageError(
+      f"--seeds={','.join(words)}: give different numbers, as in --seeds=0,1,2"
+    )
+  return [int(word) for word in words]
+
+
+def _compare(folders, page):
+  """The searches on one page; of one search its own says all."""
+  from nasnet_jax import report
+
+  if len(folders) > 1:
+    logging.info("comparison: %s", report.write_comparison(folders, page))
 
 
 def _read_config():

@@ -51,6 +51,8 @@ EXTRAS = {
   "pycocotools",
   "pyglove",
   "libtpu",
+  "mlflow",
+  "wandb",
   "ai_edge_litert",
   "safetensors",
 }

@@ -18,7 +18,7 @@ from nasnet_jax import __version__
 from nasnet_jax.cli import pipe, shipped, starting
 
 _CONFIG = "--config"
-_RUN = ("--config=", "--workdir=", "--show")
+_RUN = ("--config=", "--workdir=", "--show", "--seeds=")
 
 
 class Command(NamedTuple):
@@ -54,9 +54,16 @@ COMMANDS = {
       "search --config=search_cifar:small --workdir=runs/cifar",
       "search --config=search_cifar:small --show",
       "search --config=search_pnas --config.search.seed=1 --workdir=runs/pnas",
+      "search --seeds=0,1,2 --workdir=runs/digits",
     ),
     "search_digits",
     "search",
+  ),
+  "finish": Command(
+    "finish.py",
+    "end a search with the children there are",
+    (),
+    ("finish runs/search_digits",),
   ),
   "train": Command(
     "main.py",
@@ -65,7 +72,7 @@ COMMANDS = {
     (
       "train --config=train_cifar --workdir=runs/nasnet_a",
       "train --config=train_cifar \\\n"
-      "    --config.model.genotype=runs/search_digits/result.json \\\n"
+      "    --config.model.genotype=runs/search_digits \\\n"
       "    --workdir=runs/winner",
       "train --config=train_efficientnet:efficientnet_b0 --workdir=runs/b0",
     ),

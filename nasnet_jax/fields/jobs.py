@@ -55,9 +55,9 @@ def training(
   config = ConfigDict()
   config.job = "train"
   config.model = ConfigDict()
-  config.model.genotype = (
-    ""  # name, path of a result.json, "": the checkpoint's
-  )
+  # A name, a run, RUN#12 (child 12), RUN#2nd (second best), a genotype's JSON;
+  # "": the checkpoint's.
+  config.model.genotype = ""
   config.model.checkpoint = ""  # folder of a run whose weights to start from
   config.model.keep_head = False  # whether its classifier is taken too
   config.network = network
@@ -77,7 +77,8 @@ def detection(
   config = ConfigDict()
   config.job = "detect"
   config.model = ConfigDict()
-  config.model.genotype = ""  # without a checkpoint: cells, or a result.json
+  # Without a checkpoint: a name, a run, RUN#12, RUN#2nd, a genotype's JSON.
+  config.model.genotype = ""
   config.model.checkpoint = ""  # folder of a trained classifier: say which
   config.network = network
   config.detector = detector
@@ -101,7 +102,8 @@ def scaling(
   config.scale.phis = (2.0, 3.0)  # trained with the best of the points
   config.scale.seeds = 1  # trainings of each network
   config.model = ConfigDict()
-  config.model.genotype = "efficientnet"  # or cells, or a result.json's path
+  # A name, a run, RUN#12, RUN#2nd, a genotype's JSON.
+  config.model.genotype = "efficientnet"
   config.network = network
   config.train = train
   config.data = data
@@ -136,6 +138,8 @@ def _hosts() -> ConfigDict:
 
 
 def _log(config: ConfigDict):
+  # 'wandb', 'mlflow', or 'module:name' of your own: told how the run goes.
+  config.callbacks = ()
   config.log = ConfigDict()
   config.log.seconds = 60.0  # between lines on work that is under way
 
@@ -147,6 +151,11 @@ def _search() -> ConfigDict:
   search.children = 20_000  # Zoph et al. 2018, appendix A
   # Asked for at a time: what the controller learns from, PPO's batch of 20.
   search.children_per_round = 20
+  # What ends a search before its last child, the first of them that comes; 0:
+  # no limit. The final stage follows.
+  search.hours = 0.0  # of the whole run's clock: not reproducible
+  search.epochs = 0.0  # trained by all children: reproducible
+  search.patience = 0  # children without a better one: reproducible
   # True: no rounds, as the paper's queue has none; a slot whose child is done
   # takes the next, and children_per_round lie between two saved states.
   search.asynchronous = False
@@ -164,6 +173,11 @@ def _search() -> ConfigDict:
   # Of the images that costs are counted for; 0: those of the children.
   search.cost.image_side = 0
   search.cost.latency_batch = 1  # images per measured call
+  search.limit = ConfigDict()
+  # A child with more is never trained; it counts as a child. 0: any number.
+  search.limit.params = 0
+  search.limit.macs = 0  # per image of search.cost.image_side
+  search.limit.bytes = 0
   search.halving = ConfigDict()
   # Successive halving (Li et al. 2020): of the children at a rung the best
   # 1/eta go on. 0: off; 3 or 4 are usual.

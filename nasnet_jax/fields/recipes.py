@@ -55,6 +55,7 @@ def final(network: ConfigDict) -> ConfigDict:
   final.eval_batch_size = 500  # images per step of evaluation
   final.report_epochs = 1.0  # between points of the curve
   final.checkpoint_seconds = 600.0  # between saved states
+  final.now = False  # True: a winner out of the children there are
   return final
 
 

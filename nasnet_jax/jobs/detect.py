@@ -7,6 +7,7 @@ asks the detector about pictures.
 import dataclasses
 import logging
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +28,7 @@ from nasnet_jax.jobs import (
   run_log,
   train,
 )
+from nasnet_jax.jobs.callbacks import listeners
 from nasnet_jax.models import families
 from nasnet_jax.training import (
   checkpoint,
@@ -81,13 +83,16 @@ class Parts(NamedTuple):
   shard_params: bool
 
 
-def run(config, run_dir, *, command: str = "") -> Row:
+def run(
+  config, run_dir, *, command: str = "", callbacks: Iterable[Any] = ()
+) -> Row:
   """Trains, or goes on with a training, until `result.json` is there.
 
   Args:
     config: a ConfigDict as in `configs/detect_voc.py`.
     run_dir: the run's folder; made if it is not there.
     command: how to start this again.
+    callbacks: see `jobs.callbacks`; those of the config come after them.
 
   Returns:
     the content of result.json.
@@ -95,6 +100,7 @@ def run(config, run_dir, *, command: str = "") -> Row:
   Raises: as `train.run`.
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
+    tell = listeners(config, callbacks)
     parts = prepare(config)
     workdir.claim(
       folder / "config.json",
@@ -111,6 +117,7 @@ def run(config, run_dir, *, command: str = "") -> Row:
       request,
       lambda: _describe(parts),
       lambda console: _train(folder, config, parts, console, command),
+      tell,
     )
     if hosts.is_first() and not (folder / "figures").exists():
       (folder / "figures").mkdir()

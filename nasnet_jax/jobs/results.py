@@ -16,7 +16,7 @@ import numpy as np
 from nasnet_jax import __version__, spaces, zoo
 from nasnet_jax import data as image_sources
 from nasnet_jax.data import augment, paths
-from nasnet_jax.jobs import job_config, published
+from nasnet_jax.jobs import architectures, job_config, published
 from nasnet_jax.models import families
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.spaces.blocks import BLOCKS
@@ -214,31 +214,50 @@ def _cells_in(result: dict[str, Any]):
 
 
 def find_cells(name: str):
-  """(space, genotype) of published cells or blocks, or of a run's winner.
+  """(space, genotype) of published cells or blocks, of a run's winner, of any
+  child of a search, or in a file.
 
   Args:
-    name: a key of `zoo.cells.CELLS` or `zoo.blocks.ARCHITECTURES`, or the path
-      of a result.json or of its folder.
+    name: a key of `zoo.cells.CELLS` or `zoo.blocks.ARCHITECTURES`; the path of
+      a run's folder or of its result.json; RUN#12 or RUN#2nd, see
+      `architectures.child_of`; or the path of a genotype's JSON.
 
   Raises:
-    ValueError: if it is neither, in one line.
+    ValueError: if it is none of these, in one line.
   """
   if name in zoo.cells.CELLS:
     return zoo.cells.CELLS[name][0], zoo.cells.genotype(name)
   if name in zoo.blocks.ARCHITECTURES:
     return BLOCKS, zoo.blocks.architecture(name)
   path = paths.local(name)
-  path = path / RESULT if path.is_dir() else path
+  run, mark, which = str(name).rpartition("#")
+  if mark and not path.exists():
+    return architectures.child_of(run, which)
+  if path.is_dir():
+    _check_finished(path)
+    path = path / RESULT
   try:
-    return _cells_in(json.loads(path.read_text()))
+    data = json.loads(path.read_text())
+    is_result = "winner" in data
+    return _cells_in(data) if is_result else architectures.of_json(data)
   except OSError:
     raise ValueError(
       f"{name!r} is neither a published cell ({', '.join(zoo.cells.CELLS)}),"
       " nor an architecture of blocks"
-      f" ({', '.join(zoo.blocks.ARCHITECTURES)}), nor the path of a result.json"
+      f" ({', '.join(zoo.blocks.ARCHITECTURES)}), nor the path of a run, of a"
+      " result.json or of a genotype's JSON"
     ) from None
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(f"{path} has no cells of ours: {error}") from None
+
+
+def _check_finished(folder: pathlib.Path):
+  """Raises ValueError for a search that has no winner yet."""
+  if (folder / CONFIG).exists() and not (folder / RESULT).exists():
+    raise ValueError(
+      f"the run in {folder} has not finished: {folder}#1st takes its best child"
+      f" so far, {folder}#12 child 12"
+    )
 
 
 def network_config(fields: dict[str, Any], space):

@@ -10,8 +10,18 @@ from typing import Any
 import flax
 import jax
 import jaxlib
+from ml_collections import ConfigDict
 
-from nasnet_jax.training import compile_clock, hosts, live, profile, stop
+from nasnet_jax.data import paths
+from nasnet_jax.jobs import callbacks
+from nasnet_jax.training import (
+  compile_clock,
+  hosts,
+  live,
+  profile,
+  stop,
+  workdir,
+)
 from nasnet_jax.training.live import duration
 from nasnet_jax.training.scalars import Scalars
 
@@ -43,6 +53,37 @@ def log_file(folder: pathlib.Path):
 def recorded(config, **more) -> Row:
   """config.json: all of a config but which hosts run it, and what it found."""
   return {k: v for k, v in config.to_dict().items() if k != "hosts"} | more
+
+
+# What `recorded` adds to a config.
+_FOUND = ("data_fingerprint", "data_split", "cells")
+
+
+def read_config(run_dir) -> ConfigDict:
+  """The config of a run, as it was given.
+
+  Raises:
+    WorkdirError: in one line, if there is no run in the folder.
+  """
+  folder = paths.local(run_dir)
+  path = folder / "config.json"
+  if not path.exists():
+    raise workdir.WorkdirError(
+      f"{folder} has no run in it: there is no config.json"
+    )
+  fields = workdir.read_json(path)
+  return ConfigDict(
+    {k: _in_tuples(v) for k, v in fields.items() if k not in _FOUND}
+  )
+
+
+def _in_tuples(value):
+  """JSON's lists as configs have them."""
+  if isinstance(value, dict):
+    return {k: _in_tuples(v) for k, v in value.items()}
+  if isinstance(value, list):
+    return tuple(map(_in_tuples, value))
+  return value
 
 
 def environment() -> dict[str, str]:
@@ -93,12 +134,14 @@ class Console:
     scalars: Scalars,
     every: float,
     trace: profile.StepTrace | None = None,
+    tell: callbacks.Listeners = callbacks.NOBODY,
   ):
     """every: seconds between lines on work that is under way; trace: called at
-    every device call."""
+    every device call; tell: the run's callbacks."""
+    self._tell = tell
     self._trace = trace or profile.StepTrace()
     self._request = request
-    self._scalars = scalars
+    self.scalars = scalars
     self._every = every
     self._said = time.monotonic()
     self._fit: tuple[Key, Pace] | None = None
@@ -173,5 +216,6 @@ class Console:
   def after_point(self, row: Row):
     """A point of a curve of the final stage."""
     group = f"{row['stage']}_{row['id']}"
-    self._scalars.plot(row["step"], row, group)
-    self._scalars.write(row["step"], profile.numbers(), group)
+    self._tell("on_epoch", row)
+    self.scalars.plot(row["step"], row, group)
+    self.scalars.write(row["step"], profile.numbers(), group)

@@ -7,6 +7,7 @@ are the best; for the table, every network is also tested.
 
 import logging
 import shutil
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from nasnet_jax import __version__, report
 from nasnet_jax.costs import counting
 from nasnet_jax.data import augment, pixels
 from nasnet_jax.jobs import job_config, results, resumable, run_log
+from nasnet_jax.jobs.callbacks import listeners
 from nasnet_jax.models import families
 from nasnet_jax.spaces import compound_scaling
 from nasnet_jax.training import (
@@ -35,6 +37,7 @@ ROWS = "scaled.jsonl"
 
 # May differ between two processes of one run: neither changes the result.
 MAY_CHANGE = (
+  "callbacks",
   "log",
   "data.data_dir",
   "data.options.path",  # the same images, as their fingerprint says
@@ -79,13 +82,16 @@ class Member(NamedTuple):
   seed: int
 
 
-def run(config, run_dir, *, command: str = "") -> Row:
+def run(
+  config, run_dir, *, command: str = "", callbacks: Iterable[Any] = ()
+) -> Row:
   """Trains, or goes on with it, until `result.json` is there.
 
   Args:
     config: a ConfigDict as in `configs/scale_grid.py`.
     run_dir: the run's folder; made if it is not there.
     command: how to start this again.
+    callbacks: see `jobs.callbacks`; those of the config come after them.
 
   Returns:
     the content of result.json.
@@ -96,6 +102,7 @@ def run(config, run_dir, *, command: str = "") -> Row:
     OSError: the folder cannot be written, or the disk is full.
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
+    tell = listeners(config, callbacks)
     parts = _prepare(config, job_config.known_split(folder))
     workdir.claim(
       folder / "config.json",
@@ -110,7 +117,10 @@ def run(config, run_dir, *, command: str = "") -> Row:
     )
     with run_log.log_file(folder), Scalars(folder) as scalars:
       if not (folder / results.RESULT).exists():
-        console = run_log.Console(request, scalars, config.log.seconds)
+        console = run_log.Console(
+          request, scalars, config.log.seconds, tell=tell
+        )
+        tell("on_start", folder, config.to_dict())
         job_config.tell_slow_statistics(
           parts.recipe.epochs
           * (parts.images.train.num_images // parts.recipe.batch_size),
@@ -120,6 +130,7 @@ def run(config, run_dir, *, command: str = "") -> Row:
         rows, chosen = _search(folder, config, parts, console)
         result = _result(config, parts, rows, chosen, command)
         workdir.write_json(folder / results.RESULT, result)
+        tell("on_end", result)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
       page = report.finish_report(folder)
     result = results.read_result(folder)

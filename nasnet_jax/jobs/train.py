@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import pathlib
 import shutil
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -17,7 +18,14 @@ from clu import parameter_overview, platform
 from nasnet_jax import __version__, report
 from nasnet_jax.costs import counting
 from nasnet_jax.data import augment
-from nasnet_jax.jobs import job_config, results, resumable, run_log
+from nasnet_jax.jobs import (
+  job_config,
+  longer,
+  results,
+  resumable,
+  run_log,
+)
+from nasnet_jax.jobs.callbacks import NOBODY, Listeners, listeners
 from nasnet_jax.models import families
 from nasnet_jax.training import (
   checkpoint,
@@ -40,6 +48,7 @@ _KEY = {"id": 0, "stage": "train"}  # of its lines in `resumable.CURVES`
 # May differ between two processes of one run: none changes the result, except
 # for the rounding of sums over another number of devices (`mesh.data`).
 MAY_CHANGE = (
+  "callbacks",
   "log",
   "profile",
   "mesh",
@@ -67,13 +76,16 @@ class Parts(NamedTuple):
   shard_params: bool
 
 
-def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
+def run(
+  config, run_dir, *, command: str = "", callbacks: Iterable[Any] = ()
+) -> dict[str, Any]:
   """Trains, or goes on with a training, until `result.json` is there.
 
   Args:
     config: a ConfigDict as in `configs/train_cifar.py`.
     run_dir: the run's folder; made if it is not there.
     command: how to start this again.
+    callbacks: see `jobs.callbacks`; those of the config come after them.
 
   Returns:
     the content of result.json.
@@ -85,22 +97,22 @@ def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
     parts = prepare(config, split=job_config.known_split(folder))
-    workdir.claim(
-      folder / "config.json",
-      run_log.recorded(
-        config,
-        data_fingerprint=parts.images.fingerprint,
-        cells=parts.space.to_json(parts.genotype),
-        **job_config.recorded_split(parts.images),
-      ),
-      MAY_CHANGE,
+    tell = listeners(config, callbacks)
+    recorded = run_log.recorded(
+      config,
+      data_fingerprint=parts.images.fingerprint,
+      cells=parts.space.to_json(parts.genotype),
+      **job_config.recorded_split(parts.images),
     )
+    longer.claim(folder, recorded, parts, MAY_CHANGE)
     result = complete(
       folder,
       config,
       request,
       lambda: _describe(parts),
       lambda console: _train(folder, config, parts, console, command),
+      tell,
+      keep_checkpoints=not parts.recipe.follows_its_length(),
     )
     if hosts.is_first():
       _draw(folder, parts)
@@ -108,23 +120,36 @@ def run(config, run_dir, *, command: str = "") -> dict[str, Any]:
   return result
 
 
-def complete(folder, config, request, describe, work) -> Row:
+def complete(
+  folder,
+  config,
+  request,
+  describe,
+  work,
+  tell: Listeners = NOBODY,
+  keep_checkpoints: bool = False,
+) -> Row:
   """The content of a claimed run's result.json, which is written if missing.
 
   Args:
     request: of `stop.on_signals`.
     describe: () -> None, logs what is about to be done.
     work: (console) -> the content of result.json.
+    tell: the run's callbacks.
+    keep_checkpoints: whether a finished training may go on for more epochs.
   """
   trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
   with run_log.log_file(folder), Scalars(folder) as scalars, trace:
     if not hosts.of_first((folder / results.RESULT).exists()):
-      console = Console(request, scalars, config.log.seconds, trace)
+      console = Console(request, scalars, config.log.seconds, trace, tell)
+      tell("on_start", folder, config.to_dict())
       describe()
-      workdir.write_json(folder / results.RESULT, work(console))
-      # A finished training needs its weights, but no checkpoints.
-      if hosts.is_first():
+      result = work(console)
+      workdir.write_json(folder / results.RESULT, result)
+      # Only a training that may go on needs more than its weights.
+      if hosts.is_first() and not keep_checkpoints:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+      tell("on_end", result)
       hosts.wait()  # or the others would read what is not there yet
   return results.read_result(folder)
 

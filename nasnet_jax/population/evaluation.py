@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 OK, FAILED = 0, 1  # as in `controllers.base`
+OVER_LIMIT = 2  # never trained, see `search.limits`
 
 # Called between device calls: (share of this evaluation that is done in
 # [0, 1], one short line on how it goes). Raising ends the evaluation.
@@ -21,7 +22,8 @@ class Outcome(NamedTuple):
   Attributes:
     reward: accuracy on the validation images, NaN for a failed child. What
       the controller is told of it is up to `rewards`.
-    status: `controllers.base.OK` or FAILED (its loss was not finite).
+    status: `controllers.base.OK`, FAILED (its loss was not finite), or
+      OVER_LIMIT.
     steps: updates made.
     seconds: this child's share of the wall time.
     params, macs: trainable parameters; multiply-accumulates per image.
@@ -71,18 +73,24 @@ class Costs(NamedTuple):
       that children train on. A network for large images can so be searched
       on small ones.
     latency_batch: images per measured call.
+    bytes: whether bytes are counted, whatever `also` is.
   """
 
   also: str = ""
   image_side: int = 0
   latency_batch: int = 1
+  bytes: bool = False
 
 
 ONLY_COUNTED = Costs()
 
 
 class Evaluator(Protocol):
-  """Evaluates any number of children; the order of answers is that asked."""
+  """Evaluates any number of children; the order of answers is that asked.
+
+  One that has `costs(decisions) -> list[dict]` says what each of int[n, D]
+  costs before any training, as in `Outcome`: so limits can be set.
+  """
 
   def evaluate(
     self,

@@ -162,13 +162,26 @@ class PopulationEvaluator:
 
   def cost(self, genotype) -> dict[str, float]:
     """What `Outcome` has of one child's costs."""
+    found = self._counted(genotype)
+    if self._costs.also == "latency":
+      network = families.network(self.space, genotype, self._network)
+      found["latency"] = self._latency(genotype, network)
+    return found
+
+  def costs(self, decisions) -> list[dict[str, float]]:
+    """See `Evaluator`; a latency, which would be measured, is not there."""
+    genotypes = self.space.decode(np.asarray(decisions, np.int32))
+    return [
+      self._counted(jax.tree.map(lambda leaf, i=i: leaf[i], genotypes))
+      for i in range(len(decisions))
+    ]
+
+  def _counted(self, genotype) -> dict[str, float]:
     params, macs = self._count(genotype)
     found = {"params": params, "macs": macs}
-    network = families.network(self.space, genotype, self._network)
-    if self._costs.also == "bytes":
+    if self._costs.also == "bytes" or self._costs.bytes:
+      network = families.network(self.space, genotype, self._network)
       found["bytes"] = traffic.count_bytes(network, self._cost_shape)
-    if self._costs.also == "latency":
-      found["latency"] = self._latency(genotype, network)
     return found
 
   def _latency(self, genotype, network) -> float:

@@ -17,9 +17,11 @@ import pathlib
 import time
 from collections.abc import Callable, Iterable
 
+import numpy as np
+
 from nasnet_jax.controllers import base, journal
 from nasnet_jax.population.evaluation import Outcome, Progress, Queue
-from nasnet_jax.search import rounds
+from nasnet_jax.search import budgets, limits, rounds
 from nasnet_jax.search.halving import Halving
 from nasnet_jax.search.rounds import RoundSettings, Row, Standing
 
@@ -34,6 +36,7 @@ def run(
   *,
   progress: Progress | None = None,
   finished: Callable[[list[Row], int, float], None] = lambda *_: None,
+  over: budgets.Over = budgets.never,
 ) -> list[Row]:
   """Searches to the last child; see `rounds.run`.
 
@@ -41,20 +44,32 @@ def run(
     evaluator: one that has a `Queue`.
     finished: called after every `children_per_round` answers, when the
       controller's state is saved, too.
+    over: asked whenever slots are free; children under way are finished.
   """
   events = journal.read(folder / rounds.JOURNAL)
   at = rounds.resume(folder, controller, settings, events)
+  rounds.tell_start(at, settings)
   rounds.remember(evaluator, at, {})
   clock = Clock.after(events, at, evaluator)
   judge = Halving(settings.halving, settings.reward, at.rows)
   queue = evaluator.queue(judge.stops(evaluator))
-  queue.add(at.pending.id, *rounds.to_train(at.pending, settings.seed))
+  new, ends = at.pending, False
   fresh, start = 0, time.monotonic()
-  while True:
-    at = _fill(folder, controller, settings, at, clock, queue)
+  while len(at.rows) < settings.children:
+    ends = ends or rounds.ends_early(over, at.rows, settings)
+    if not ends:
+      before = len(at.pending)
+      at = _fill(folder, controller, settings, at, clock)
+      new = base.join([new, at.pending.rows(slice(before, None))])
     if not len(at.pending):
       break
-    outcomes = _wait(at, clock, queue, evaluator, settings, progress)
+    outcomes = limits.outcomes(settings.limit, evaluator, new)
+    clock.drop(outcomes)
+    rest = new.rows(~np.isin(new.id, list(outcomes)))
+    queue.add(rest.id, *rounds.to_train(rest, settings.seed))
+    new = new.rows(slice(0, 0))
+    if not outcomes:
+      outcomes = _wait(at, clock, queue, evaluator, settings, progress)
     fresh += len(outcomes)
     save = fresh >= settings.children_per_round
     at = rounds.tell(folder, controller, settings, at, outcomes, save)
@@ -63,22 +78,20 @@ def run(
       fresh, start = 0, time.monotonic()
   if fresh:
     finished(at.rows, fresh, time.monotonic() - start)
-  if len(at.rows) < settings.children:
+  if len(at.rows) < settings.children and not ends:
     _log.info("the controller has no more proposals: the search ends here")
   return at.rows
 
 
-def _fill(folder, controller, settings, at: Standing, clock, queue: Queue):
-  """Asks for children for all free slots, and lets them begin."""
+def _fill(folder, controller, settings, at: Standing, clock) -> Standing:
+  """Asks for children for all free slots."""
   pending = len(at.pending)
   left = settings.children - len(at.rows) - pending
   n = min(clock.slots - pending, left)
   if n < 1:
     return at
   at = rounds.ask(folder, controller, settings, at, n)
-  new = at.pending.rows(slice(pending, None))
-  clock.begin(new.id)
-  queue.add(new.id, *rounds.to_train(new, settings.seed))
+  clock.begin(at.pending.id[pending:])
   return at
 
 
@@ -136,6 +149,11 @@ class Clock:
   def end(self, child: int, outcome: Outcome, calls: int):
     """Notes that a child ended so many calls after it began."""
     self.ended[child] = self.began[child] + calls, outcome
+
+  def drop(self, children: Iterable[int]):
+    """Children that end where they began, untrained."""
+    for child in children:
+      del self.began[child]
 
   def next(self, queue: Queue) -> dict[int, Outcome]:
     """The next answers, all of the same moment; none while a child that is

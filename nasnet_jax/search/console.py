@@ -2,9 +2,10 @@
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
-from nasnet_jax.jobs import run_log
+from nasnet_jax.jobs import callbacks, run_log
 from nasnet_jax.search import halving, rounds
 from nasnet_jax.training import compile_clock, live, profile, stop
 from nasnet_jax.training.live import duration
@@ -25,10 +26,14 @@ class Console(run_log.Console):
     epochs: float,
     every: float,
     trace: profile.StepTrace | None = None,
+    tick: Callable[[], None] = lambda: None,
+    tell: callbacks.Listeners = callbacks.NOBODY,
   ):
     """settings: of the search; epochs: of a child of budget 1; every: seconds
-    between lines on work that is under way; trace: see `run_log.Console`."""
-    super().__init__(request, scalars, every, trace)
+    between lines on work that is under way; trace, tell: see `run_log.Console`;
+    tick: called at every device call, too."""
+    super().__init__(request, scalars, every, trace, tell)
+    self._tick = tick
     self._settings, self._epochs = settings, epochs
     self._rounds = []  # (children, seconds) of this process
     told = [row for row in scalars.rows if row["group"] == "search"]
@@ -42,6 +47,7 @@ class Console(run_log.Console):
   def in_round(self, share: float, text: str):
     """A round under way: `evaluation.Progress`. Without rounds, the search."""
     self._trace.tick()
+    self._tick()
     self._request.check("children")
     self._show(share, text)
     if self._quiet_for_long():
@@ -76,6 +82,10 @@ class Console(run_log.Console):
     children, spent = map(sum, zip(*rounds_))
     return spent / children
 
+  def in_fit(self, stage: str, child: int, step: int, horizon: int):
+    self._tick()
+    super().in_fit(stage, child, step, horizon)
+
   def after_round(self, rows: list[Row], fresh: int, seconds: float):
     """A finished round: all rows, the number of this round's, its seconds."""
     compiled = compile_clock.seconds() - self._compiled_before
@@ -86,7 +96,8 @@ class Console(run_log.Console):
     now = [r["reward"] for r in rows[-fresh:] if r["reward"] is not None]
     best = max(good, key=lambda r: r["reward"], default=None)
     mean = sum(now) / len(now) if now else None
-    failed = fresh - len(now)
+    over = sum(r.get("status") == halving.OVER_LIMIT for r in rows[-fresh:])
+    failed = fresh - len(now) - over
     total = self._settings.children
     number = f"round {rows[-1]['round'] + 1}: "
     if self._settings.asynchronous:
@@ -96,6 +107,7 @@ class Console(run_log.Console):
       f"mean {mean:.4f}" if now else "",
       f"best {best['reward']:.4f} (child {best['id']})" if best else "",
       f"{failed} failed" if failed else "",
+      f"{over} over a limit" if over else "",
       self._saved(rows),
       f"{each:.1f} s per child",
     ]
@@ -107,13 +119,15 @@ class Console(run_log.Console):
       "mean_reward": mean,
       "best_reward": best["reward"] if best else None,
       "failed": failed,
+      "over_limit": over or None,
       "round": rows[-1]["round"],
       "seconds": round(seconds, 3),
       "child_seconds": sum(r["seconds"] for r in rows[-fresh:]),
       **profile.numbers(),
     }
-    self._scalars.write(len(rows), values, "search")
-    self._last, self._since = self._scalars.rows[-1], self._now()
+    self.scalars.write(len(rows), values, "search")
+    self._last, self._since = self.scalars.rows[-1], self._now()
+    self._tell("on_round", rows[-fresh:])
     self._request.check("rounds")
 
   def _saved(self, rows: list[Row]) -> str:

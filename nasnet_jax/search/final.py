@@ -6,6 +6,7 @@ child that was retrained, `checkpoints/<stage>_<child>` the training under way,
 goes on from there.
 """
 
+import itertools
 import logging
 import pathlib
 import shutil
@@ -15,10 +16,9 @@ import flax.linen as nn
 
 from nasnet_jax.costs import counting
 from nasnet_jax.data import augment
-from nasnet_jax.jobs import resumable
+from nasnet_jax.jobs import architectures, resumable
 from nasnet_jax.jobs.resumable import Watch
 from nasnet_jax.models import families
-from nasnet_jax.search.halving import was_stopped
 from nasnet_jax.search.rounds import child_seed
 from nasnet_jax.training import (
   datasets,
@@ -57,20 +57,8 @@ class FinalSettings(NamedTuple):
 
 
 def top_children(rows: list[Row], space, k: int) -> list[Row]:
-  """The k rows of best reward, one for each set of equal cells.
-
-  Of equal rewards the earlier child counts; of equal cells the one with the
-  better reward. Children that were stopped early count only if no other one
-  succeeded: their rewards are of shorter trainings.
-  """
-  ok = [row for row in rows if row["status"] == "ok"]
-  ok = [row for row in ok if not was_stopped(row)] or ok
-  chosen: dict[str, Row] = {}
-  for row in sorted(ok, key=lambda row: (-row["reward"], row["id"])):
-    if len(chosen) == k:
-      break
-    chosen.setdefault(space.key(row["decisions"]), row)
-  return list(chosen.values())
+  """The first k of `architectures.best_first`."""
+  return list(itertools.islice(architectures.best_first(rows, space), k))
 
 
 def network_of(space, decisions, config) -> nn.Module:

@@ -14,10 +14,12 @@ import collections
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from nasnet_jax.jobs.architectures import was_stopped
 from nasnet_jax.population.evaluation import Outcome, Stops
 from nasnet_jax.search.rewards import Reward
 
 Row = dict[str, Any]
+OVER_LIMIT = "over_limit"  # status of a child that was never trained
 
 
 class HalvingSettings(NamedTuple):
@@ -104,12 +106,6 @@ class Halving:
     return better < max(1, (len(before) + 1) // self.settings.eta)
 
 
-def was_stopped(row: Row) -> bool:
-  """Whether a child of the history was stopped before its end, and not for
-  want of a finite loss."""
-  return row["status"] == "ok" and row["steps"] < row.get("horizon", 0)
-
-
 class Spent(NamedTuple):
   """What children took.
 
@@ -131,6 +127,8 @@ def spent(rows: Iterable[Row], epochs: float) -> Spent:
   """Sums up a history; epochs: those of a budget of 1."""
   total = Spent(0, 0.0, 0.0, 0.0, 0.0)
   for row in rows:
+    if row["status"] == OVER_LIMIT:
+      continue
     made = row["steps"] / row["horizon"] if row.get("horizon") else 1.0
     whole = row["budget"] * epochs
     saved = 1 - made

@@ -1,35 +1,35 @@
 """The search job, from a config to a tested network and its report."""
 
-import dataclasses
 import logging
 import pathlib
 import shutil
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import numpy as np
 from clu import parameter_overview, platform
 
-from nasnet_jax import __version__, report
-from nasnet_jax.controllers import base
+from nasnet_jax import report
 from nasnet_jax.costs import counting
-from nasnet_jax.jobs import job_config, results, resumable, run_log
-from nasnet_jax.models import families
+from nasnet_jax.jobs import job_config, results, run_log
+from nasnet_jax.jobs.callbacks import listeners
 from nasnet_jax.population.evaluation import Evaluator
 from nasnet_jax.search import (
   asynchronous,
+  budgets,
+  ending,
   final,
-  halving,
+  final_cost,
+  going_on,
   rounds,
   search_config,
 )
 from nasnet_jax.search.console import Console
+from nasnet_jax.search.parts import Parts, prepare
+from nasnet_jax.search.run_clock import RunClock, seconds_of
 from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.training import (
-  checkpoint,
-  datasets,
-  evaluation,
   fit,
   hosts,
   profile,
@@ -42,22 +42,12 @@ _log = logging.getLogger(__name__)
 Row = dict[str, Any]
 
 
-class Parts(NamedTuple):
-  """All that a config stands for, checked, before anything is written."""
-
-  space: Any
-  controller: base.Controller
-  images: job_config.Splits
-  evaluator: Evaluator
-  rounds: rounds.RoundSettings
-  final: final.FinalSettings
-
-
 def run(
   config,
   run_dir,
   *,
   command: str = "",
+  callbacks: Iterable[Any] = (),
   make_evaluator: Callable[..., Evaluator] = search_config.get_evaluator,
 ) -> dict[str, Any]:
   """Searches, or goes on with a search, until `result.json` is there.
@@ -66,6 +56,7 @@ def run(
     config: a ConfigDict as in `configs/search_digits.py`.
     run_dir: the run's folder; made if it is not there.
     command: how to start this again, for the report.
+    callbacks: see `jobs.callbacks`; those of the config come after them.
     make_evaluator: (config, space, Splits, Augmentation) -> Evaluator.
 
   Returns:
@@ -77,38 +68,30 @@ def run(
     OSError: the folder cannot be written, or the disk is full.
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
+    tell = listeners(config, callbacks)
     split = job_config.known_split(folder)
-    parts = _prepare(config, make_evaluator, split)
-    fingerprint = parts.images.fingerprint
-    workdir.claim(
-      folder / "config.json",
-      run_log.recorded(
-        config,
-        data_fingerprint=fingerprint,
-        **job_config.recorded_split(parts.images),
-      ),
-      search_config.MAY_CHANGE,
-      search_config.absent(),
-    )
+    parts = prepare(config, make_evaluator, split)
+    _claim(folder, config, parts.images)
     trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
     with run_log.log_file(folder), Scalars(folder) as scalars, trace:
       if not hosts.of_first((folder / results.RESULT).exists()):
-        console = Console(
-          request,
-          scalars,
-          parts.rounds,
-          config.child.epochs,
-          config.log.seconds,
-          trace,
-        )
-        search_config.tell_slow_statistics(config, parts.images)
-        _describe(parts)
-        _write_costs(folder, config, parts)
-        rows = _search(folder, parts, console)
-        found = _final_stage(folder, parts, rows, console)
-        result = _result(folder, config, parts, rows, found, scalars, command)
+        with RunClock(folder, seconds_of(folder, scalars.rows)) as clock:
+          console = Console(
+            request,
+            scalars,
+            parts.rounds,
+            config.child.epochs,
+            config.log.seconds,
+            trace,
+            clock.tick,
+            tell,
+          )
+          tell("on_start", folder, config.to_dict())
+          result = _work(folder, config, parts, console, clock)
+        result["command"] = command
         workdir.write_json(folder / results.RESULT, result)
         _tidy(folder)
+        tell("on_end", result)
     if hosts.is_first():
       page = report.finish_report(folder)
       _log.info("%s", report.summary_text(folder))
@@ -117,23 +100,71 @@ def run(
     return results.read_result(folder)
 
 
-def _prepare(config, make_evaluator, split: str | None = None) -> Parts:
-  space = search_config.get_space(config)
-  controller = search_config.get_controller(config, space)
-  settings = search_config.round_settings(config)
-  images = search_config.load_images(config, split)
-  aug = job_config.get_augmentation(config.data, images)
-  final_settings = search_config.final_settings(
-    config, images.num_classes, aug, space
+def _work(
+  folder, config, parts: Parts, console: Console, clock: RunClock
+) -> Row:
+  """The content of result.json: the search, then the final stage."""
+  search_config.tell_slow_statistics(config, parts.images)
+  _describe(parts)
+  _write_costs(folder, config, parts)
+  over = _over(parts, config.child.epochs, clock, console)
+  if config.final.get("now"):
+    rows, over = _rows_there_are(folder, parts), _now
+  else:
+    rows = _search(folder, parts, console, over)
+  found = ending.final_stage(folder, parts, rows, console)
+  result = ending.result_of(folder, config, parts, rows, found, console.scalars)
+  reason = over(rows) if len(rows) < parts.rounds.children else ""
+  if reason:
+    result["ended_by"] = reason.partition(" ")[0]
+  return result
+
+
+def _now(rows: list[Row]) -> str:
+  """A `budgets.Over`."""
+  del rows
+  return "final.now"
+
+
+def _rows_there_are(folder, parts: Parts) -> list[Row]:
+  """The history of a search that goes no further.
+
+  Raises:
+    ValueError: if there is no child in it.
+  """
+  at = rounds.resume(folder, parts.controller, parts.rounds)
+  if not at.rows:
+    raise ValueError(
+      f"final.now: {folder} has no finished round of children yet, so none can"
+      " win: leave it out, and the search goes on"
+    )
+  left = f", {len(at.pending)} under way are left out" if at.pending else ""
+  _log.info(
+    "final.now: a winner out of the %d of %d children there are%s",
+    len(at.rows),
+    parts.rounds.children,
+    left,
   )
-  check_side = families.of(space).check_side
-  check_side(final_settings.network, images.image_shape[:2])
-  shown = images
-  if config.search.shuffle_labels:
-    shown = job_config.shuffled_labels(images, settings.seed)
-  evaluator = make_evaluator(config, space, shown, aug)
-  search_config.check_evaluator(evaluator, settings)
-  return Parts(space, controller, shown, evaluator, settings, final_settings)
+  return at.rows
+
+
+def _claim(folder: pathlib.Path, config, images: job_config.Splits):
+  """Makes the folder the config's, or raises WorkdirError."""
+  recorded = run_log.recorded(
+    config,
+    data_fingerprint=images.fingerprint,
+    **job_config.recorded_split(images),
+  )
+  arguments = (
+    folder / results.CONFIG,
+    recorded,
+    (*search_config.MAY_CHANGE, *going_on.MAY_CHANGE),
+    search_config.absent(),
+    going_on.WHY,
+  )
+  workdir.check_claim(*arguments)
+  going_on.make_room(folder, recorded, search_config.absent())
+  workdir.claim(*arguments)
 
 
 def _describe(parts: Parts):
@@ -191,7 +222,25 @@ def _write_costs(folder, config, parts: Parts):
   workdir.write_json(folder / report.COSTS, costs)
 
 
-def _search(folder, parts: Parts, console: Console) -> list[Row]:
+def _over(
+  parts: Parts, child_epochs: float, clock: RunClock, console: Console
+) -> budgets.Over:
+  """What may end the search before its last child."""
+  settings = parts.rounds
+  final_seconds = final_cost.FinalSeconds(
+    parts.space, parts.final, parts.images, clock, console.in_fit
+  )
+  return budgets.first_of(
+    budgets.reproducible(settings.budget, child_epochs),
+    budgets.Hours(
+      settings.budget.hours, clock, settings.children_per_round, final_seconds
+    ),
+  )
+
+
+def _search(
+  folder, parts: Parts, console: Console, over: budgets.Over
+) -> list[Row]:
   run_all = asynchronous.run if parts.rounds.asynchronous else rounds.run
   return run_all(
     folder,
@@ -200,140 +249,8 @@ def _search(folder, parts: Parts, console: Console) -> list[Row]:
     parts.rounds,
     progress=console.in_round,
     finished=console.after_round,
+    over=over,
   )
-
-
-class Found(NamedTuple):
-  """Results of the final stage.
-
-  Attributes:
-    ranking: rows of `final.rank`, the winner first.
-    child: the winner's row of the history.
-    score: the winner's, on the test images.
-  """
-
-  ranking: list[Row]
-  child: Row
-  score: evaluation.Score
-
-
-def _final_stage(folder, parts: Parts, rows, console: Console) -> Found:
-  """Ranks the best children, trains the first on all training images and tests
-  it once."""
-  children = final.top_children(rows, parts.space, parts.final.top_k)
-  if not children:
-    raise ValueError(
-      f"all {len(rows)} children failed, none can win: lower"
-      " child.learning_rate, and start again in another folder"
-    )
-  watch = final.Watch(console.in_fit, console.after_point, console.begin_fit)
-  images = parts.images
-  train = datasets.on_device(images.train)
-  valid = datasets.on_device(images.valid)
-  console.plan(_planned(parts, [child["id"] for child in children]))
-  console.say(
-    f"ranking the best {len(children)}: {parts.final.rank.epochs} epochs each"
-  )
-  ranking = final.rank(
-    folder, children, parts.space, parts.final, train, valid, watch
-  )
-  best = next(row for row in rows if row["id"] == ranking[0]["id"])
-  console.say(
-    f"training child {best['id']} on training and validation images:"
-    f" {parts.final.final.epochs} epochs"
-  )
-  both = datasets.Images(
-    np.concatenate([images.train.images, images.valid.images]),
-    np.concatenate([images.train.labels, images.valid.labels]),
-  )
-  network, state = final.train_best(
-    folder, best, parts.space, parts.final, datasets.on_device(both), watch
-  )
-  weights = fit.variables_of(state)
-  evaluate = evaluation.make_evaluate(
-    network, parts.final.augmentation, parts.final.final.eval_batch_size
-  )
-  test = datasets.on_device(images.test)
-  score = evaluate(weights, test)
-  checkpoint.write(folder / results.WEIGHTS, weights)
-  return Found(ranking, best, score)
-
-
-def _planned(parts: Parts, children: list[int]):
-  """The trainings of the final stage for `Console.plan`. Who wins is not known
-  before, so the last one goes by no child's number."""
-  images = parts.images
-  counts = images.train.num_images, images.valid.num_images
-  steps = parts.final.rank.horizon(counts[0])
-  last = parts.final.final.horizon(sum(counts))
-  return [
-    *((("rank", child), steps) for child in children),
-    (("final", -1), last),
-  ]
-
-
-def _result(
-  folder, config, parts: Parts, rows, found: Found, scalars, command: str
-) -> dict[str, Any]:
-  """The content of result.json, which with the weights is all that
-  `results.load` needs."""
-  space, images = parts.space, parts.images
-
-  def genotype(child: Row):
-    return space.to_json(space.decode(child["decisions"]))
-
-  by_id = {row["id"]: row for row in rows}
-  top_k = [
-    {**row, "genotype": genotype(by_id[row["id"]])} for row in found.ranking
-  ]
-  result = {
-    "version": __version__,
-    "space": space.name,
-    "space_options": space.options,
-    "controller": config.search.controller,
-    "seed": config.search.seed,
-    "winner": {
-      "id": found.child["id"],
-      "decisions": found.child["decisions"],
-      "genotype": genotype(found.child),
-      "params": found.ranking[0]["params"],
-      "macs": found.ranking[0]["macs"],
-    },
-    "top_k": top_k,
-    "test_accuracy": found.score.accuracy,
-    "test_correct": found.score.correct,
-    "test_examples": found.score.examples,
-    "eval_batch_size": parts.final.final.eval_batch_size,
-    "network": results.describe_network(parts.final.network),
-    "augmentation": dataclasses.asdict(parts.final.augmentation),
-    "data": job_config.describe(images),
-    "cost": _cost(folder, rows, scalars, config.child.epochs),
-    "environment": run_log.environment(),
-    "command": command,
-  }
-  return {**result, "how_to_load": report.how_to_load(result, folder)}
-
-
-def _cost(
-  folder, rows: list[Row], scalars: Scalars, epochs: float
-) -> dict[str, float]:
-  points = workdir.keep_lines(folder / resumable.CURVES, lambda _: True, "")
-  retraining = sum(row["seconds"] for row in points)
-  searching = sum(r["seconds"] for r in scalars.rows if r["group"] == "search")
-  spent = halving.spent(rows, epochs)
-  cost = {
-    "children": len(rows),
-    "child_epochs": round(spent.epochs, 3),
-    "child_seconds": round(spent.seconds, 3),
-    "total_seconds": round(searching + retraining, 3),
-  }
-  if any(row.get("horizon") for row in rows):
-    cost |= {
-      "stopped": spent.stopped,
-      "epochs_saved": round(spent.epochs_saved, 3),
-      "seconds_saved": round(spent.seconds_saved, 3),
-    }
-  return cost
 
 
 def _tidy(folder: pathlib.Path):

@@ -22,8 +22,14 @@ import jax
 import numpy as np
 
 from nasnet_jax.controllers import base, journal
-from nasnet_jax.population.evaluation import Evaluator, Outcome, Progress
+from nasnet_jax.population.evaluation import (
+  OVER_LIMIT,
+  Evaluator,
+  Outcome,
+  Progress,
+)
 from nasnet_jax.population.slots import drain
+from nasnet_jax.search import budgets, halving, limits
 from nasnet_jax.search.halving import OFF, Halving, HalvingSettings
 from nasnet_jax.search.rewards import ACCURACY, Reward
 from nasnet_jax.training import checkpoint, hosts, workdir
@@ -49,6 +55,8 @@ class RoundSettings(NamedTuple):
     reward: what the controller is told of a child.
     halving: who is stopped early.
     asynchronous: no rounds; see `asynchronous.run`.
+    budget: what may end it before the last child.
+    limit: what children may cost.
   """
 
   children: int
@@ -57,6 +65,8 @@ class RoundSettings(NamedTuple):
   reward: Reward = ACCURACY
   halving: HalvingSettings = OFF
   asynchronous: bool = False
+  budget: budgets.BudgetSettings = budgets.OFF
+  limit: limits.LimitSettings = limits.OFF
 
 
 class Standing(NamedTuple):
@@ -90,6 +100,7 @@ def run(
   *,
   progress: Progress | None = None,
   finished: Callable[[list[Row], int, float], None] = lambda *_: None,
+  over: budgets.Over = budgets.never,
 ) -> list[Row]:
   """All rounds that are still to come.
 
@@ -98,6 +109,7 @@ def run(
     progress: see `Evaluator`; raising leaves the round to the next process.
     finished: called after each round with all rows, the number of this
       round's, and its seconds.
+    over: asked before each round, on all hosts alike.
 
   Returns:
     the history's rows, one per child.
@@ -106,6 +118,7 @@ def run(
     WorkdirError, ValueError: if the folder's files contradict each other.
   """
   at = resume(folder, controller, settings)
+  tell_start(at, settings)
   known = _answered(folder, at.pending)
   remember(evaluator, at, known)
   judge = Halving(
@@ -116,12 +129,15 @@ def run(
   while len(at.rows) < settings.children:
     start = time.monotonic()
     if not len(at.pending):
+      if ends_early(over, at.rows, settings):
+        break
       left = settings.children - len(at.rows)
       n = min(settings.children_per_round, left)
       at = ask(folder, controller, settings, at, n)
     if not len(at.pending):
       _log.info("the controller has no more proposals: the search ends here")
       break
+    known |= limits.outcomes(settings.limit, evaluator, at.pending)
     outcomes = known | _evaluate(
       folder,
       evaluator,
@@ -137,6 +153,27 @@ def run(
       (folder / ROUND).unlink(missing_ok=True)
     finished(at.rows, fresh, time.monotonic() - start)
   return at.rows
+
+
+def ends_early(
+  over: budgets.Over, rows: list[Row], settings: RoundSettings
+) -> bool:
+  """Whether no further child is to be proposed, which is then told."""
+  reason = over(rows) or limits.hopeless(settings.limit, rows)
+  if reason:
+    _log.info(
+      "%s; no further child is tried, %d of %d are done",
+      reason,
+      len(rows),
+      settings.children,
+    )
+  return bool(reason)
+
+
+def tell_start(at: Standing, settings: RoundSettings):
+  """A line for a search that goes on, which looks like a new one."""
+  if at.asks:
+    _log.info("goes on with %d of %d children", len(at.rows), settings.children)
 
 
 def resume(
@@ -260,6 +297,8 @@ def _evaluate(
   progress,
 ) -> dict[int, Outcome]:
   """The outcome of every proposal, by id."""
+  if not len(proposals):
+    return {}
   children = to_train(proposals, settings.seed)
   ids = proposals.id.tolist()
   if not hasattr(evaluator, "queue"):
@@ -302,6 +341,7 @@ def _answers(
   values = [reward(o.reward, o._asdict()) for o in outcomes]
   rewards = np.array(values, np.float32)
   status = np.array([o.status for o in outcomes], np.int32)
+  status[status == OVER_LIMIT] = base.FAILED  # a strategy knows no others
   status[~np.isfinite(rewards)] = base.FAILED
   rewards[status != base.OK] = math.nan
   return rewards, status
@@ -323,7 +363,7 @@ def _rows(
       "steps": int(outcome.steps),
       "accuracy": float(outcome.reward) if ok else None,
       "reward": float(reward) if ok else None,
-      "status": "ok" if ok else "failed",
+      "status": "ok" if ok else _why_not(outcome),
       "params": int(outcome.params),
       "macs": int(outcome.macs),
       "seconds": round(float(outcome.seconds), 3),
@@ -337,6 +377,10 @@ def _rows(
       row["rungs"] = list(outcome.rungs)
     rows.append(row)
   return rows
+
+
+def _why_not(outcome: Outcome) -> str:
+  return halving.OVER_LIMIT if outcome.status == OVER_LIMIT else "failed"
 
 
 def tell(

@@ -12,12 +12,13 @@ from nasnet_jax.jobs import job_config
 from nasnet_jax.models import families, layers
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.population.evaluation import Evaluator
-from nasnet_jax.search import final, halving, rewards, rounds
+from nasnet_jax.search import budgets, final, halving, limits, rewards, rounds
 from nasnet_jax.training import recipes
 
 # May differ between two processes of one run: none changes the result, except
 # for the rounding of sums over another number of devices (`mesh.data`).
 MAY_CHANGE = (
+  "callbacks",
   "log",
   "profile",
   "mesh",
@@ -29,6 +30,9 @@ MAY_CHANGE = (
 )
 
 
+_BUDGET = budgets.OFF._asdict()
+
+
 def absent() -> dict[str, Any]:
   """What a search does without a field, for `workdir.claim`: the default of
   what the field would set."""
@@ -38,6 +42,9 @@ def absent() -> dict[str, Any]:
     f"child.{field.name}": field.default
     for field in dataclasses.fields(population.ChildRecipe)
   }
+  found |= {f"search.{name}": value for name, value in _BUDGET.items()}
+  found |= {f"search.limit.{k}": v for k, v in limits.OFF._asdict().items()}
+  found["final.now"] = False
   for name, factory in controllers.CONTROLLERS.items():
     for option in inspect.signature(factory).parameters.values():
       if option.kind == option.KEYWORD_ONLY:
@@ -134,7 +141,8 @@ def get_costs(config):
   from nasnet_jax.population.evaluation import Costs
 
   fields = config.search.get("cost", {})
-  costs = Costs(get_reward(config).cost, **dict(fields))
+  limited = _limits(config.search).bytes > 0
+  costs = Costs(get_reward(config).cost, **dict(fields), bytes=limited)
   if costs.image_side < 0 or costs.latency_batch < 1:
     raise ValueError(
       f"search.cost.image_side is {costs.image_side} and latency_batch"
@@ -156,6 +164,17 @@ def get_controller(config, space) -> base.Controller:
   return controllers.make(name, space, **dict(options))
 
 
+def _given(fields, defaults: dict[str, Any]) -> dict[str, Any]:
+  """Those of the fields; what a config of before lacks has its default."""
+  return {name: fields.get(name, value) for name, value in defaults.items()}
+
+
+def _limits(search) -> limits.LimitSettings:
+  fields = search.get("limit") or {}
+  settings = limits.LimitSettings(**_given(fields, limits.OFF._asdict()))
+  return limits.check(settings)
+
+
 def round_settings(config) -> rounds.RoundSettings:
   """Of the rounds; ValueError for numbers that make no search."""
   search = config.search
@@ -172,6 +191,8 @@ def round_settings(config) -> rounds.RoundSettings:
     get_reward(config),
     halving.check(halving.HalvingSettings(**search.halving.to_dict())),
     search.asynchronous,
+    budgets.check(budgets.BudgetSettings(**_given(search, _BUDGET))),
+    _limits(search),
   )
 
 
@@ -182,6 +203,11 @@ def check_evaluator(evaluator, settings: rounds.RoundSettings):
     raise ValueError(
       "this evaluator answers in rounds only: set search.asynchronous to False"
       " and search.halving.eta to 0"
+    )
+  if settings.limit != limits.OFF and not hasattr(evaluator, "costs"):
+    raise ValueError(
+      "this evaluator counts no costs before training: set search.limit.params,"
+      " .macs and .bytes to 0"
     )
   # Rungs that no child would come to.
   halving.Halving(settings.halving, settings.reward).stops(evaluator)

@@ -90,6 +90,14 @@ class TabularEvaluator:
       )
     return np.array(places, np.int64)
 
+  def costs(self, decisions) -> list[dict[str, float]]:
+    """See `evaluation.Evaluator`."""
+    table = self.table
+    return [
+      {"params": int(table.params[row]), "macs": int(table.macs[row])}
+      for row in self.rows(decisions)
+    ]
+
   def evaluate(
     self,
     decisions: np.ndarray,

@@ -322,6 +322,8 @@ def fit(
     )
   every = recipe.report_every(n)
   first, start, totals = _restore(folder, state, every) or (0, state, None)
+  # A shorter training's checkpoint ends later here.
+  start = start._replace(horizon=state.horizon)
   # Put where the step will leave it, or the second call would compile anew.
   where = data_parallel.sharding(mesh, data_parallel.REPLICATED)
   if mesh is not None and mesh.shape["data"] > 1:

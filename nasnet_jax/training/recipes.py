@@ -107,9 +107,22 @@ class Recipe:
         f" {self.micro_batches} micro_batches"
       )
 
+  def steps(self, num_examples: int) -> int:
+    """Updates of an epoch."""
+    return batches.steps_per_epoch(num_examples, self.batch_size)
+
   def horizon(self, num_examples: int) -> int:
     """Updates of the whole training."""
-    return self.epochs * batches.steps_per_epoch(num_examples, self.batch_size)
+    return self.epochs * self.steps(num_examples)
+
+  def follows_its_length(self) -> str:
+    """What of the training follows its number of epochs, by field; "" if one
+    of more epochs begins like this one. (A warm-up is rounded otherwise.)"""
+    if self.schedule == "cosine":
+      return "the schedule 'cosine'"
+    if self.drop_path_keep < 1 and self.drop_path_version in ("time", "both"):
+      return f"the drop_path_version {self.drop_path_version!r}"
+    return ""
 
   def report_every(self, num_examples: int) -> int:
     """Updates between reports."""

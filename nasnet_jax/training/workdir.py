@@ -148,6 +148,7 @@ def claim(
   config: dict[str, Any],
   may_change: Iterable[str] = (),
   absent: Mapping[str, Any] | None = None,
+  why: Mapping[str, str] | None = None,
 ):
   """Writes the config of a new run, or checks that of an old one.
 
@@ -159,36 +160,71 @@ def claim(
     absent: what a run does without a field, by its dotted name: a config from
       before the field was there goes on with one that says the same. A field
       that is None, which leaves it to what reads it, needs no name here.
+    why: for the message, by dotted name of a field or group: why it cannot
+      change.
 
   Raises:
     WorkdirError: naming the first field that differs otherwise.
   """
+  config = json.loads(json.dumps(config))
+  hosts.agree("the config", json.dumps(config, sort_keys=True).encode())
+  with hosts.after_first():
+    check_claim(path, config, may_change, absent, why)
+    path = pathlib.Path(path)
+    if not path.exists() or read_json(path) != config:
+      write_json(path, config)
+
+
+def check_claim(
+  path,
+  config: dict[str, Any],
+  may_change: Iterable[str] = (),
+  absent: Mapping[str, Any] | None = None,
+  why: Mapping[str, str] | None = None,
+):
+  """What `claim` refuses, before anything is written."""
+  changed = {
+    name: values
+    for name, values in changes(path, config, absent).items()
+    if not is_among(name, may_change)
+  }
+  if not changed:
+    return
+  # A run of another job has other fields; its name says more than they.
+  name = "job" if "job" in changed else next(iter(changed))
+  was, now = changed[name]
+  group = next((g for g in why or () if is_among(name, [g])), None)
+  reason = f" ({why[group]})" if group else ""
+  raise WorkdirError(
+    f"{pathlib.Path(path).parent} holds a run of another config: {name} was"
+    f" {was!r} and is now {now!r}{reason}; put it back or take another folder"
+  )
+
+
+def changes(
+  path, config: dict[str, Any], absent: Mapping[str, Any] | None = None
+) -> dict[str, tuple[Any, Any]]:
+  """{dotted name: (old value, new one)} of the fields of config.json that a
+  config changes; "not there" stands for no value. Empty for a new run.
+
+  Args:
+    path, config, absent: see `claim`.
+  """
+  if not pathlib.Path(path).exists():
+    return {}
   # Tuples become lists, as in the file.
   new, absent = json.loads(json.dumps([config, dict(absent or {})]))
-  hosts.agree("the config", json.dumps(new, sort_keys=True).encode())
-  with hosts.after_first():
-    _claim(pathlib.Path(path), new, may_change, absent)
+  old, new = _flat(read_json(pathlib.Path(path))), _flat(new)
+  missing = "not there"
+  return {
+    name: (old.get(name, missing), new.get(name, missing))
+    for name in _differing(old, new, absent)
+  }
 
 
-def _claim(path: pathlib.Path, new: dict[str, Any], may_change, absent):
-  if path.exists():
-    old = read_json(path)
-    differs = [
-      name
-      for name in _differing(_flat(old), _flat(new), absent)
-      if not any(f"{name}.".startswith(f"{m}.") for m in may_change)
-    ]
-    if differs:
-      # A run of another job has other fields; its name says more than they.
-      name = "job" if "job" in differs else differs[0]
-      was, now = (_flat(c).get(name, "not there") for c in (old, new))
-      raise WorkdirError(
-        f"{path.parent} holds a run of another config: {name} was {was!r} and"
-        f" is now {now!r}; put it back or take another folder"
-      )
-    if old == new:
-      return
-  write_json(path, new)
+def is_among(name: str, groups: Iterable[str]) -> bool:
+  """Whether a dotted name is one of these, or of a field in one of them."""
+  return any(f"{name}.".startswith(f"{group}.") for group in groups)
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

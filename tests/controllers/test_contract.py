@@ -15,6 +15,8 @@ import pytest
 import nasnet_jax.controllers
 from nasnet_jax import spaces
 from nasnet_jax.controllers import CONTROLLERS, base, journal, make
+from nasnet_jax.population.evaluation import Outcome
+from nasnet_jax.search import limits, rounds
 from nasnet_jax.training import checkpoint
 
 
@@ -403,6 +405,44 @@ def test_a_search_in_which_every_child_fails_goes_on(case):
     state = controller.tell(state, proposals, rewards, status)
     seen.append(proposals.decisions)
   assert len(np.unique(np.concatenate(seen), axis=0)) > 1
+
+
+class _Counts:
+  """Every architecture is as large as its decisions' sum."""
+
+  def costs(self, decisions):
+    return [{"params": 1 + int(np.sum(row)), "macs": 1} for row in decisions]
+
+  def evaluate(self, decisions, seeds, budgets, progress=None):
+    rewards = rewards_of(np.asarray(decisions))
+    return [Outcome(float(r), 0, 1, 0.0, 1, 1) for r in rewards]
+
+
+@every_case
+def test_a_limit_that_excludes_nearly_everything_ends_a_search(
+  case, tmp_path, caplog
+):
+  caplog.set_level(logging.INFO, "nasnet_jax")
+
+  def run(name, children, params, at_once):
+    (tmp_path / name).mkdir()
+    settings = rounds.RoundSettings(
+      children, at_once, 0, limit=limits.LimitSettings(params)
+    )
+    return rounds.run(tmp_path / name, build(case), _Counts(), settings)
+
+  def is_over(row):
+    return row["status"] == "over_limit"
+
+  nearly = run("nearly", 60, 3, 20)
+  assert 0 < len(nearly) <= 60
+  assert sum(map(is_over, nearly)) > len(nearly) / 2
+  caplog.clear()
+  nothing = run("nothing", 100_000, -1, 100)  # below what anything has
+  assert all(map(is_over, nothing))
+  assert 0 < len(nothing) < limits.HOPELESS + 100
+  ends = "in a row were over a limit; no further", "no more proposals: the"
+  assert any(words in caplog.text for words in ends), caplog.text
 
 
 @every_case

@@ -177,3 +177,57 @@ def test_every_tiny_search_runs(launch, tmp_path, config, overrides):
   rows = (tmp_path / "history.jsonl").read_text().splitlines()
   assert [json.loads(row)["status"] for row in rows] == ["ok"] * 6
   assert launch("evaluate.py", f"--workdir={tmp_path}").returncode == 0
+
+
+TINY = "--config=configs/search_digits.py:tiny"
+
+
+@pytest.mark.parametrize(
+  ("flags", "words"),
+  [
+    ([TINY, "--seeds=0,one"], "--seeds=0,one: give different numbers"),
+    ([TINY, "--seeds=1,1"], "--seeds=1,1: give different numbers"),
+    (["--config=configs/train_cifar.py:tiny", "--seeds=1"], "is for searches"),
+  ],
+)
+def test_seeds_that_are_none_are_one_line(launch, tmp_path, flags, words):
+  done = launch("main.py", *flags, f"--workdir={tmp_path}")
+  assert done.returncode == 2
+  assert words in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_seeds_are_searched_one_after_another_and_compared(
+  digits, launch, launch_and_kill, tmp_path
+):
+  flags = [TINY, "--seeds=0,1"]
+  launch_and_kill("main.py", tmp_path, *flags, after="seed1/history.jsonl")
+  done = launch("main.py", *flags, f"--workdir={tmp_path}")
+  assert done.returncode == 0, done.stderr
+  assert "seed1" in (tmp_path / "comparison.html").read_text()
+  first = tmp_path / "seed0" / "history.jsonl"
+  assert _untimed(first) == _untimed(digits[0] / "history.jsonl")
+  assert _untimed(tmp_path / "seed1" / "history.jsonl") != _untimed(first)
+
+
+@pytest.mark.slow
+def test_finish_ends_a_search_that_was_stopped(
+  launch, launch_and_kill, tmp_path
+):
+  folder = tmp_path / "run"
+  done = launch("finish.py", tmp_path)
+  assert (done.returncode, "has no run in it" in done.stderr) == (1, True)
+  launch_and_kill("main.py", folder, TINY, after="metrics.jsonl")
+  done = launch("finish.py", folder)
+  assert done.returncode == 0, done.stderr
+  assert "out of the 3 of 6 children there are" in done.stdout
+  assert launch("evaluate.py", f"--workdir={folder}").returncode == 0
+  assert json.loads((folder / "result.json").read_text())["top_k"]
+  child = f"{folder}#2nd"
+  done = launch(
+    "main.py",
+    "--config=configs/train_cifar.py:tiny",
+    f"--config.model.genotype={child}",
+    f"--workdir={tmp_path / 'second'}",
+  )
+  assert done.returncode == 0, done.stderr

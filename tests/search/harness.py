@@ -1,6 +1,6 @@
 """A whole search in seconds, and ways to kill it at a chosen moment.
 
-  python harness.py WORKDIR [FAULT]
+  python harness.py WORKDIR [FAULT] [FIELD=VALUE ...]
   python harness.py asynchronous WORKDIR N
 
 Children are not trained: their rewards are a function of decisions and seed.
@@ -11,6 +11,7 @@ stage: SIGKILL after N calls of the training step.
 """
 
 import importlib.util
+import json
 import os
 import pathlib
 import signal
@@ -47,6 +48,10 @@ def tiny_config():
 
 class FakeEvaluator:
   """Rewards from decisions and seed alone; every seventh child fails."""
+
+  def costs(self, decisions):
+    """Parameters: ten for each number of the decisions."""
+    return [{"params": 10 * int(np.sum(d)), "macs": 1000} for d in decisions]
 
   def evaluate(self, decisions, seeds, budgets, progress=None):
     from nasnet_jax.population.evaluation import Outcome
@@ -291,13 +296,18 @@ def main(argv: list[str]):
     event = at(int(argv[3]), kill)
     asynchronous_search(argv[2], lambda *_: event())
     return
-  if len(argv) > 2:
-    plant(argv[2])
+  config = tiny_config()
+  for word in argv[2:]:
+    field, equals, value = word.partition("=")
+    if equals:
+      config.update_from_flattened_dict({field: json.loads(value)})
+    else:
+      plant(word)
   report.write_report = lambda folder: pathlib.Path(
     folder, "report.html"
   ).touch()
   start = time.monotonic()
-  search.run(tiny_config(), argv[1], make_evaluator=make_fake)
+  search.run(config, argv[1], make_evaluator=make_fake)
   print(f"done in {time.monotonic() - start:.1f} s")
 
 

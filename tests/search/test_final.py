@@ -3,7 +3,7 @@
 import numpy as np
 
 from nasnet_jax import data, search, spaces
-from nasnet_jax.search import final, job
+from nasnet_jax.search import ending, final, job
 from nasnet_jax.training import evaluation
 
 SPACE = spaces.get("nasnet", 2, ("identity", "conv_1x1"))
@@ -63,7 +63,7 @@ def test_only_the_winner_sees_all_training_images_and_is_tested_once(
     return evaluate
 
   monkeypatch.setattr(final.resumable, "train", train)
-  monkeypatch.setattr(job.evaluation, "make_evaluate", make_evaluate)
+  monkeypatch.setattr(ending.evaluation, "make_evaluate", make_evaluate)
   weights = {"params": {"kernel": np.zeros(3, np.float32)}}
   monkeypatch.setattr(job.fit, "variables_of", lambda state: weights)
   monkeypatch.setattr(

@@ -1,5 +1,6 @@
 """A search that is killed and started again ends as if nothing had been."""
 
+import json
 import random
 import signal
 import time
@@ -90,3 +91,47 @@ def test_a_signal_keeps_finished_rounds_and_says_how_to_go_on(
     rows_of(folder / "history.jsonl")
     == (rows_of(finished / "history.jsonl")[:3])
   )
+
+
+# Ends after the third round of three, which the limit makes smaller.
+_ENDS = ("search.epochs=7.0", "search.limit.params=40", "search.children=18")
+
+
+@pytest.mark.slow
+def test_a_killed_search_with_a_budget_and_a_limit_ends_the_same(
+  search, tmp_path, same_outcome, rows_of
+):
+  reference, folder = tmp_path / "reference", tmp_path / "run"
+  assert search(reference, *_ENDS).returncode == 0
+  rows = rows_of(reference / "history.jsonl")
+  assert (
+    7 <= sum(row["status"] != "over_limit" for row in rows) < len(rows) < 18
+  )
+  for fault in ("history:2", "journal:1", "train:5", "ranking:1", "result:1"):
+    done = search(folder, fault, *_ENDS)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+  done = search(folder, *_ENDS)
+  assert done.returncode == 0, done.stderr
+  same_outcome(folder, reference)
+
+
+@pytest.mark.slow
+def test_six_children_raised_to_twelve_end_like_twelve_whatever_is_killed(
+  search, finished, tmp_path, rows_of
+):
+  folder = tmp_path / "run"
+  assert search(folder, "search.children=6").returncode == 0
+  for fault in ("journal:2", "history:1", "ranking:1", "fit:3", "result:1"):
+    _killed(search, folder, fault)
+  done = search(folder)
+  assert done.returncode == 0, done.stderr
+  for name in ("history.jsonl", "journal.jsonl"):
+    assert rows_of(folder / name) == rows_of(finished / name), name
+  one, other = (
+    json.loads((f / "result.json").read_text()) for f in (folder, finished)
+  )
+  for name in ("winner", "top_k", "test_correct"):
+    assert one[name] == other[name], name
+  old = json.loads((folder / "result.1.json").read_text())
+  assert old["cost"]["children"] == 6
+  assert not (folder / "result.2.json").exists()

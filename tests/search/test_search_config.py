@@ -114,7 +114,7 @@ def test_the_mnasnet_config_is_efficientnets(harness):
   assert space.architecture(space.decode(space.encode(b0))) == b0
   reward = search_config.get_reward(config)
   assert reward == ("mnasnet_soft", "macs", 4e8, -0.07, -0.07)
-  assert search_config.get_costs(config) == ("macs", 224, 1)
+  assert search_config.get_costs(config) == ("macs", 224, 1, False)
   assert (config.child.epochs, config.search.children) == (5, 8000)
 
 

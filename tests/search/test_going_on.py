@@ -1,0 +1,312 @@
+"""The same folder under another config: what was trained stays."""
+
+import json
+import shutil
+
+import pytest
+
+from nasnet_jax import controllers, search
+from nasnet_jax.jobs import kept_results, run_log
+from nasnet_jax.search import job, rounds, run_clock
+from nasnet_jax.training import workdir
+
+SETTINGS = rounds.RoundSettings(16, 4, 5)
+
+
+def _lines(path):
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  return [{**row, "seconds": 0} for row in rows]
+
+
+# Small settings of every strategy, that all of them learn from 8 children.
+STRATEGIES = {
+  "ppo": {"batch_size": 4, "hidden": 8},
+  "reinforce": {"batch_size": 4, "hidden": 8},
+  "evolution": {"population": 4, "sample": 2},
+  "genetic": {"population": 4},
+  "local_search": {"memory": 100},
+  "random_search": {},
+  "predictor_search": {
+    "first": 4,
+    "hidden": 8,
+    "embedding": 4,
+    "steps": 20,
+    "pool": 64,
+  },
+}
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_eight_children_raised_to_sixteen_are_those_of_sixteen(
+  harness, tmp_path, name
+):
+  """Of whole rounds: no strategy knows how many children are to come."""
+  fake = harness.FakeEvaluator()
+
+  def run(folder, children):
+    folder.mkdir(exist_ok=True)
+    controller = controllers.make(name, (2, 3, 3, 2, 4), **STRATEGIES[name])
+    settings = SETTINGS._replace(children=children)
+    return rounds.run(folder, controller, fake, settings)
+
+  run(tmp_path / "whole", 16)
+  assert len(run(tmp_path / "raised", 8)) == 8
+  # The end of a search leaves no checkpoint of the controller.
+  shutil.rmtree(tmp_path / "raised" / "checkpoints")
+  run(tmp_path / "raised", 16)
+  for file in (rounds.HISTORY, rounds.JOURNAL):
+    assert _lines(tmp_path / "raised" / file) == _lines(
+      tmp_path / "whole" / file
+    )
+
+
+@pytest.mark.parametrize("eta", [0, 2])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_children_that_were_trained_stay_bit_for_bit(
+  harness, tmp_path, eta, asynchronous
+):
+  from nasnet_jax.search import asynchronous as without_rounds
+  from nasnet_jax.search import halving
+
+  settings = SETTINGS._replace(
+    halving=halving.HalvingSettings(eta), asynchronous=asynchronous
+  )
+  run = without_rounds.run if asynchronous else rounds.run
+
+  def to(children):
+    evaluator = harness.fake_evaluator()
+    controller = controllers.make(
+      "ppo", evaluator.space, batch_size=4, hidden=8
+    )
+    return run(
+      tmp_path,
+      harness.with_budgets(controller),
+      evaluator,
+      settings._replace(children=children),
+    )
+
+  first = to(7)
+  before = _lines(tmp_path / rounds.HISTORY)
+  assert to(3) == first  # fewer: those that there are
+  assert len(to(15)) == 15
+  assert _lines(tmp_path / rounds.HISTORY)[:7] == before
+
+
+@pytest.fixture
+def claim(harness, tmp_path):
+  """claim(**changes) -> the folder, claimed by a config with these changes."""
+
+  class Images:
+    fingerprint, split = "f", "plain"
+
+  def make(changes=()):
+    config = harness.tiny_config()
+    config.update_from_flattened_dict(dict(changes))
+    job._claim(tmp_path, config, Images)
+    return tmp_path
+
+  return make
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "words"),
+  [
+    ("child.epochs", 2, r"child.epochs was 1 and is now 2 \(the learning rate"),
+    ("child.batch_size", 8, r"was 32 and is now 8 \(children of before would"),
+    ("search.seed", 3, r"search.seed was 0 and is now 3 \(every child there"),
+    ("search.controller", "evolution", r"\(a strategy goes on from its own"),
+    ("search.halving.eta", 2, r"eta was 0 and is now 2 \(the children there"),
+    ("data.seed", 1, r"data.seed was 0 and is now 1 \(children of before"),
+  ],
+)
+def test_what_cannot_change_says_why_in_a_line(claim, field, value, words):
+  claim()
+  with pytest.raises(workdir.WorkdirError, match=words) as error:
+    claim({field: value})
+  assert "\n" not in str(error.value)
+
+
+def _put_result(folder, **result):
+  (folder / "final" / "weights").mkdir(parents=True)
+  (folder / "final" / "weights" / "w").write_text("old")
+  (folder / "checkpoints" / "rank_1").mkdir(parents=True)
+  (folder / "checkpoints" / "final_1").mkdir()
+  workdir.write_json(
+    folder / "result.json", {"cost": {"children": 12}, **result}
+  )
+  rows = [{"stage": "rank", "id": 1}, {"stage": "final", "id": 1}]
+  workdir.append_lines(folder / "retrain.jsonl", rows)
+  workdir.append_lines(folder / "ranking.jsonl", [{"id": 1}])
+
+
+@pytest.mark.parametrize(
+  ("changes", "kept", "stages", "ranked"),
+  [
+    ({"log.seconds": 3.0}, False, ["rank", "final"], True),
+    ({"search.children": 24}, True, ["rank", "final"], True),
+    ({"search.children": 6}, False, ["rank", "final"], True),
+    ({"search.patience": 6}, False, ["rank", "final"], True),
+    ({"final.now": True}, False, ["rank", "final"], True),
+    ({"final.top_k": 7}, True, ["rank", "final"], True),
+    ({"final.epochs": 7}, True, ["rank"], True),
+    ({"final.rank_epochs": 7}, True, ["final"], False),
+    ({"final.learning_rate": 0.5}, True, [], False),
+    ({"final.network.features": 2}, True, [], False),
+  ],
+)
+def test_what_another_config_does_not_mean_is_put_away(
+  claim, changes, kept, stages, ranked
+):
+  folder = claim()
+  _put_result(folder)
+  claim(changes)
+  assert (folder / "result.1.json").exists() == kept
+  assert (folder / "result.json").exists() != kept
+  if kept:
+    assert (folder / "final.1" / "weights" / "w").read_text() == "old"
+    assert len(_lines(folder / "retrain.1.jsonl")) == 2
+  assert [row["stage"] for row in _lines(folder / "retrain.jsonl")] == stages
+  assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == sorted(
+    f"{stage}_1" for stage in stages
+  )
+  assert (folder / "ranking.jsonl").exists() == ranked
+  # The config is the new one now, and nothing more happens.
+  claim(changes)
+  assert not (folder / "result.2.json").exists()
+
+
+def test_an_end_before_the_last_child_is_not_the_end_under_another_budget(
+  claim,
+):
+  folder = claim({"search.children": 24, "search.patience": 3})
+  _put_result(folder, ended_by="search.patience")
+  claim({"search.children": 24})
+  assert (folder / "result.1.json").exists()
+
+
+def test_a_kill_while_a_result_is_put_away_loses_nothing(claim, monkeypatch):
+  folder = claim()
+  _put_result(folder)
+  replace = kept_results.os.replace
+
+  def dies(source, target):
+    if str(source).endswith("result.json"):
+      raise KeyboardInterrupt
+    replace(source, target)
+
+  monkeypatch.setattr(kept_results.os, "replace", dies)
+  with pytest.raises(KeyboardInterrupt):
+    claim({"search.children": 24})
+  monkeypatch.undo()
+  # Whole for whoever goes back, and for whoever goes on.
+  assert (folder / "result.json").exists()
+  assert (folder / "final" / "weights" / "w").exists()
+  claim({"search.children": 24})
+  assert (folder / "result.1.json").exists()
+  assert (folder / "final.1" / "weights" / "w").exists()
+
+
+def test_a_finished_search_goes_on_to_more_children_and_another_end(
+  harness, finished, tmp_path, rows_of, caplog
+):
+  """Whole, with a final stage: 12 children, then 24, then another ranking."""
+  caplog.set_level("INFO", "nasnet_jax")
+  folder = tmp_path / "run"
+  shutil.copytree(finished, folder)
+  old = (folder / "result.json").read_bytes()
+  before = rows_of(folder / "history.jsonl")
+  seconds = run_clock.RunClock(folder).seconds
+  config = harness.tiny_config()
+
+  told = []
+
+  class Callback:
+    def on_start(self, where, config):
+      told.append((where, config["search"]["children"]))
+
+    def on_round(self, rows):
+      told.append([row["id"] for row in rows])
+
+    def on_epoch(self, row):
+      raise RuntimeError("no\nconnection")
+
+    def on_end(self, result):
+      told.append(result["cost"]["children"])
+
+  def run(**fields):
+    config.update_from_flattened_dict(fields)
+    caplog.clear()
+    result = search.run(
+      config,
+      folder,
+      callbacks=[Callback()],
+      make_evaluator=harness.make_fake,
+    )
+    return result, caplog.text
+
+  result, said = run(**{"search.children": 15})
+  assert "goes on with 12 of 15 children" in said
+  assert "kept as result.1.json" in said
+  assert result["cost"]["children"] == 15
+  assert told == [(folder, 15), [12, 13, 14], 15]
+  assert said.count("RuntimeError: no connection; the run goes on") == 1
+  assert rows_of(folder / "history.jsonl")[:12] == before
+  assert (folder / "result.1.json").read_bytes() == old
+  assert run_clock.RunClock(folder).seconds > seconds
+  assert result["winner"]["child_params"] == 100  # of the history
+  assert result["winner"]["params"] == result["top_k"][0]["params"] != 100
+  # The winner that was trained like this already is not trained again.
+  assert ("see result.1.json" in said) == (
+    result["winner"]["id"] == json.loads(old)["winner"]["id"]
+  )
+  again, said = run(**{"final.top_k": 1})
+  assert again["top_k"] == result["top_k"][:1] or len(again["top_k"]) == 1
+  assert sorted(p.name for p in folder.glob("result*.json")) == [
+    "result.1.json",
+    "result.2.json",
+    "result.json",
+  ]
+  assert (folder / "final" / "weights").exists()
+  assert search.load_winner(folder).result == again
+
+
+def test_a_search_that_is_ended_now_has_a_winner_and_may_go_on(
+  harness, finished, tmp_path, caplog, rows_of
+):
+  caplog.set_level("INFO", "nasnet_jax")
+  folder = tmp_path / "run"
+  shutil.copytree(finished, folder)
+  # As if it had been stopped while its third round trained.
+  (folder / "result.json").unlink()
+  for name, count in (("history.jsonl", 6), ("journal.jsonl", 5)):
+    lines = (folder / name).read_text().splitlines(keepends=True)
+    (folder / name).write_text("".join(lines[:count]))
+  config = run_log.read_config(folder)
+  assert config.space.operations == ("identity", "avg_pool_3x3")
+  config.final.now = True
+  result = search.run(config, folder, make_evaluator=harness.make_fake)
+  assert "out of the 6 of 12 children there are, 3 under way are" in caplog.text
+  assert (result["ended_by"], result["cost"]["children"]) == ("final.now", 6)
+  assert {row["id"] for row in result["top_k"]} < set(range(6))
+  config.final.now = False
+  again = search.run(config, folder, make_evaluator=harness.make_fake)
+  assert "goes on with 6 of 12 children" in caplog.text
+  assert "ended_by" not in again
+  assert rows_of(folder / "history.jsonl") == rows_of(
+    finished / "history.jsonl"
+  )
+  assert json.loads((folder / "result.1.json").read_text()) == result
+  whole = json.loads((finished / "result.json").read_text())
+  assert (again["winner"], again["test_correct"]) == (
+    whole["winner"],
+    whole["test_correct"],
+  )
+
+
+def test_without_a_finished_child_none_can_win(harness, tmp_path):
+  class Parts:
+    controller = controllers.make("random_search", (2, 3))
+    rounds = SETTINGS
+
+  with pytest.raises(ValueError, match="has no finished round of children yet"):
+    job._rows_there_are(tmp_path, Parts)
