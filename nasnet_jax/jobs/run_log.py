@@ -147,6 +147,7 @@ class Console:
     self._fit: tuple[Key, Pace] | None = None
     self._plan: list[tuple[Key, int]] = []
     self._compiling = None  # of the step under way: what it is made from
+    self._took: list[float] = []  # seconds that compiling each step took
 
   def _quiet_for_long(self) -> bool:
     now = time.monotonic()
@@ -175,7 +176,8 @@ class Console:
     if self._compiling is not None:
       about, before, alone = self._compiling
       self._compiling = None
-      compile_clock.done(compile_clock.seconds() - before, about, say=alone)
+      self._took.append(compile_clock.seconds() - before)
+      compile_clock.done(self._took[-1], about, say=alone)
 
   def in_fit(self, stage: str, child: int, step: int, horizon: int):
     """A training of the final stage under way."""
@@ -190,7 +192,7 @@ class Console:
     words = f"{what} {step}/{horizon}"
     this = rest = None
     if each is not None:
-      this, rest = (horizon - step) * each, self._later(key) * each
+      this, rest = (horizon - step) * each, self._later(key, each)
       live.show(self._place(key) + words, left=this + rest)
     if self._quiet_for_long():
       to_go = f", {duration(this)} to go" if this is not None else ""
@@ -198,11 +200,13 @@ class Console:
         to_go += f", {duration(this + rest)} in all"
       _log.info("  %s%s", words, to_go)
 
-  def _later(self, key: Key) -> int:
-    """Steps of the trainings that are planned after this one."""
+  def _later(self, key: Key, each: float) -> float:
+    """Seconds of the trainings that are planned after this one: of their steps,
+    and of compiling each as those before it were."""
     keys = [k for k, _ in self._plan]
-    after = keys.index(key) + 1 if key in keys else len(keys)
-    return sum(steps for _, steps in self._plan[after:])
+    later = self._plan[keys.index(key) + 1 :] if key in keys else []
+    compiling = sum(self._took) / len(self._took) if self._took else 0.0
+    return sum(steps * each + compiling for _, steps in later)
 
   def _place(self, key: Key) -> str:
     """ "ranking 2 of 8, " where several are planned."""

@@ -38,7 +38,7 @@ class Console(run_log.Console):
     self._rounds = []  # (children, seconds) of this process
     told = [row for row in scalars.rows if row["group"] == "search"]
     self._last = told[-1] if told else {"step": 0, "round": -1}
-    self._since, self._compiled_before = self._now(), compile_clock.seconds()
+    self._since = self._now()
 
   def _now(self) -> float:
     """A clock that stands still while something compiles."""
@@ -70,8 +70,8 @@ class Console(run_log.Console):
     if each is None and under_way > 0:
       each = (self._now() - self._since) / under_way
     left = None if each is None else each * max(0, total - done - under_way)
-    words = ", ".join(filter(None, [words, text]))
-    live.show(words, left=left, then=", then the final stage")
+    text = text and f" ({text})"  # at the end, where terminals cut it off
+    live.show(words, left=left, then=f" and the final stage{text}")
 
   def _each(self) -> float | None:
     """Seconds per child; None before the first round of this process."""
@@ -88,8 +88,7 @@ class Console(run_log.Console):
 
   def after_round(self, rows: list[Row], fresh: int, seconds: float):
     """A finished round: all rows, the number of this round's, its seconds."""
-    compiled = compile_clock.seconds() - self._compiled_before
-    self._compiled_before += compiled
+    compiled = compile_clock.seconds(since=time.monotonic() - seconds)
     self._rounds.append((fresh, max(0.0, seconds - compiled)))
     each = self._each()
     good = [r for r in rows if r["reward"] is not None]

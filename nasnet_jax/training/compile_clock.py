@@ -46,10 +46,14 @@ class Intervals:
         first, last = self._parts.pop(0)
         self._before += last - first
 
-  @property
-  def seconds(self) -> float:
+  def seconds(self, since: float | None = None) -> float:
+    """In all, or after a moment of the recent past."""
     with self._lock:
-      return self._before + sum(end - start for start, end in self._parts)
+      if since is None:
+        return self._before + sum(end - start for start, end in self._parts)
+      return sum(
+        max(0.0, end - max(start, since)) for start, end in self._parts
+      )
 
 
 _spent = Intervals()
@@ -64,9 +68,9 @@ def _note(event: str, duration: float, **_):
 jax.monitoring.register_event_duration_secs_listener(_note)
 
 
-def seconds() -> float:
-  """Of this process so far."""
-  return _spent.seconds
+def seconds(since: float | None = None) -> float:
+  """Of this process so far, or after a moment of `time.monotonic`."""
+  return _spent.seconds(since)
 
 
 @contextlib.contextmanager

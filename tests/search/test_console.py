@@ -92,19 +92,21 @@ def test_a_stop_is_obeyed_between_two_steps_and_after_a_round(say):
 @pytest.fixture
 def clock(monkeypatch):
   """Moves time: clock(seconds, compiled=those of them spent on compiling)."""
-  at = {"now": 1000.0, "compiled": 0.0}
+  at = {"now": 1000.0}
   monkeypatch.setattr("time.monotonic", lambda: at["now"])
-  monkeypatch.setattr(compile_clock, "seconds", lambda: at["compiled"])
+  spent = compile_clock.Intervals()
+  monkeypatch.setattr(compile_clock, "seconds", spent.seconds)
 
   def move(seconds, compiled=0.0):
+    spent.add(at["now"], at["now"] + compiled)
     at["now"] += seconds
-    at["compiled"] += compiled
 
   return move
 
 
 def test_the_time_to_go_does_not_count_what_was_compiled(say, clock):
   console, _, lines = say()
+  clock(30.0, compiled=30.0)  # of something else, before the round
   clock(48.0, compiled=45.0)
   console.after_round(_rows([0.5, 0.75, 0.25]), 3, 48.0)
   assert lines()[0].endswith("1.0 s per child, 9 s to go")
@@ -121,8 +123,11 @@ def test_the_live_line_of_a_round_knows_the_time_for_all(
   clock(65.0, compiled=60.0)
   console.in_round(1 / 3, "1/3 trained")  # 5 s for one child of 12
   words, more = shown[-1]
-  assert words == "round 1, 0/12 children, 1/3 trained"
-  assert more == {"left": pytest.approx(55.0), "then": ", then the final stage"}
+  assert words == "round 1, 0/12 children"
+  assert more == {
+    "left": pytest.approx(55.0),
+    "then": " and the final stage (1/3 trained)",
+  }
   console.after_round(_rows([0.5, 0.75, None]), 3, 75.0)
   clock(6.0)
   console.in_round(2 / 3, "")
@@ -138,6 +143,7 @@ def test_the_final_stage_knows_the_time_for_all_of_it(say, clock, monkeypatch):
   )
   console, _, lines = say(every=0.0)
   console.plan([(("rank", 7), 100), (("rank", 4), 100), (("final", -1), 300)])
+  console.begin_fit("rank", 7, "a network")
   for step in (1, 2, 3):  # cold
     clock(20.0, compiled=15.0)
     console.in_fit("rank", 7, step, 100)
@@ -146,8 +152,8 @@ def test_the_final_stage_knows_the_time_for_all_of_it(say, clock, monkeypatch):
   console.in_fit("rank", 7, 13, 100)  # 2 s a step
   words, more = shown[-1]
   assert words == "ranking 1 of 2, child 7, step 13/100"
-  assert more["left"] == pytest.approx(2 * (87 + 100 + 300))
-  assert lines() == ["  child 7, step 13/100, 2.9 min to go, 16.2 min in all"]
+  assert more["left"] == pytest.approx(2 * (87 + 100 + 300) + 2 * 15)
+  assert lines() == ["  child 7, step 13/100, 2.9 min to go, 16.7 min in all"]
   console.in_fit("final", 7, 1, 300)
   clock(30.0)
   for step in (2, 3, 4):

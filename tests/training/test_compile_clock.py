@@ -11,7 +11,8 @@ def test_overlapping_intervals_count_once():
   spent = compile_clock.Intervals()
   for start, end in ((0, 2), (1, 3), (5, 6), (4, 7), (10, 11)):
     spent.add(start, end)
-  assert spent.seconds == 3 + 3 + 1
+  assert spent.seconds() == 3 + 3 + 1
+  assert spent.seconds(since=5.5) == 1.5 + 1
 
 
 def test_jax_reports_what_it_compiles_and_not_what_it_runs():
