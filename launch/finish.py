@@ -10,27 +10,30 @@ result of now is then kept as result.1.json.
 import shlex
 import sys
 
-from nasnet_jax.cli import entry
+from nasnet_jax.cli import entry, run_flags
 from nasnet_jax.training import mesh
+
+_RUN = run_flags.define()
 
 
 def main(argv: list[str]):
-  if len(argv) != 2:
+  run, _ = _RUN.take(argv[1:])
+  if not run:
     raise entry.UsageError("give the folder of one search")
   mesh.prepare_host()
   from nasnet_jax import search  # only now may JAX start
   from nasnet_jax.jobs import run_log
 
-  config = run_log.read_config(argv[1])
+  config = run_log.read_config(run)
   if config.get("job", "search") != "search":
     raise entry.UsageError(
-      f"{argv[1]} holds a run of the job {config.job!r}, which ends by itself:"
+      f"{run} holds a run of the job {config.job!r}, which ends by itself:"
       " the command that started it goes on with it"
     )
   with config.unlocked():
     config.final.now = True
     config.mesh = {"arch": 1, "data": 1}  # no child is trained any more
-  search.run(config, argv[1], command=shlex.join(["python", *sys.argv]))
+  search.run(config, run, command=shlex.join(["python", *sys.argv]))
 
 
 if __name__ == "__main__":

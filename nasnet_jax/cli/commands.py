@@ -62,7 +62,7 @@ COMMANDS = {
   "finish": Command(
     "finish.py",
     "end a search with the children there are",
-    (),
+    ("--checkpoint=", "--workdir="),
     ("finish runs/search_digits",),
   ),
   "train": Command(

@@ -51,8 +51,8 @@ class RunFlags(NamedTuple):
       run, words = words[0], words[1:]
     if words and not pictures:
       raise entry.UsageError(
-        f"{words[0]!r} is one word too many: only the run is a plain word,"
-        " pictures are given by --images=FOLDER"
+        f"{words[0]!r} is one word too many: only the run is a plain word, all"
+        " else is given by flags (pictures to evaluate on by --images=FOLDER)"
       )
     return run, words
 
