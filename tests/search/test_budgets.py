@@ -142,6 +142,7 @@ def test_patience_counts_children_without_a_better_one_where_rounds_end():
   assert over([]) == ""
   assert over(_rows([0.5, 0.4, 0.4, 0.6])) == ""  # 3 is better in time
   assert over(_rows([0.5, 0.6, 0.6, None])) == ""
+  assert over(_rows([0.6, 0.5, 0.6, None]))  # three are enough
   reason = over(_rows([0.5, 0.6, 0.6, None, 0.1, 0.2]))
   assert reason == (
     "search.patience is 3, and the last 4 children were no better than child 1"
