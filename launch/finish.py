@@ -2,8 +2,8 @@
 
   python launch/finish.py runs/search_digits
 
-The best of them go through the final stage, as the run's own config.json says.
-The command that started the run still goes on with the search afterwards; the
+The best of them go through the final stage, as config.json in there says. The
+command that started the run still goes on with the search afterwards; the
 result of now is then kept as result.1.json.
 """
 

@@ -1,11 +1,13 @@
 """How long the final stage will take, from a few measured updates of it."""
 
+import logging
 import time
 from typing import Any, NamedTuple
 
 from nasnet_jax.search.final import FinalSettings, network_of, top_children
 from nasnet_jax.training import datasets, fit, recipes
 
+_log = logging.getLogger(__name__)
 Row = dict[str, Any]
 _CALLS = 6  # of the compiled step that are made
 _WARM = 2  # the first of them, which count with compiling
@@ -82,6 +84,7 @@ class FinalSeconds:
       return 0.0
     known = self._clock.known("final")
     if known is None:
+      _log.info("timing the final stage by a few updates, for search.hours")
       known = measure(
         children[0],
         self._space,

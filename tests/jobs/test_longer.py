@@ -56,7 +56,8 @@ def _config(epochs):
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   config = module.get_config("tiny")
-  config.train.schedule, config.train.drop_path_keep = "constant", 1.0
+  config.train.schedule, config.train.drop_path_keep = "exponential", 1.0
+  config.train.decay_factor, config.train.decay_epochs = 0.5, 1.0
   config.train.epochs = epochs
   return config
 

@@ -18,7 +18,7 @@ def main(argv: list[str]):
   mesh.prepare_host(DEVICES // int(count))
   hosts.start(coordinator, int(count), int(index), timeout=20)
   from nasnet_jax.jobs import job_config
-  from nasnet_jax.search import rounds, search_config
+  from nasnet_jax.search import budgets, rounds, run_clock, search_config
   from nasnet_jax.training import workdir
 
   sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -37,6 +37,8 @@ def main(argv: list[str]):
       search_config.get_controller(config, space),
       search_config.get_evaluator(config, space, images, aug),
       search_config.round_settings(config),
+      # Asks all hosts after each round; there are hours enough.
+      over=budgets.Hours(1e6, run_clock.RunClock(folder), 5, lambda _: 0.0),
     )
 
 

@@ -142,6 +142,7 @@ def test_patience_counts_children_without_a_better_one_where_rounds_end():
   assert over([]) == ""
   assert over(_rows([0.5, 0.4, 0.4, 0.6])) == ""  # 3 is better in time
   assert over(_rows([0.5, 0.6, 0.6, None])) == ""
+  assert over(_rows([0.6, 0.5, 0.6, None]))  # three are enough
   reason = over(_rows([0.5, 0.6, 0.6, None, 0.1, 0.2]))
   assert reason == (
     "search.patience is 3, and the last 4 children were no better than child 1"
@@ -185,6 +186,19 @@ def test_hours_leave_enough_for_a_round_and_the_final_stage():
     budgets.Hours(0.1, _Clock(9e9), 2, None)([]) == ""
   )  # one round at least
   assert budgets.Hours(0.0, _Clock(9e9), 2, None)(rows) == ""  # no limit
+
+
+def test_the_clock_of_the_first_host_decides_for_all(monkeypatch):
+  rows, said = _rows([0.5] * 4), []
+  decides = budgets.Hours(0.1, _Clock(900.0), 2, lambda _: 100.0)
+  follows = budgets.Hours(0.1, _Clock(0.0), 2, lambda _: 0.0)
+  monkeypatch.setattr(
+    budgets.hosts, "of_first", lambda value: said.append(value) or value
+  )
+  assert decides(rows)
+  monkeypatch.setattr(budgets.hosts, "of_first", lambda _: said.pop(0))
+  assert follows(rows)
+  assert said == []
 
 
 def test_the_clock_of_a_run_goes_on_where_it_stood(tmp_path, monkeypatch):

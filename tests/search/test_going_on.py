@@ -3,12 +3,13 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from nasnet_jax import controllers, search
 from nasnet_jax.jobs import kept_results, run_log
-from nasnet_jax.search import job, rounds, run_clock
-from nasnet_jax.training import workdir
+from nasnet_jax.search import ending, final, final_cost, job, rounds, run_clock
+from nasnet_jax.training import evaluation, workdir
 
 SETTINGS = rounds.RoundSettings(16, 4, 5)
 
@@ -206,18 +207,52 @@ def test_a_kill_while_a_result_is_put_away_loses_nothing(claim, monkeypatch):
   assert (folder / "final.1" / "weights" / "w").exists()
 
 
-def test_a_finished_search_goes_on_to_more_children_and_another_end(
-  harness, finished, tmp_path, rows_of, caplog
-):
-  """Whole, with a final stage: 12 children, then 24, then another ranking."""
-  caplog.set_level("INFO", "nasnet_jax")
-  folder = tmp_path / "run"
-  shutil.copytree(finished, folder)
-  old = (folder / "result.json").read_bytes()
-  before = rows_of(folder / "history.jsonl")
-  seconds = run_clock.RunClock(folder).seconds
-  config = harness.tiny_config()
+@pytest.fixture
+def run(harness, tmp_path, monkeypatch):
+  """run(callbacks=(), **fields) -> result.json of a search in `run.folder`,
+  whose final stage trains nothing; `run.trained` has what it would have."""
+  config, trained = harness.tiny_config(), []
+  config.search.controller = "random_search"  # compiles nothing
 
+  def train(folder, key, *_, valid=None, watch=None, **__):
+    trained.append((key["stage"], key["id"]))
+    row = {**key, "step": 4, "epoch": 1.0, "loss": 0.5, "accuracy": 0.5}
+    row |= {"valid_accuracy": None, "seconds": 1.0}
+    workdir.append_lines(folder / "retrain.jsonl", [row])
+    watch.point(row)
+    return None, evaluation.Score(key["id"] * 7 % 50, 50) if valid else None
+
+  def make_evaluate(*_):
+    return lambda _, images: evaluation.Score(7, images.num_images)
+
+  monkeypatch.setattr(final.resumable, "train", train)
+  monkeypatch.setattr(ending.evaluation, "make_evaluate", make_evaluate)
+  weights = {"params": {"kernel": np.zeros(3, np.float32)}}
+  monkeypatch.setattr(ending.fit, "variables_of", lambda state: weights)
+  monkeypatch.setattr(
+    job.report, "write_report", lambda run: (run / "report.html").touch()
+  )
+
+  def make(callbacks=(), **fields):
+    trained.clear()
+    config.update_from_flattened_dict(
+      {name.replace("__", "."): value for name, value in fields.items()}
+    )
+    return search.run(
+      config,
+      make.folder,
+      callbacks=callbacks,
+      make_evaluator=harness.make_fake,
+    )
+
+  make.folder, make.trained = tmp_path / "run", trained
+  return make
+
+
+def test_a_finished_search_goes_on_to_more_children_and_another_end(
+  run, caplog
+):
+  caplog.set_level("INFO", "nasnet_jax")
   told = []
 
   class Callback:
@@ -233,74 +268,85 @@ def test_a_finished_search_goes_on_to_more_children_and_another_end(
     def on_end(self, result):
       told.append(result["cost"]["children"])
 
-  def run(**fields):
-    config.update_from_flattened_dict(fields)
-    caplog.clear()
-    result = search.run(
-      config,
-      folder,
-      callbacks=[Callback()],
-      make_evaluator=harness.make_fake,
-    )
-    return result, caplog.text
-
-  result, said = run(**{"search.children": 15})
-  assert "goes on with 12 of 15 children" in said
-  assert "kept as result.1.json" in said
-  assert result["cost"]["children"] == 15
-  assert told == [(folder, 15), [12, 13, 14], 15]
-  assert said.count("RuntimeError: no connection; the run goes on") == 1
-  assert rows_of(folder / "history.jsonl")[:12] == before
-  assert (folder / "result.1.json").read_bytes() == old
-  assert run_clock.RunClock(folder).seconds > seconds
-  assert result["winner"]["child_params"] == 100  # of the history
-  assert result["winner"]["params"] == result["top_k"][0]["params"] != 100
-  # The winner that was trained like this already is not trained again.
-  assert ("see result.1.json" in said) == (
-    result["winner"]["id"] == json.loads(old)["winner"]["id"]
-  )
-  again, said = run(**{"final.top_k": 1})
-  assert again["top_k"] == result["top_k"][:1] or len(again["top_k"]) == 1
-  assert sorted(p.name for p in folder.glob("result*.json")) == [
-    "result.1.json",
-    "result.2.json",
-    "result.json",
+  first = run()
+  assert run.trained == [
+    *(("rank", row["id"]) for row in sorted(first["top_k"], key=_place(run))),
+    ("final", first["winner"]["id"]),
   ]
+  folder, before = run.folder, _lines(run.folder / rounds.HISTORY)
+  ranked = {row["id"] for row in first["top_k"]}
+  seconds = run_clock.RunClock(folder).seconds
+  caplog.clear()
+  result = run([Callback()], search__children=15)
+  assert "goes on with 12 of 15 children" in caplog.text
+  assert "kept as result.1.json" in caplog.text
+  assert told == [(folder, 15), [12, 13, 14], 15]
+  assert caplog.text.count("RuntimeError: no connection; the run goes on") == (
+    1 if run.trained else 0
+  )
+  assert _lines(folder / rounds.HISTORY)[:12] == before
+  assert json.loads((folder / "result.1.json").read_text()) == first
+  assert run_clock.RunClock(folder).seconds > seconds
+  # Only who had not been ranked is; a winner that wins again is not trained.
+  fresh = {row["id"] for row in result["top_k"]} - ranked
+  assert {child for stage, child in run.trained if stage == "rank"} == fresh
+  again = result["winner"]["id"] == first["winner"]["id"]
+  assert (("final", result["winner"]["id"]) not in run.trained) == again
+  assert ("see result.1.json" in caplog.text) == again
+  # The history has the child's size, the ranking the final network's.
+  size = result["winner"]["child_params"], result["winner"]["params"]
+  assert size[0] == 100 and size[1] == result["top_k"][0]["params"] != 100
+  assert run(search__children=15) == result and run.trained == []
+  run(final__epochs=9)
+  assert run.trained == [("final", result["winner"]["id"])]
+  last = run(final__epochs=2)  # as at first, so nothing is trained
+  assert run.trained == [] and last["winner"] == result["winner"]
+  assert len(list(folder.glob("result.*.json"))) == 3
+  curve = [(r["stage"], r["id"]) for r in _lines(folder / "retrain.jsonl")]
+  assert curve.count(("final", last["winner"]["id"])) == 1
+  assert [stage for stage, _ in curve].count("final") == 1
   assert (folder / "final" / "weights").exists()
-  assert search.load_winner(folder).result == again
 
 
-def test_a_search_that_is_ended_now_has_a_winner_and_may_go_on(
-  harness, finished, tmp_path, caplog, rows_of
-):
+def _place(run):
+  """Ranked children are trained in the order of their rewards."""
+  return lambda row: (-row["reward"], row["id"])
+
+
+def test_a_search_whose_time_is_up_goes_on_with_more_of_it(run, monkeypatch):
+  monkeypatch.setattr(
+    final_cost,
+    "measure",
+    lambda *_: final_cost.Measured(100.0, 0.0, 1),  # per training, and no more
+  )
+  result = run(search__hours=1 / 3600)
+  assert (result["ended_by"], result["cost"]["children"]) == ("search.hours", 3)
+  assert run(search__hours=1 / 3600) == result
+  result = run(search__hours=0.0)
+  assert "ended_by" not in result and result["cost"]["children"] == 12
+
+
+def test_a_search_that_is_ended_now_has_a_winner_and_may_go_on(run, caplog):
   caplog.set_level("INFO", "nasnet_jax")
-  folder = tmp_path / "run"
-  shutil.copytree(finished, folder)
+  whole, folder = run(), run.folder
+  history = _lines(folder / rounds.HISTORY)
   # As if it had been stopped while its third round trained.
   (folder / "result.json").unlink()
-  for name, count in (("history.jsonl", 6), ("journal.jsonl", 5)):
+  for name, count in ((rounds.HISTORY, 6), (rounds.JOURNAL, 5)):
     lines = (folder / name).read_text().splitlines(keepends=True)
     (folder / name).write_text("".join(lines[:count]))
   config = run_log.read_config(folder)
   assert config.space.operations == ("identity", "avg_pool_3x3")
-  config.final.now = True
-  result = search.run(config, folder, make_evaluator=harness.make_fake)
+  result = run(final__now=True)
   assert "out of the 6 of 12 children there are, 3 under way are" in caplog.text
   assert (result["ended_by"], result["cost"]["children"]) == ("final.now", 6)
   assert {row["id"] for row in result["top_k"]} < set(range(6))
-  config.final.now = False
-  again = search.run(config, folder, make_evaluator=harness.make_fake)
+  again = run(final__now=False)
   assert "goes on with 6 of 12 children" in caplog.text
   assert "ended_by" not in again
-  assert rows_of(folder / "history.jsonl") == rows_of(
-    finished / "history.jsonl"
-  )
+  assert _lines(folder / rounds.HISTORY) == history
   assert json.loads((folder / "result.1.json").read_text()) == result
-  whole = json.loads((finished / "result.json").read_text())
-  assert (again["winner"], again["test_correct"]) == (
-    whole["winner"],
-    whole["test_correct"],
-  )
+  assert again["winner"] == whole["winner"]
 
 
 def test_without_a_finished_child_none_can_win(harness, tmp_path):

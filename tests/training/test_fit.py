@@ -121,6 +121,24 @@ def test_a_training_stopped_anywhere_goes_on_as_if_it_had_not(images, tmp_path):
   _assert_equal(finished, state)
 
 
+def test_two_epochs_and_two_more_are_four(images, tmp_path):
+  """Where nothing follows the number of epochs."""
+  short = recipes.Recipe(
+    epochs=2,
+    batch_size=8,
+    schedule="constant",
+    drop_path_keep=0.8,
+    drop_path_version="layer",
+  )
+  assert not short.follows_its_length() and RECIPE.follows_its_length()
+  recipe = dataclasses.replace(short, epochs=4)
+  whole, wanted = _train(images, recipe)
+  _train(images, short, folder=tmp_path)
+  rest, state = _train(images, recipe, folder=tmp_path)
+  assert rest == [(6, 2.0, None, None), *whole[3:]]
+  _assert_equal(state, wanted)
+
+
 @pytest.mark.parametrize("steps_per_call", [2, 100])
 def test_updates_per_call_change_nothing_but_speed(images, steps_per_call):
   one, many = (
