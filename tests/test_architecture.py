@@ -29,7 +29,7 @@ ALLOWED = {
   "population": _TRAINING | {"costs"},
   "detection": _TRAINING,
   "controllers": {"spaces"},
-  "report": {"spaces"},
+  "report": {"spaces", "data"},
   "jobs": _JOBS - {"jobs"},
   "search": _JOBS - {"detection"} | {"population", "controllers"},
   "export": _TRAINING | {"detection", "jobs"},

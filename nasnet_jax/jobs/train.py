@@ -17,7 +17,13 @@ from clu import parameter_overview, platform
 from nasnet_jax import __version__, report
 from nasnet_jax.costs import counting
 from nasnet_jax.data import augment
-from nasnet_jax.jobs import job_config, results, resumable, run_log
+from nasnet_jax.jobs import (
+  job_config,
+  preparation,
+  results,
+  resumable,
+  run_log,
+)
 from nasnet_jax.models import families
 from nasnet_jax.training import (
   checkpoint,
@@ -130,11 +136,12 @@ def complete(folder, config, request, describe, work) -> Row:
 
 def summary(result: Row) -> str:
   """The result in a line or two."""
-  n = result["test_examples"]
-  top_5 = result["test_top_5"] / n
+  n, top_5 = result["test_examples"], ""
+  if len(result["data"]["classes"]) > 5:  # or all are among the first five
+    top_5 = f"; top five {result['test_top_5'] / n:.4f}"
   return (
     f"test accuracy {result['test_accuracy']:.4f}"
-    f" ({result['test_correct']:,} of {n:,}; top five {top_5:.4f}),"
+    f" ({result['test_correct']:,} of {n:,}{top_5}),"
     f" {result['winner']['params']:,} parameters,"
     f" {result['winner']['macs']:,} multiply-adds"
   )
@@ -181,6 +188,7 @@ def prepare(
   fit.make_step(network, recipe, aug, on, streamed=streamed)
   start = None
   if found is not None:
+    preparation.tell_difference(found, aug, job_config.describe(images))
     start = results.transfer(found, keep_head=config.model.keep_head)
     _shapes(network, recipe, images, start)  # checks that the weights fit
   return Parts(

@@ -8,6 +8,7 @@ import html
 import os
 import pathlib
 
+from nasnet_jax.data import paths
 from nasnet_jax.report import (
   block_drawings,
   cell_drawings,
@@ -39,7 +40,7 @@ def write_comparison(run_dirs, path) -> pathlib.Path:
   found = [runs.read_run(folder) for folder in run_dirs]
   if len(found) < 2 or len({run.path.resolve() for run in found}) < len(found):
     raise ValueError("a comparison needs two or more folders, each given once")
-  path = pathlib.Path(path)
+  path = paths.local(path)
   named = dict(zip(label_runs(found), found))
   sections = [
     _table(named, path.parent),

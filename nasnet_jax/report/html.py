@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from nasnet_jax.data import paths
 from nasnet_jax.report import (
   hover,
   page,
@@ -60,7 +61,7 @@ def write_report(run_dir) -> pathlib.Path:
 def finish_report(run_dir) -> pathlib.Path:
   """The report of a finished run, written unless there is one that is as new as
   the run's result."""
-  folder = pathlib.Path(run_dir)
+  folder = paths.local(run_dir)
   page_file, result = folder / "report.html", folder / "result.json"
   if (
     page_file.exists()

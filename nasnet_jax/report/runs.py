@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nasnet_jax import spaces
+from nasnet_jax.data import paths
 
 
 class History(NamedTuple):
@@ -183,7 +184,7 @@ def read_run(run_dir) -> Run:
   Raises:
     FileNotFoundError: in one line, if there is no such folder.
   """
-  path = pathlib.Path(run_dir)
+  path = paths.local(run_dir)
   if not path.is_dir():
     raise FileNotFoundError(f"no run folder at {path}")
   return Run(

@@ -251,3 +251,17 @@ def test_a_thousand_classes_have_imagenets_names(random_variables, tmp_path):
   assert (names[0], names[967]) == ("tench", "espresso")
   assert names[281] == "tabby"
   assert [*zoo.imagenet.classes()] == sorted(zoo.imagenet.classes())
+
+
+def test_the_first_five_are_told_where_they_are_not_all():
+  result = {
+    "data": {"classes": ["a"] * 5},
+    "test_accuracy": 0.5,
+    "test_correct": 2,
+    "test_examples": 4,
+    "test_top_5": 4,
+    "winner": {"params": 1, "macs": 1},
+  }
+  assert "(2 of 4), 1 parameters" in train.summary(result)
+  result["data"]["classes"].append("f")
+  assert "(2 of 4; top five 1.0000), 1" in train.summary(result)
