@@ -31,6 +31,10 @@ from nasnet_jax import fields
 
 def get_config(variant: str = ""):
   """The config; "small" is for two CPU cores, "tiny" for tests."""
+  if variant not in ("", "small", "tiny"):
+    raise ValueError(
+      f"search_mnasnet has no variant {variant!r}: small or tiny"
+    )
   config = _search_cifar(variant)
   config.space = fields.spaces.mnasnet()
   config.network = fields.networks.child_sizes()

@@ -85,6 +85,14 @@ def open_folder(
   """
   top = folder.resolve(data_dir, path)
   table = folder.find_table(labels, top, data_dir)
+  if max_broken and table is None:
+    _log.warning(
+      "%s: data.options.max_broken is %d, and counts files that a table of"
+      " labels names and that are not there: files that are broken are allowed"
+      " by data.stream.max_broken",
+      top,
+      max_broken,
+    )
   skip = folder.beside(top, table)
   found = (_of_directory if top.is_dir() else _of_tar)(top, skip)
   found.check_any()

@@ -1,10 +1,11 @@
 """Any image classification set of TensorFlow Datasets, once prepared."""
 
+import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
-from nasnet_jax.data import pixels
+from nasnet_jax.data import folder, pixels
 from nasnet_jax.data.image_data import DataError, ImageData
 
 
@@ -15,6 +16,7 @@ def load_tfds(
   train_split: str = "train",
   test_split: str = "test",
   image_size: int | None = None,
+  note: str = "",
 ) -> ImageData:
   """Reads a prepared set without TensorFlow.
 
@@ -28,6 +30,7 @@ def load_tfds(
       as "train+validation" too.
     test_split: the same; for a set without one, such as "train[80%:]".
     image_size: side in pixels, as in `folder`; None: all must be of one size.
+    note: as in `folder`.
 
   Raises:
     DataError: if the set is not prepared, has no such split, no pair of image
@@ -40,7 +43,8 @@ def load_tfds(
   train = _read(builder, name, train_split, keys, image_size)
   test = _read(builder, name, test_split, keys, image_size)
   class_names = _class_names(builder.info, keys)
-  return ImageData(*train, *test, class_names, name=f"tfds {name}")
+  note = folder.own_note(pathlib.Path(name), note)
+  return ImageData(*train, *test, class_names, name=f"tfds {name}", note=note)
 
 
 class Description(NamedTuple):

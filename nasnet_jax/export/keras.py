@@ -1,5 +1,5 @@
-"""NASNet-A and EfficientNet to and from `keras.applications`: NASNetMobile,
-NASNetLarge, EfficientNetB0 to B7.
+"""NASNet-A, EfficientNet and MobileNet to and from `keras.applications`:
+NASNetMobile, NASNetLarge, EfficientNetB0 to B7, MobileNet (V1), MobileNetV2.
 
 Keras's EfficientNets whiten images themselves; ours take images that are
 whitened: for ImageNet's weights by `augment.EFFICIENTNET`, and in a model that
@@ -9,6 +9,11 @@ the model.
 In NASNets Keras pads with zeros before it pools at stride 2, so that zeros
 count: a network with its weights needs `Numerics.pool_padding="zeros"`. slim,
 whose weights Keras's are, pads as TensorFlow's SAME; ours does so by default.
+MobileNet (V1) pads as SAME does at stride 2 for even sides only, so that its
+logits are ours for images of a multiple of 32 pixels.
+
+Keras's ResNets are not ours: their stride is the first convolution's, and their
+convolutions have biases. torchvision's and timm's are.
 """
 
 import dataclasses
@@ -20,35 +25,12 @@ import numpy as np
 
 from nasnet_jax import zoo
 from nasnet_jax.data import augment
-from nasnet_jax.export import keras_model, tables
+from nasnet_jax.export import keras_model, keras_names, tables
 from nasnet_jax.jobs import published
 from nasnet_jax.models import block_network
 from nasnet_jax.models.layers import IMAGENET
 from nasnet_jax.training import checkpoint
 from nasnet_jax.training.checkpoint import CheckpointError
-
-# The separable convolutions of a cell: (block, side) -> name in Keras's
-# keras/src/applications/nasnet.py, _normal_a_cell and _reduction_a_cell.
-_NORMAL = {
-  (0, 0): "normal_left1",
-  (0, 1): "normal_right1",
-  (1, 0): "normal_left2",
-  (1, 1): "normal_right2",
-  (4, 0): "normal_left5",
-}
-_REDUCTION = {
-  (0, 0): "reduction_left1",
-  (0, 1): "reduction_right1",
-  (1, 1): "reduction_right2",
-  (2, 1): "reduction_right3",
-  (4, 0): "reduction_left4",
-}
-_NORM = {
-  "scale": "gamma",
-  "bias": "beta",
-  "mean": "moving_mean",
-  "var": "moving_variance",
-}
 
 
 def network(name: str, **changes) -> nn.Module:
@@ -56,11 +38,17 @@ def network(name: str, **changes) -> nn.Module:
 
   Args:
     name: "nasnet_a_mobile" (NASNetMobile), "nasnet_a_large" (NASNetLarge) or
-      "efficientnet_b0" (EfficientNetB0) to "efficientnet_b7".
+      "efficientnet_b0" (EfficientNetB0) to "efficientnet_b7", "mobilenet_v1"
+      (MobileNet), "mobilenet_v2" (MobileNetV2).
     **changes: fields of NetworkConfig, or of BlockConfig, that differ.
+
+  Raises:
+    ValueError: for a network that Keras has not, or has otherwise.
   """
   if name in zoo.blocks.NETWORKS:
-    return tables.published_blocks(name, **changes)
+    found = tables.published_blocks(name, **changes)
+    _check(found)
+    return found
   numerics = dataclasses.replace(IMAGENET, pool_padding="zeros")
   return tables.published(name, **{"numerics": numerics, **changes})
 
@@ -89,6 +77,7 @@ def from_keras(
     name: np.asarray(weight)
     for name, weight in keras_model.weights(model).items()
   }
+  arrays = _as_dense(arrays)
   return tables.read(table(network), arrays, f"the Keras model {model.name}")
 
 
@@ -109,9 +98,24 @@ def augmentation(model: Any) -> augment.Augmentation:
   return found
 
 
+_BLOCKS = {
+  zoo.blocks.architecture(name): name
+  for name in ("efficientnet", "mobilenet_v1", "mobilenet_v2")
+}
+
+
+def _check(network: block_network.BlockNetwork):
+  if network.architecture not in _BLOCKS:
+    raise ValueError(
+      "of Keras's networks of blocks EfficientNet, MobileNet (V1) and"
+      " MobileNetV2 are read; its ResNets have another stride and biases: take"
+      " torchvision's or timm's"
+    )
+
+
 def _whitening(network: nn.Module) -> augment.Augmentation:
-  is_blocks = isinstance(network, block_network.BlockNetwork)
-  return published.whitening("efficientnet" if is_blocks else "nasnet_a")
+  name = _BLOCKS.get(getattr(network, "architecture", None), "nasnet_a")
+  return published.whitening(name)
 
 
 def to_keras(
@@ -132,9 +136,19 @@ def to_keras(
   keras_model.check_whitening(model, augmentation or _whitening(network))
   arrays = tables.write(table(network), variables, "the network")
   weights = keras_model.weights(model)
-  checkpoint.compare(f"the Keras model {model.name}", weights, arrays)
+  theirs = _as_dense({name: np.asarray(w) for name, w in weights.items()})
+  checkpoint.compare(f"the Keras model {model.name}", theirs, arrays)
   for name, weight in weights.items():
-    weight.assign(arrays[name])
+    weight.assign(arrays[name].reshape(weight.shape))
+
+
+def _as_dense(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """With the kernel of a classifier that is a 1x1 convolution as [C, F]."""
+  name = f"{keras_model.CLASSIFIER}/kernel"
+  if name not in arrays:
+    return arrays
+  kernel = arrays[name]
+  return {**arrays, name: kernel.reshape(kernel.shape[-2:])}
 
 
 def table(network: nn.Module) -> list[tables.Entry]:
@@ -144,16 +158,14 @@ def table(network: nn.Module) -> list[tables.Entry]:
     ValueError: for a network that Keras has not.
   """
   if isinstance(network, block_network.BlockNetwork):
-    if network.architecture != zoo.blocks.EFFICIENTNET:
-      raise ValueError("of networks of blocks only EfficientNet is read here")
-    name = _efficientnet_name
+    name = _names_of_blocks(network)
   else:
     config = network.config
     if config.stem != "imagenet" or config.layout != "nasnet" or config.aux:
       raise ValueError(
         "Keras has NASNet-A for ImageNet only, without an auxiliary head"
       )
-    name = functools.partial(_nasnet_name, num_cells=config.num_cells)
+    name = functools.partial(keras_names.nasnet, num_cells=config.num_cells)
   rows = []
   for path, shape in tables.shapes_of(network).items():
     layer, weight = name(path[1:])
@@ -165,77 +177,14 @@ def table(network: nn.Module) -> list[tables.Entry]:
   return rows
 
 
-# keras/src/applications/efficientnet.py, block.
-_BLOCK = {
-  "expand": "expand_conv",
-  "norm_0": "expand_bn",
-  "depthwise": "dwconv",
-  "norm_1": "bn",
-  "project": "project_conv",
-  "norm_2": "project_bn",
-}
-_ENDS = {
-  "stem_conv": "stem_conv",
-  "stem_norm": "stem_bn",
-  "head_conv": "top_conv",
-  "head_norm": "top_bn",
-  "classifier": "predictions",
-}
-
-
-def _efficientnet_name(path: tuple[str, ...]) -> tuple[str, str]:
-  """(layer, weight) in Keras of one of our arrays."""
-  module, *inner, leaf = path
-  if module in _ENDS:
-    norm = module.endswith("norm")
-    return _ENDS[module], _NORM[leaf] if norm else leaf
-  _, group, _, number = module.split("_")
-  block = f"block{int(group) + 1}{chr(ord('a') + int(number))}"
-  if inner[0] == "squeeze_excite":
-    return f"{block}_se_{inner[1]}", leaf
-  weight = _NORM[leaf] if inner[0].startswith("norm") else leaf
-  return f"{block}_{_BLOCK[inner[0]]}", weight
-
-
-def _nasnet_name(path: tuple[str, ...], num_cells: int) -> tuple[str, str]:
-  """(layer, weight) in Keras of one of our arrays."""
-  module, *inner, leaf = path
-  weight = _NORM.get(leaf, leaf)
-  if module == "classifier":
-    return "predictions", leaf
-  if module == "stem":
-    return ("stem_conv1" if inner == ["conv"] else "stem_bn1"), weight
-  kind, block = _block_id(module, num_cells)
-  if inner[0] == "project":
-    layer = "conv" if inner[1] == "conv" else "bn"
-    return f"{kind}_{layer}_1_{block}", weight
-  if inner[0] == "fit_previous":
-    layer = {
-      "conv": "adjust_conv_projection",
-      "conv_0": "adjust_conv_1",
-      "conv_1": "adjust_conv_2",
-      "norm": "adjust_bn",
-    }[inner[2]]
-    return f"{layer}_{block}", weight
-  _, b, side = inner[0].split("_")
-  part = (_NORMAL if kind == "normal" else _REDUCTION)[int(b), int(side)]
-  what, _, layer = inner[1].rpartition("_")
-  number = int(layer) + 1
-  if what == "norm":
-    return f"separable_conv_{number}_bn_{part}_{block}", weight
-  return f"separable_conv_{number}_{part}_{block}", f"{what}_kernel"
-
-
-def _block_id(module: str, num_cells: int) -> tuple[str, str]:
-  """(kind, Keras's id) of one of our cells.
-
-  Normal cells are numbered on after a reduction as if it were one; the second
-  reduction is not counted.
-  """
-  name, _, number = module.rpartition("_")
-  if name == "stem_cell":
-    return "reduction", f"stem_{int(number) + 1}"
-  if name == "reduction":
-    return "reduction", f"reduce_{num_cells * (int(number) + 1)}"
-  after = int(number) >= num_cells
-  return "normal", str(int(number) + after)
+def _names_of_blocks(network: block_network.BlockNetwork):
+  """(path) -> (layer, weight) in Keras."""
+  _check(network)
+  if network.architecture == zoo.blocks.EFFICIENTNET:
+    return keras_names.efficientnet
+  config = network.config
+  planned = block_network.plan(network.architecture, config.width, config.depth)
+  numbers = {block.name: block.index for block in planned}
+  return functools.partial(
+    getattr(keras_names, _BLOCKS[network.architecture]), numbers=numbers
+  )

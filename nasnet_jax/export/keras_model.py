@@ -45,11 +45,12 @@ _NOTHING = (
 # sum or the concatenation of a NASNet's last cell.
 _ENDS = ("BatchNormalization", "Add", "Concatenate")
 # And what may stand behind: the mean, the classifier, nothing else.
+_MEAN = "GlobalAveragePooling2D"
 _HEAD = (
   "InputLayer",
   "Activation",
   "ReLU",
-  "GlobalAveragePooling2D",
+  _MEAN,
   "Reshape",
   "Flatten",
   "Dropout",
@@ -77,7 +78,8 @@ def operations(model: Any) -> Iterator[Any]:
 def weights(model: Any) -> dict[str, Any]:
   """{"layer/weight": Keras's variable}, without those that whiten images.
 
-  The last Dense layer is the classifier, whatever its name is.
+  The last Dense layer, or 1x1 convolution of the mean, is the classifier,
+  whatever its name is.
 
   Raises:
     CheckpointError: if two layers have one name, or something stands between
@@ -91,7 +93,7 @@ def weights(model: Any) -> dict[str, Any]:
     if _kind(layer) == "Normalization":
       continue
     name = layer.name
-    if layer is last and _kind(layer) == "Dense":
+    if layer is last and (_kind(layer) == "Dense" or _is_pointwise(layer)):
       name = CLASSIFIER
     for weight in layer.weights:
       if f"{name}/{weight.name}" in result:
@@ -107,11 +109,23 @@ def _kind(operation: Any) -> str:
   return type(operation).__name__
 
 
+def _is_pointwise(operation: Any) -> bool:
+  """Whether it is a 1x1 convolution with a bias, as a classifier has."""
+  return (
+    _kind(operation) == "Conv2D"
+    and tuple(operation.kernel_size) == (1, 1)
+    and operation.use_bias
+  )
+
+
 def _check_head(model: Any):
   found = list(operations(model))
   ends = [i for i, one in enumerate(found) if _kind(one) in _ENDS]
+  pooled = False
   for one in found[ends[-1] + 1 :] if ends else ():
-    if _kind(one) not in _HEAD:
+    pooled |= _kind(one) == _MEAN
+    classifier = pooled and _is_pointwise(one)
+    if _kind(one) not in _HEAD and not classifier:
       raise CheckpointError(
         f"the Keras model {model.name} has {one.name!r}, a {_kind(one)}, behind"
         " the network, where ours has a mean and a classifier"

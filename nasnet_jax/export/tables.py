@@ -6,6 +6,7 @@ unexpected or of another shape is listed.
 """
 
 import functools
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -114,29 +115,39 @@ def _is_depthwise(name: str) -> bool:
   return any(part in name for part in _DEPTHWISE)
 
 
-def state_dict(state: dict[str, Any]) -> dict[str, np.ndarray]:
-  """PyTorch's arrays by their names there, with axes as ours, for `read`."""
+def state_dict(
+  state: dict[str, Any], depthwise: Collection[str] = ()
+) -> dict[str, np.ndarray]:
+  """PyTorch's arrays by their names there, with axes as ours, for `read`.
+
+  Args:
+    depthwise: names of depthwise kernels, where names do not say so.
+  """
   return {
-    name: from_torch(name, np.asarray(array))
+    name: from_torch(name, np.asarray(array), name in depthwise)
     for name, array in state.items()
     if not name.endswith(TORCH_COUNTER)
   }
 
 
-def from_torch(name: str, array: np.ndarray) -> np.ndarray:
-  """[out, in, k, k] -> [k, k, in, out]; depthwise [C, 1, k, k] ->
-  [k, k, C, 1]; [out, in] -> [in, out]."""
+def from_torch(
+  name: str, array: np.ndarray, depthwise: bool = False
+) -> np.ndarray:
+  """[out, in, k, k] -> [k, k, in, out]; depthwise, by the name or by the flag,
+  [C, 1, k, k] -> [k, k, C, 1]; [out, in] -> [in, out]."""
   if array.ndim == 4:
-    return array.transpose(
-      (2, 3, 0, 1) if _is_depthwise(name) else (2, 3, 1, 0)
-    )
+    depthwise = depthwise or _is_depthwise(name)
+    return array.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
   return array.T
 
 
-def to_torch(name: str, array: np.ndarray) -> np.ndarray:
+def to_torch(
+  name: str, array: np.ndarray, depthwise: bool = False
+) -> np.ndarray:
   """The inverse of `from_torch`."""
   if array.ndim == 4:
-    order = (2, 3, 0, 1) if _is_depthwise(name) else (3, 2, 0, 1)
+    depthwise = depthwise or _is_depthwise(name)
+    order = (2, 3, 0, 1) if depthwise else (3, 2, 0, 1)
     return np.ascontiguousarray(array.transpose(order))
   return np.ascontiguousarray(array.T)
 

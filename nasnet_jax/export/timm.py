@@ -1,4 +1,5 @@
-"""NASNet-A, PNASNet-5, EfficientNet and EfficientNet-Lite to and from timm.
+"""NASNet-A, PNASNet-5, EfficientNet, EfficientNet-Lite, MnasNet, MobileNet V1
+and V2, ResNet and SE-ResNet to and from timm.
 
 By names alone, so that neither PyTorch nor timm is needed here: a state dict is
 {name: NumPy array}, such as `{k: v.numpy() for k, v in
@@ -11,13 +12,13 @@ where slim pads more at the far side if the side is even: both are the same only
 where every stride 2 meets an odd side, such as 323 (and not 331, the usual
 side).
 
-`tf_efficientnet_*` pads as ours does, and has TensorFlow's epsilon. Those
-without `tf_` have PyTorch's epsilon, which `network` takes over, and pad
-evenly: ours gives their logits at sides such as 225, one more than a multiple
-of 32.
+`tf_efficientnet_*` pads as ours does, and has TensorFlow's epsilon. Networks of
+blocks without `tf_` have PyTorch's epsilon, which `network` takes over, and pad
+evenly, see `torch_blocks`.
 """
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -27,17 +28,26 @@ import numpy as np
 
 from nasnet_jax import zoo
 from nasnet_jax.data import augment
-from nasnet_jax.export import tables
+from nasnet_jax.export import tables, torch_blocks
 from nasnet_jax.jobs.published import Preparation
-from nasnet_jax.models import block_network, stacked
+from nasnet_jax.models import stacked
 from nasnet_jax.models.layers import IMAGENET
+from nasnet_jax.spaces.blocks import Architecture
 
 _log = logging.getLogger(__name__)
 
 _CELLS = {"nasnetalarge": "nasnet_a_large", "pnasnet5large": "pnasnet_5_large"}
 _TF = "tf_"
 _EPSILON = 1e-5  # of PyTorch's batch norm
-_STRIDES = 32  # of an EfficientNet, from the image to the last map
+# Networks of blocks whose names there are not ours.
+_BLOCKS = {
+  "mobilenetv1_100": "mobilenet_v1",
+  "mobilenetv2_100": "mobilenet_v2",
+  "mnasnet_100": "mnasnet_b1",
+  "semnasnet_100": "mnasnet_a1",
+  **{f"resnet{n}": f"resnet_{n}" for n in (18, 34, 50, 101, 152, 200)},
+  **{f"seresnet{n}": f"se_resnet_{n}" for n in (50, 101, 152)},
+}
 
 
 def network(name: str, **changes) -> nn.Module:
@@ -48,25 +58,25 @@ def network(name: str, **changes) -> nn.Module:
   Args:
     name: timm's, with or without a tag such as ".in1k": "nasnetalarge",
       "pnasnet5large", "tf_efficientnet_b0", "tf_efficientnet_lite0",
-      "efficientnet_b0" and so on; the first two by our names, too.
+      "efficientnet_b0", "mobilenetv2_100", "resnet50" and so on; the first two
+      by our names, too.
     **changes: fields of NetworkConfig, or of BlockConfig, that differ.
 
   Raises:
     ValueError: for a network that is not read here.
   """
   name = name.partition(".")[0]
-  ours = _CELLS.get(name, name).removeprefix(_TF)
-  if ours.startswith("efficientnet_") and ours in zoo.blocks.NETWORKS:
-    numerics = block_network.EFFICIENTNET
-    if not name.startswith(_TF):
-      _log.warning("%s", _evenly(name, zoo.blocks.network(ours).side))
-      numerics = dataclasses.replace(numerics, bn_epsilon=_EPSILON)
-    return tables.published_blocks(ours, **{"numerics": numerics, **changes})
+  if (blocks := _of_blocks(name)) is not None:
+    if name.startswith(_TF):
+      return tables.published_blocks(blocks, **changes)
+    return torch_blocks.even(f"timm's {name}", blocks, _EPSILON, **changes)
+  ours = _CELLS.get(name, name)
   if ours not in _CELLS.values():
     raise ValueError(
       f"{name!r} is not read from timm: give {', '.join(_CELLS)},"
-      " tf_efficientnet_b0 to b8, tf_efficientnet_lite0 to lite4, or an"
-      " efficientnet_ without the tf_"
+      " tf_efficientnet_b0 to b8, tf_efficientnet_lite0 to lite4, an"
+      " efficientnet_ without the tf_, mnasnet_small, or one of"
+      f" {', '.join(_BLOCKS)}"
     )
   padding = "same"
   if zoo.cells.network(ours).cells == "nasnet_a":
@@ -75,18 +85,13 @@ def network(name: str, **changes) -> nn.Module:
   return tables.published(ours, **{"numerics": numerics, **changes})
 
 
-def _evenly(name: str, side: int) -> str:
-  return (
-    f"timm's {name} pads evenly and ours as TensorFlow: the logits are the same"
-    f" where every stride 2 meets an odd side, such as {_odd(side)} in place of"
-    f" {side}: give results.save this side"
-  )
-
-
-def _odd(side: int) -> int:
-  """The nearest side, not below, that stays odd when it is halved and
-  halved."""
-  return -(-(side - 1) // _STRIDES) * _STRIDES + 1
+def _of_blocks(name: str) -> str | None:
+  """Our name of a network of blocks that timm has, too."""
+  same = name.removeprefix(_TF).startswith("efficientnet_")
+  if same or name == "mnasnet_small":
+    name = name.removeprefix(_TF)
+    return name if name in zoo.blocks.NETWORKS else None
+  return _BLOCKS.get(name)
 
 
 def preparation(config: Mapping[str, Any]) -> Preparation:
@@ -105,8 +110,9 @@ def preparation(config: Mapping[str, Any]) -> Preparation:
         known,
       )
   side = config["input_size"][-1]
-  if config.get("architecture", "").startswith("efficientnet_"):
-    side = _odd(side)
+  name = config.get("architecture", "")
+  if _of_blocks(name) is not None and not name.startswith(_TF):
+    side = torch_blocks.odd(side)
   aug = augment.Augmentation(
     mean=tuple(config["mean"]), std=tuple(config["std"])
   )
@@ -143,10 +149,13 @@ def table(network: nn.Module) -> list[tables.Entry]:
   Raises:
     ValueError: for another network.
   """
-  if tables.is_efficientnet(network):
-    groups = network.architecture.groups
-    expands = [group.expansion > 1 for group in groups]
-    return _table(network, lambda path: _efficientnet_name(path, expands))
+  architecture = getattr(network, "architecture", None)
+  if architecture in _architectures():
+    resnet = architecture.stem_pool
+    name_of = torch_blocks.resnet_name if resnet else torch_blocks.timm_name
+    return torch_blocks.table(
+      network, functools.partial(name_of, groups=architecture.groups)
+    )
   config = network.config
   if (
     not isinstance(network, stacked.StackedNetwork)
@@ -155,56 +164,17 @@ def table(network: nn.Module) -> list[tables.Entry]:
   ):
     raise ValueError(
       "of timm's networks NASNet-A and PNASNet-5 for ImageNet, without an"
-      " auxiliary head, EfficientNet and EfficientNet-Lite are read: make the"
-      " network with export.timm.network"
+      " auxiliary head, EfficientNet, MnasNet, MobileNet V1 and V2, ResNet and"
+      " SE-ResNet are read: make the network with export.timm.network"
     )
   pnas = config.layout == "pnas"
-  return _table(network, lambda path: _name(path, pnas))
+  return torch_blocks.table(network, functools.partial(_name, pnas=pnas))
 
 
-def _table(network, name_of) -> list[tables.Entry]:
-  return [
-    tables.Entry(path, shape, name_of(path[1:]), tables.four_axes(path, shape))
-    for path, shape in tables.shapes_of(network).items()
-  ]
-
-
-# timm/models/efficientnet.py, _efficientnet_blocks.py: InvertedResidual, and
-# DepthwiseSeparableConv where nothing expands.
-_ENDS = {
-  "stem_conv": "conv_stem",
-  "stem_norm": "bn1",
-  "head_conv": "conv_head",
-  "head_norm": "bn2",
-  "classifier": "classifier",
-}
-_EXPANDING = {
-  "expand": "conv_pw",
-  "norm_0": "bn1",
-  "depthwise": "conv_dw",
-  "norm_1": "bn2",
-  "project": "conv_pwl",
-  "norm_2": "bn3",
-}
-_SEPARABLE = {
-  "depthwise": "conv_dw",
-  "norm_1": "bn1",
-  "project": "conv_pw",
-  "norm_2": "bn2",
-}
-
-
-def _efficientnet_name(path: tuple[str, ...], expands: list[bool]) -> str:
-  module, *inner, leaf = path
-  weight = tables.TORCH_LEAVES[leaf]
-  if module in _ENDS:
-    return f"{_ENDS[module]}.{weight}"
-  _, group, _, number = module.split("_")
-  if inner[0] == "squeeze_excite":
-    layer = f"se.conv_{inner[1]}"
-  else:
-    layer = (_EXPANDING if expands[int(group)] else _SEPARABLE)[inner[0]]
-  return f"blocks.{group}.{number}.{layer}.{weight}"
+def _architectures() -> list[Architecture]:
+  """Of all published networks of blocks, each of which timm has."""
+  names = {entry.architecture for entry in zoo.blocks.NETWORKS.values()}
+  return [zoo.blocks.architecture(name) for name in names]
 
 
 def _name(path: tuple[str, ...], pnas: bool) -> str:

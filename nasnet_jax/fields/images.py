@@ -31,7 +31,8 @@ def in_memory(source: str) -> ConfigDict:
   data.options.labels = placeholder(str)  # of folder: a CSV or Parquet file
   # Of folder: broken files that may be left out; None: 0.
   data.options.max_broken = placeholder(int)
-  data.options.note = placeholder(str)  # of folder: stands beside each figure
+  # Of folder and tfds: stands beside each figure.
+  data.options.note = placeholder(str)
   # None: the source's own. For CIFAR: whitening, padded to 40 and cropped to
   # 32 at random, flipped (Zoph et al. 2018, appendix A); digits: moved by up to
   # a pixel.
@@ -39,6 +40,7 @@ def in_memory(source: str) -> ConfigDict:
   data.augmentation.pad = placeholder(int)  # CIFAR: 4; digits: 1; else 0
   data.augmentation.flip = placeholder(bool)  # CIFAR: True; else False
   data.augmentation.cutout = placeholder(int)  # None: 0, none
+  _whitening(data.augmentation)
   return data
 
 
@@ -56,6 +58,7 @@ def photographs(side: int) -> ConfigDict:
   data.augmentation.flip = placeholder(bool)  # None: True
   data.augmentation.color = placeholder(bool)  # None: True
   data.augmentation.cutout = placeholder(int)  # None: 0, none
+  _whitening(data.augmentation)
   return data
 
 
@@ -119,6 +122,13 @@ def make_tiny(data: ConfigDict):
   data.source = "digits"
   data.max_per_class = 20
   data.num_valid = 50
+
+
+def _whitening(augmentation: ConfigDict):
+  """Of pixels from 0 to 1, a number or one per channel; None: the source's
+  own."""
+  augmentation.mean = placeholder(tuple)
+  augmentation.std = placeholder(tuple)
 
 
 def _data(source: str) -> ConfigDict:

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_jax.data import archive, listing, photo_stream, pixels
+from nasnet_jax.data import archive, augment, listing, photo_stream, pixels
 from nasnet_jax.data.image_data import DataError, printable
 from nasnet_jax.data.paths import local
 
 _log = logging.getLogger(__name__)
 Row = dict[str, Any]
 LIST = ".txt"
+_NEAR = 0.01  # of a whitened pixel, and of a share: no difference to speak of
 
 
 def find_images(paths) -> list[pathlib.Path]:
@@ -100,8 +101,11 @@ def read(result: Row, path) -> np.ndarray:
   """
   data = result["data"]
   height, width, channels = data["image_shape"]
-  load, content = data.get("load", data), content_of(path)
-  center = load.get("stream", data).get("center")
+  load, content, center = (
+    data.get("load", data),
+    content_of(path),
+    _center(data),
+  )
   if center is not None:
     crops = photo_stream.Crops(height, center=center)
     return photo_stream.decode(path, content, crops)
@@ -114,6 +118,48 @@ def read(result: Row, path) -> np.ndarray:
     _tell_size(height, width)
     image = pixels.fit(image, (height, width))
   return image
+
+
+def tell_difference(found, aug: augment.Augmentation, data: Row):
+  """A line for each thing that a training from a checkpoint's weights does with
+  pictures otherwise than the checkpoint does.
+
+  Args:
+    found: `results.Trained`, the checkpoint.
+    aug, data: of the training; data as in result.json.
+  """
+  ends = np.array([[[[0] * 3]], [[[255] * 3]]], np.uint8)
+  if data["image_shape"][2] == 1:
+    ends = ends[..., :1]
+  one, two = (augment.normalise(ends, a) for a in (found.augmentation, aug))
+  if np.shape(one) != np.shape(two) or np.abs(one - two).max() > _NEAR:
+    _log.warning(
+      "pictures are whitened by mean %s and std %s, and those of %s by %s and"
+      " %s: the weights learn it in training, or set data.augmentation.mean and"
+      " std",
+      *map(_numbers, (aug.mean, aug.std)),
+      found.folder,
+      *map(_numbers, (found.augmentation.mean, found.augmentation.std)),
+    )
+  theirs, ours = _center(found.result["data"]), _center(data)
+  if None not in (theirs, ours) and abs(theirs - ours) > _NEAR:
+    _log.warning(
+      "evaluation looks at the middle %.3g of a picture's shorter side, and"
+      " that of %s at %.3g (data.stream.center)",
+      ours,
+      found.folder,
+      theirs,
+    )
+
+
+def _numbers(values) -> str:
+  return f"({', '.join(f'{value:.3g}' for value in values)})"
+
+
+def _center(data: Row) -> float | None:
+  """The share of a picture's shorter side that evaluation looks at; None: it is
+  no network of photographs."""
+  return data.get("load", data).get("stream", data).get("center")
 
 
 @functools.cache  # so that it is told once

@@ -21,6 +21,7 @@ from nasnet_jax.data import augment
 from nasnet_jax.jobs import (
   job_config,
   longer,
+  preparation,
   results,
   resumable,
   run_log,
@@ -156,10 +157,9 @@ def complete(
 
 def summary(result: Row) -> str:
   """The result in a line or two."""
-  n = result["test_examples"]
-  top_5 = f"; top five {result['test_top_5'] / n:.4f}"
-  if len(result["data"]["classes"]) <= 5:  # any answer is among them
-    top_5 = ""
+  n, top_5 = result["test_examples"], ""
+  if len(result["data"]["classes"]) > 5:  # or all are among the first five
+    top_5 = f"; top five {result['test_top_5'] / n:.4f}"
   return (
     f"test accuracy {result['test_accuracy']:.4f}"
     f" ({result['test_correct']:,} of {n:,}{top_5}),"
@@ -211,6 +211,7 @@ def prepare(
   fit.make_step(network, recipe, aug, on, streamed=streamed)
   start = None
   if found is not None:
+    preparation.tell_difference(found, aug, job_config.describe(images))
     start = results.transfer(found, keep_head=config.model.keep_head)
     _shapes(network, recipe, images, start)  # checks that the weights fit
   return Parts(

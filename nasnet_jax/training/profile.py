@@ -1,8 +1,8 @@
 """What the devices do: a trace of a few calls, their memory, compilations."""
 
-import pathlib
-
 import jax
+
+from nasnet_jax.data import paths
 
 KINDS = ("", "steps")
 _FIRST, _CALLS = 3, 3  # calls before the trace, which compile; calls in it
@@ -45,7 +45,7 @@ class StepTrace:
     if kind not in KINDS:
       raise ValueError(f"config.profile is {kind!r}: give 'steps', or nothing")
     wanted = folder is not None and kind
-    self._folder = str(pathlib.Path(folder)) if wanted else None
+    self._folder = str(paths.local(folder)) if wanted else None
     self._calls = 0
 
   def __enter__(self):

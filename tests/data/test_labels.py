@@ -142,3 +142,16 @@ def test_another_table_is_another_set(folder):
   _write(folder, _table("id,label", rows=[(a, b[::-1]) for a, b in ROWS]))
   assert _load(folder).class_names == ("god", "tac")
   assert _load(folder).fingerprint != first
+
+
+def test_a_number_that_photographs_do_not_count_by_is_told(
+  write_folder, caplog
+):
+  pixels = io.BytesIO()
+  Image.new("L", (4, 4)).save(pixels, "png")
+  names = [f"{c}/{i}.png" for c in "ab" for i in range(4)]
+  top = write_folder(dict.fromkeys(names, pixels.getvalue()))
+  photographs.load("folder", path=str(top))
+  assert not caplog.records
+  photographs.load("folder", path=str(top), max_broken=3)
+  assert "allowed by data.stream.max_broken" in caplog.text

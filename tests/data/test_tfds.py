@@ -183,8 +183,10 @@ def test_a_set_is_read_into_memory_without_tensorflow(written):
     data_dir=written,
     test_split="validation",
     image_size=20,
+    note="of mine",
   )
   assert found.class_names == ("cat", "dog")
+  assert found.note == "of mine"
   assert found.train_labels.tolist() == [0, 1] * 6
   assert found.train_images[:, 0, 0, 0].tolist() == list(range(12))
   assert found.test_images[:, 0, 0, 0].tolist() == list(range(100, 106))

@@ -217,8 +217,11 @@ def test_what_no_mean_and_std_do_is_refused():
 
 
 def test_blocks_that_keras_has_not_get_one_clear_line():
-  with pytest.raises(ValueError, match="only EfficientNet is read here"):
-    ours.table(ours.network("efficientnet_lite0"))
+  for name in ("efficientnet_lite0", "resnet_50"):
+    with pytest.raises(ValueError, match="of Keras's networks of blocks"):
+      ours.network(name)
+    with pytest.raises(ValueError, match="its ResNets have another stride"):
+      ours.table(tables.published_blocks(name))
 
 
 @pytest.mark.parametrize("name", ["b0", "b4"])

@@ -1,36 +1,54 @@
-"""Weights of timm's networks both ways, and of EfficientNet-PyTorch's.
+"""Weights of timm's and torchvision's networks both ways, and of
+EfficientNet-PyTorch's.
 
-timm takes a Python that has it; NASNET_JAX_TORCH_PYTHON names it.
+They take a Python that has them; NASNET_JAX_TORCH_PYTHON names it.
 """
 
 import json
 import os
 import pathlib
 import subprocess
+import types
 
 import jax
 import numpy as np
 import pytest
 
 from nasnet_jax import zoo
-from nasnet_jax.export import lite, tables, torch_file
+from nasnet_jax.data import augment
+from nasnet_jax.export import lite, torch_file, torchvision
 from nasnet_jax.export import timm as ours
 from nasnet_jax.jobs import results
+from nasnet_jax.models import block_network
 from nasnet_jax.training.checkpoint import CheckpointError
 
 PEER = pathlib.Path(__file__).with_name("timm_logits.py")
-NAMES = {"nasnetalarge": "nasnet_a_large", "pnasnet5large": "pnasnet_5_large"}
-# For timm's PNASNet and its own EfficientNets every stride 2 must meet an odd
-# side: 67 -> 33 -> 17 -> 9 -> 5 -> 3. Its NASNet and those with tf_ pad as
-# TensorFlow does, also where it is even.
-SIDES = {
-  "nasnetalarge": 75,
-  "pnasnet5large": 67,
-  "tf_efficientnet_b0": 64,
-  "tf_efficientnet_b0.ap_in1k": 64,  # pixels from -1 to 1
-  "tf_efficientnet_b2": 76,
-  "efficientnet_b0": 65,
-  "tf_efficientnet_lite0": 64,
+# Network of timm's -> (ours, side). For timm's PNASNet and its networks of
+# blocks without tf_ every stride 2 must meet an odd side: 67 -> 33 -> 17 -> 9
+# -> 5 -> 3. The others pad as TensorFlow does, also where it is even.
+TIMM = {
+  "nasnetalarge": ("nasnet_a_large", 75),
+  "pnasnet5large": ("pnasnet_5_large", 67),
+  "tf_efficientnet_b0": ("efficientnet_b0", 64),
+  "tf_efficientnet_b0.ap_in1k": ("efficientnet_b0", 64),  # pixels from -1 to 1
+  "tf_efficientnet_b2": ("efficientnet_b2", 76),
+  "efficientnet_b0": ("efficientnet_b0", 65),
+  "tf_efficientnet_lite0": ("efficientnet_lite0", 64),
+  "mobilenetv1_100": ("mobilenet_v1", 65),
+  "mobilenetv2_100": ("mobilenet_v2", 65),
+  "mnasnet_100": ("mnasnet_b1", 65),
+  "semnasnet_100": ("mnasnet_a1", 65),
+  "mnasnet_small": ("mnasnet_small", 65),
+  "resnet18": ("resnet_18", 65),
+  "seresnet50": ("se_resnet_50", 65),
+}
+TORCHVISION = {
+  "efficientnet_b0": ("efficientnet_b0", 65),
+  "efficientnet_b5": ("efficientnet_b5", 65),  # with TensorFlow's epsilon
+  "mobilenet_v2": ("mobilenet_v2", 65),
+  "mnasnet1_0": ("mnasnet_b1", 65),
+  "resnet18": ("resnet_18", 65),
+  "resnet50": ("resnet_50", 65),
 }
 
 
@@ -56,30 +74,61 @@ def _saved(folder, name, network, variables, **prepared):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SIDES)
+@pytest.mark.parametrize("name", TIMM)
 def test_pixels_give_the_same_logits_both_ways(
   name, tmp_path, random_variables
 ):
+  published, side = TIMM[name]
   network = ours.network(name)
-  _timm("give", name, SIDES[name], tmp_path / "timm")
-  with np.load(tmp_path / "timm.npz") as file:
-    pixels, wanted = file["pixels"], file["logits"]
+  _timm("give", name, side, tmp_path / "theirs")
+  with np.load(tmp_path / "theirs.npz") as file:
     config = json.loads(str(file["config"]))
-  variables = ours.from_timm(torch_file.read(tmp_path / "timm.pth"), network)
-  prepared = ours.preparation(config)._replace(side=SIDES[name])
-  plain = name.partition(".")[0].removeprefix("tf_")
-  published = NAMES.get(plain, plain)
-  found, logits = _saved(
+  state = torch_file.read(tmp_path / "theirs.pth")
+  variables = ours.from_timm(state, network)
+  prepared = ours.preparation(config)._replace(side=side)
+  saved = _saved(
     tmp_path / "run", published, network, variables, **prepared._asdict()
   )
-  _close(logits(found.variables, pixels), wanted)
+  other = random_variables(network, 75)
+  _compare_both_ways(name, saved, other, ours.to_timm(other, network), tmp_path)
 
-  variables = random_variables(network, 75)
-  arrays = ours.to_timm(variables, network)
-  np.savez(tmp_path / "ours.npz", pixels=pixels, **arrays)
-  _timm("take", name, tmp_path / "ours.npz", tmp_path / "back.npz")
-  with np.load(tmp_path / "back.npz") as file:
-    _close(logits(variables, pixels), file["logits"])
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_pixels_give_the_logits_of_torchvision_both_ways(
+  name, tmp_path, random_variables
+):
+  published, side = TORCHVISION[name]
+  network = torchvision.network(name)
+  _timm("give", f"torchvision/{name}", side, tmp_path / "theirs")
+  state = torch_file.read(tmp_path / "theirs.pth")
+  variables = torchvision.from_torchvision(state, network)
+  saved = _saved(
+    tmp_path / "run",
+    published,
+    network,
+    variables,
+    augmentation=augment.EFFICIENTNET,
+    side=side,
+  )
+  other = random_variables(network, 75)
+  arrays = torchvision.to_torchvision(other, network)
+  _compare_both_ways(f"torchvision/{name}", saved, other, arrays, tmp_path)
+
+
+def _compare_both_ways(name, saved, other, arrays, folder):
+  """saved: their weights as a run; other: variables of ours, arrays: the same
+  by their names."""
+  found, logits = saved
+  with np.load(folder / "theirs.npz") as file:
+    pixels, wanted = file["pixels"], file["logits"]
+  # Or the pixels would hardly matter.
+  assert np.abs(wanted[0] - wanted[1]).max() > 0.01 * np.abs(wanted).max()
+  _close(logits(found.variables, pixels), wanted)
+  np.savez(folder / "ours.npz", pixels=pixels, **arrays)
+  _timm("take", name, folder / "ours.npz", folder / "back.npz")
+  with np.load(folder / "back.npz") as file:
+    _close(logits(other, pixels), file["logits"])
 
 
 @pytest.mark.slow
@@ -105,6 +154,8 @@ SMALL = {
   "pnasnet_5_large": _CELLS,
   "tf_efficientnet_b0": _BLOCKS,
   "tf_efficientnet_lite0": _BLOCKS,
+  "mobilenetv1_100": _BLOCKS,
+  "seresnet50": _BLOCKS,
 }
 
 
@@ -220,16 +271,94 @@ def test_timms_preparation_is_taken_over(caplog):
   assert "interpolation 'bilinear'" in caplog.text
 
 
+# timm 1.0.31 and torchvision 0.28.0: some names of their state dicts, and how
+# many there are without counters.
+SOME = {
+  ("timm", "mobilenetv1_100"): (
+    137,
+    "blocks.0.0.conv_pw.weight",
+    "blocks.4.1.bn2.running_var",
+  ),
+  ("timm", "seresnet50"): (
+    331,
+    "layer1.0.se.fc1.bias",
+    "layer4.0.downsample.1.weight",
+    "layer3.5.conv3.weight",
+  ),
+  ("torchvision", "mobilenet_v2"): (
+    262,
+    "features.0.0.weight",
+    "features.1.conv.0.1.running_mean",
+    "features.1.conv.1.weight",
+    "features.17.conv.2.weight",
+    "features.17.conv.3.running_var",
+    "features.18.1.bias",
+    "classifier.1.bias",
+  ),
+  ("torchvision", "mnasnet1_0"): (
+    262,
+    "layers.4.weight",
+    "layers.13.0.layers.7.running_var",
+    "layers.14.weight",
+  ),
+  ("torchvision", "efficientnet_b1"): (
+    439,
+    "features.1.1.block.1.fc2.bias",
+    "features.2.0.block.3.1.running_var",
+    "features.8.0.weight",
+  ),
+}
+
+
+@pytest.mark.parametrize(("library", "name"), SOME)
+def test_blocks_have_their_librarys_names(library, name):
+  reader = {"timm": ours, "torchvision": torchvision}[library]
+  names = {entry.name for entry in reader.table(reader.network(name))}
+  count, *some = SOME[library, name]
+  assert len(names) == count
+  assert set(some) <= names
+
+
+def test_torchvision_there_and_back_changes_nothing(random_variables):
+  network = torchvision.network("mobilenet_v2", **_BLOCKS)
+  variables = random_variables(network, 33)
+  state = torchvision.to_torchvision(variables, network)
+  assert state["features.2.conv.1.0.weight"].shape == (48, 1, 3, 3)
+  again = torchvision.from_torchvision(state, network)
+  for a, b in zip(jax.tree.leaves(variables), jax.tree.leaves(again)):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_torchvisions_preparation_is_taken_over(caplog):
+  transforms = types.SimpleNamespace(
+    crop_size=[224],
+    resize_size=[232],
+    mean=[0.1, 0.2, 0.3],
+    std=[0.4, 0.5, 0.6],
+    interpolation=types.SimpleNamespace(value="bilinear"),
+  )
+  found = torchvision.preparation(transforms)
+  assert (found.side, found.center) == (225, 224 / 232)
+  assert found.augmentation.std == (0.4, 0.5, 0.6)
+  assert "by interpolation 'bilinear'" in caplog.text
+
+
 def test_a_network_that_timm_has_not_is_refused():
   network = ours.network("nasnet_a_large", stem="cifar")
-  mobile = tables.published_blocks("mobilenet_v2")
-  for other in (network, mobile):
+  cifar = block_network.BlockNetwork(
+    block_network.BlockConfig(), zoo.blocks.RESNET_20
+  )
+  for other in (network, cifar):
     for call in (ours.from_timm, ours.to_timm):
       with pytest.raises(ValueError, match="of timm's networks NASNet-A"):
         call({}, other)
-  for name in ("mobilenet_v2", "efficientnet_b9", "nasnet"):
+    with pytest.raises(ValueError, match="of torchvision's networks"):
+      torchvision.table(other)
+  for name in ("mobilenet_v2", "efficientnet_b9", "nasnet", "tf_resnet50"):
     with pytest.raises(ValueError, match="is not read from timm: give"):
       ours.network(name)
+  with pytest.raises(ValueError, match="is not read from torchvision: give"):
+    torchvision.network("resnet200")
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -239,6 +368,6 @@ def test_tables_name_every_array_once(name):
   trainable = sum(
     int(np.prod(e.shape)) for e in table if "running" not in e.name
   )
-  plain = name.removeprefix("tf_")
+  published, _ = TIMM.get(name, (name, None))
   known = {**zoo.cells.NETWORKS, **zoo.blocks.NETWORKS}
-  assert trainable == known[plain].params
+  assert trainable == known[published].params

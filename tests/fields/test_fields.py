@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import inspect
 import pathlib
+import re
 
 import pytest
 
@@ -16,6 +17,8 @@ from nasnet_jax.population import population
 from nasnet_jax.search import search_config
 from nasnet_jax.training import recipes, workdir
 
+# Names of files and functions that look like fields.
+FILES = ("data.yaml", "network.predict", "search.load_winner")
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 # With a variant of each kind of data.
 NAMES = (*shipped.names(), "finetune:photographs", "scale_grid:cell")
@@ -43,6 +46,81 @@ def test_whatever_a_source_takes_or_a_message_of_it_advises_is_a_field(name):
   # Arguments of data.load, in the messages of all that it reads.
   if config.job != "detect" and "stream" not in config.data:
     assert {"fraction", "max_per_class", "num_valid"} <= {*config.data}
+
+
+# Whose messages a config can meet. Of networks and spaces each has others, so
+# that their fields are only looked for in one config at least.
+MESSAGES = {
+  "data/": lambda job, streams: job != "detect" and not streams,
+  "data/photo": lambda job, streams: job != "detect" and streams,
+  "detection/": lambda job, streams: job == "detect",
+  "jobs/detect": lambda job, streams: job == "detect",
+  "jobs/scale": lambda job, streams: job == "scale",
+  "jobs/train": lambda job, streams: job == "train",
+  "search/": lambda job, streams: job == "search",
+}
+SOME = ("network.", "space.", "model.")
+# Not advised: what a check says of a field, which only those meet that have it.
+HAS_IT = ("train.patience_epochs", "data.augmentation.layers")
+HAS_IT += ("data.augmentation.magnitude", "scale.seeds")
+
+
+def _flat(fields: dict, prefix: str = "") -> set[str]:
+  found = set()
+  for name, value in fields.items():
+    found.add(prefix + name)
+    if isinstance(value, dict):
+      found |= _flat(value, f"{prefix}{name}.")
+  return found
+
+
+def _in_messages(file: pathlib.Path, tops) -> set[str]:
+  """Fields of configs by their whole names, in the strings of a module that are
+  no docstrings."""
+  tree = ast.parse(file.read_text())
+  docs = [
+    node.value
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+  ]
+  texts = [
+    node.value
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Constant)
+    and isinstance(node.value, str)
+    and node not in docs
+  ]
+  form = rf"(?<![\w./'-])(?:config\.)?((?:{'|'.join(tops)})(?:\.[a-z_0-9]+)+)"
+  return {name for text in texts for name in re.findall(form, text)}
+
+
+def test_every_field_that_a_message_names_is_one_of_whoever_can_meet_it():
+  configs = {}
+  for name in NAMES:
+    config = shipped.config(name)
+    meets = config.job, "stream" in config.data
+    configs[name] = (*meets, _flat(config.to_dict()))
+  tops = {
+    field.partition(".")[0] for *_, fs in configs.values() for field in fs
+  }
+  package = pathlib.Path(train.__file__).parents[1]
+  wrong, seen = [], 0
+  for file in package.rglob("*.py"):
+    part = file.relative_to(package).as_posix()
+    keys = [key for key in MESSAGES if part.startswith(key)]
+    if not keys:
+      continue
+    meets = MESSAGES[max(keys, key=len)]
+    for field in _in_messages(file, sorted(tops)) - {*FILES, *HAS_IT}:
+      seen += 1
+      lack = [
+        n for n, (*m, fs) in configs.items() if meets(*m) and field not in fs
+      ]
+      some = any(field in fs for *_, fs in configs.values())
+      if lack and not (field.startswith(SOME) and some):
+        wrong.append(f"{part}: {field} is no field of {', '.join(lack)}")
+  assert seen > 40
+  assert not wrong
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,7 +13,7 @@ from nasnet_jax.jobs import (
   preparation,
   results,
 )
-from nasnet_jax.training import workdir
+from nasnet_jax.training import profile, workdir
 
 
 def _locked(path):
@@ -40,6 +40,10 @@ ENTRANCES = {
   "images": lambda p: data.load("folder", path=p),
   "images by their folder": lambda p: data.load("cifar10", data_dir=p),
   "photographs": lambda p: photographs.load("folder", path=p),
+  "a report": report.write_report,
+  "a comparison": lambda p: report.write_comparison([], p),
+  "a run to compare": lambda p: report.write_comparison([p, p], "page.html"),
+  "a profile": profile.StepTrace,
   "boxes": lambda p: pictures.load("coco", path=p),
   "a report": report.write_report,
   "a comparison": lambda p: report.write_comparison([p, p], "a.html"),

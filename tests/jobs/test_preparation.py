@@ -256,3 +256,29 @@ def test_signs_that_no_font_has_are_drawn_as_numbers_and_told(
   assert words.strip() == "50 % U+732B"
   assert "install one that has" in caplog.text
   lettering._file_for.cache_clear()
+
+
+def _checkpoint(mean, std, center):
+  aug = augment.Augmentation(mean=mean, std=std)
+  about = {"data": {"center": center}}
+  return results.Trained(None, {}, aug, about, "runs/old")
+
+
+def test_fine_tuning_tells_what_it_does_otherwise_with_pictures(caplog):
+  def tell(found, center=0.875, channels=3):
+    caplog.clear()
+    stream = {} if center is None else {"stream": {"center": center}}
+    data = {"image_shape": (8, 8, channels), "load": stream}
+    preparation.tell_difference(found, augment.PHOTOGRAPHS, data)
+    return [record.getMessage() for record in caplog.records]
+
+  same = _checkpoint((0.5,) * 3, (0.5,) * 3, 0.875)
+  assert tell(same) == []
+  assert tell(same, center=None) == []  # no photographs
+  (line,) = tell(_checkpoint((0.485, 0.456, 0.406), (0.2,) * 3, 0.875))
+  assert "by mean (0.5) and std (0.5), and those of runs/old by" in line
+  assert "(0.485, 0.456, 0.406)" in line
+  assert tell(_checkpoint((0.3,), (0.5,), None), channels=1)
+  (line,) = tell(same, center=0.7)
+  assert "the middle 0.7 of" in line
+  assert "runs/old at 0.875" in line

@@ -203,6 +203,12 @@ def test_output_that_nobody_reads_ends_without_a_word(line):
   assert done.returncode == 141
 
 
+@pytest.mark.parametrize("name", shipped.names())
+def test_a_variant_that_is_not_there_is_told_by_the_config_that_was_asked(name):
+  with pytest.raises(ValueError, match=f"^{name} has no variant 'huge'"):
+    shipped.config(f"{name}:huge")
+
+
 def test_the_program_takes_over_with_its_own_exit_code():
   done = _run("search", "--config=search_digits:huge")
   assert done.returncode == 2
@@ -249,6 +255,9 @@ def test_bash_completes_commands_flags_configs_and_files():
   ]
   words = ("nasnet-jax", "search", "--config", "=")
   assert _complete(*words, "search_d") == ["search_digits"]
+  assert "search_pnas" in _complete(*words)
+  assert "scale_grid" not in _complete(*words)  # of another job
+  words = ("nasnet-jax", "preflight", "--config", "=")
   assert "scale_grid" in _complete(*words)
   assert _complete("nasnet-jax", "search", "--workdir", "=", "laun") == [
     "launch"
@@ -298,6 +307,7 @@ def test_zsh_completes_commands_flags_configs_and_files(tmp_path):
     "preflight --br": "preflight --brief ",
     "search --config=search_d": "search --config=search_digits ",
     "search --config search_d": "search --config search_digits ",
+    "search --config=trai": "search --config=trai",
     "scale --config=configs/scale_": "scale --config=configs/scale_grid.py ",
     "search --workdir=laun": "search --workdir=launch/",
     "report READ": "report README.md ",
