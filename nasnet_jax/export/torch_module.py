@@ -59,7 +59,7 @@ def source(
     "POOL_PADDING": numerics.pool_padding,
     "EXAMPLE_NORM_EPSILON": EXAMPLE_NORM_EPSILON,
   }
-  helpers = outline.pick("torch_layers.py", body + "\n\nwhiten(load)\n")
+  helpers = outline.pick("torch_layers.py", body + "\n\nload\n")
   imports = (
     "import pathlib",
     "",
@@ -67,7 +67,7 @@ def source(
     "import torch.nn.functional as F",
     "from torch import nn",
   )
-  parts = [*helpers[:-2], body, *helpers[-2:]]
+  parts = [*helpers[:-1], body, helpers[-1]]
   return outline.module(about, imports, constants, parts)
 
 
@@ -156,10 +156,18 @@ def _cell(kind: str, literal: tuple, uses) -> str:
     "    super().__init__()",
     *(f"    {line}" for line in made),
     "",
-    f"  def forward(self, {'states' if separate else 'current, previous'}):",
+    f"  def forward(self, {_states(separate, uses)}):",
     *(f"    {line}" for line in forward),
   ]
   return "\n".join(lines)
+
+
+def _states(separate: bool, uses) -> str:
+  """What a cell's forward pass takes, with the types that are no tensors."""
+  if separate:
+    return "states: list[torch.Tensor]"
+  may_be_none = any(use.is_first for use in uses)
+  return f"current, previous{': torch.Tensor | None' if may_be_none else ''}"
 
 
 def _plain_cell(literal, uses) -> tuple[list[str], list[str]]:
@@ -185,6 +193,7 @@ def _plain_cell(literal, uses) -> tuple[list[str], list[str]]:
     forward += [
       "h1 = current",
       "if self.fit_previous is not None:",
+      "  assert previous is not None",
       "  h1 = self.fit_previous(previous)",
     ]
   more, lines = _block_lines(literal, {1: width}, 2)
@@ -308,15 +317,16 @@ def _network(config, made, forward, width, whitened, middle="") -> str:
   takes = "whitened images" if whitened else "pixels, uint8"
   made = [*made, f"self.dropout = nn.Dropout({config.dropout})"]
   made.append(f"self.classifier = nn.Linear({width}, num_classes)")
-  if not whitened:
-    forward = ["x = whiten(x)", *forward]
+  made, forward = _whitening(made, forward, whitened)
   forward = [*forward, "logits = self.classifier(self.dropout(x))"]
   if middle:
     forward += [
-      "if with_aux:",
+      "if torch.jit.is_scripting():",
+      '  assert not with_aux, "a script answers with the logits alone"',
+      "elif with_aux:",
       f"  return logits, self.aux_head({middle})",
     ]
-  option = ", with_aux=False" if middle else ""
+  option = ", with_aux: bool = False" if middle else ""
   more = (
     " With `with_aux` the\n    auxiliary head's logits too, for training."
     if middle
@@ -339,11 +349,17 @@ def _network(config, made, forward, width, whitened, middle="") -> str:
   )
 
 
+def _whitening(made, forward, whitened: bool) -> tuple[list[str], list[str]]:
+  """Lines of __init__ and forward, of a network that whitens if it has to."""
+  if whitened:
+    return made, forward
+  return ["self.whiten = Whiten()", *made], ["x = self.whiten(x)", *forward]
+
+
 def _features(made, forward, maps: str, whitened: bool) -> str:
   """The class `Network` of a first half."""
   takes = "whitened images" if whitened else "pixels, uint8"
-  if not whitened:
-    forward = ["x = whiten(x)", *forward]
+  made, forward = _whitening(made, forward, whitened)
   return "\n".join(
     [
       "class Network(nn.Module):",

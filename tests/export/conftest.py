@@ -104,7 +104,10 @@ SLOW = (
 
 
 def pytest_generate_tests(metafunc):
-  """A test that asks for `small_network` gets them all."""
+  """A test that asks for `small_network` gets them all; one that asks for
+  `small_name` their names, without weights and answers."""
+  if "small_name" in metafunc.fixturenames:
+    metafunc.parametrize("small_name", list(networks()))
   if "small_network" in metafunc.fixturenames:
     metafunc.parametrize(
       "small_network",

@@ -1,7 +1,10 @@
 """Layers of an exported network in PyTorch: [N, C, H, W].
 
 `export/torch_module.py` copies what a network needs into its module. Attributes
-are called as in our own network, so weights have the same names.
+are called as in our own network, so weights have the same names. Everything
+keeps to what `torch.jit.script` compiles and to what `torch.export` can follow
+at a free side: types where they are no tensors, no `getattr`, no branch on a
+side.
 """
 
 import pathlib
@@ -18,16 +21,23 @@ POOL_PADDING = "same"
 EXAMPLE_NORM_EPSILON = 1e-6
 
 
-def pad_same(x, size, stride, dilation=(1, 1), value=0.0):
+def pad_same(
+  x,
+  size: tuple[int, int],
+  stride: tuple[int, int],
+  dilation: tuple[int, int] = (1, 1),
+  value: float = 0.0,
+):
   """x padded as TensorFlow's SAME, for any side: the odd pixel of padding goes
-  to the bottom and right, where PyTorch's own padding puts it on both sides."""
-  pads = []
+  to the bottom and right, where PyTorch's own padding puts it on both sides.
+  All that a side decides is where the padding stands; a last row that no window
+  reads may be among it."""
+  pads: list[int] = []
   for axis in (1, 0):  # F.pad takes the last axis first
-    side = x.shape[2 + axis]
     reach = (size[axis] - 1) * dilation[axis] + 1
-    outputs = (side + stride[axis] - 1) // stride[axis]
-    total = max((outputs - 1) * stride[axis] + reach - side, 0)
-    pads += [total // 2, total - total // 2]
+    rest = -x.shape[2 + axis] % stride[axis]
+    before = max(reach - stride[axis] + rest, 0) // 2
+    pads += [before, reach - 1 - before]
   return F.pad(x, pads, value=value)
 
 
@@ -40,12 +50,14 @@ class Conv(nn.Conv2d):
     super().__init__(
       inputs, features, size, stride, 0, dilation, groups, bias=False
     )
-    self.same = same
+    self.same = same and self.kernel_size != (1, 1)
 
   def forward(self, x):
     if self.same:
       x = pad_same(x, self.kernel_size, self.stride, self.dilation)
-    return super().forward(x)
+    return F.conv2d(
+      x, self.weight, None, self.stride, 0, self.dilation, self.groups
+    )
 
 
 def pointwise(inputs, features, stride=1):
@@ -72,32 +84,32 @@ class ExampleNorm(nn.Module):
 
   def __init__(self, features, axes):
     super().__init__()
-    self.axes = axes
+    self.axes, self.epsilon = axes, EXAMPLE_NORM_EPSILON
     self.weight = nn.Parameter(torch.ones(features))
     self.bias = nn.Parameter(torch.zeros(features))
 
   def forward(self, x):
     x = x - x.mean(self.axes, keepdim=True)
     variance = (x * x).mean(self.axes, keepdim=True)
-    x = x * torch.rsqrt(variance + EXAMPLE_NORM_EPSILON)
+    x = x * torch.rsqrt(variance + self.epsilon)
     return x * self.weight[:, None, None] + self.bias[:, None, None]
 
 
-def max_pool(x, size, stride, zeros=False):
+def max_pool(x, size: int, stride: int, zeros: bool = False):
   """Max pool, SAME. zeros: whether the padding may be the maximum."""
-  value = 0.0 if zeros else -torch.inf
+  value = 0.0 if zeros else float("-inf")
   x = pad_same(x, (size, size), (stride, stride), value=value)
   return F.max_pool2d(x, size, stride)
 
 
-def avg_pool(x, size, stride, zeros=False):
+def avg_pool(x, size: int, stride: int, zeros: bool = False):
   """Average pool, SAME. zeros: whether the padding counts."""
-  window = (size, size), (stride, stride)
-  y = F.avg_pool2d(pad_same(x, *window), *window)
+  window, step = (size, size), (stride, stride)
+  y = F.avg_pool2d(pad_same(x, window, step), window, step)
   if zeros:
     return y
   ones = torch.ones_like(x[:1, :1])
-  return y / F.avg_pool2d(pad_same(ones, *window), *window)
+  return y / F.avg_pool2d(pad_same(ones, window, step), window, step)
 
 
 class Identity(nn.Module):
@@ -131,25 +143,19 @@ class SeparableConv(nn.Module):
     return self.norm_1(self.pointwise_1(self.depthwise_1(F.relu(x))))
 
 
-class DenseConv(nn.Module):
+class DenseConv(nn.Sequential):
   """ReLU, convolution, batch norm, for each of `shapes` in turn."""
 
   def __init__(self, inputs, features, stride, shapes, dilation=1):
     super().__init__()
-    self.layers = len(shapes)
     for i, shape in enumerate(shapes):
       # A 1x7 convolution strides over columns, the 7x1 after it over rows.
       strides = [stride if k > 1 or max(shape) == 1 else 1 for k in shape]
       conv = Conv(inputs, features, shape, strides, dilation)
+      self.add_module(f"relu_{i}", nn.ReLU())
       self.add_module(f"conv_{i}", conv)
       self.add_module(f"norm_{i}", batch_norm(features))
       inputs = features
-
-  def forward(self, x):
-    for i in range(self.layers):
-      conv, norm = getattr(self, f"conv_{i}"), getattr(self, f"norm_{i}")
-      x = norm(conv(F.relu(x)))
-    return x
 
 
 class Bottleneck(nn.Module):
@@ -174,7 +180,7 @@ class Pool(nn.Module):
 
   def __init__(self, inputs, features, stride, kind, size):
     super().__init__()
-    self.window = size, stride
+    self.size, self.stride = size, stride
     self.pool = {"max": max_pool, "avg": avg_pool}[kind]
     zeros = {"same": (), "zeros": ("max", "avg"), "zeros_avg": ("avg",)}
     self.zeros = stride > 1 and kind in zeros[POOL_PADDING]
@@ -184,7 +190,7 @@ class Pool(nn.Module):
       self.norm = batch_norm(features)
 
   def forward(self, x):
-    x = self.pool(x, *self.window, self.zeros)
+    x = self.pool(x, self.size, self.stride, self.zeros)
     return x if self.conv is None else self.norm(self.conv(x))
 
 
@@ -206,7 +212,7 @@ class FactorizedReduction(nn.Module):
 
   def __init__(self, inputs, features, stride=2):
     super().__init__()
-    self.stride = stride
+    self.conv = None
     if stride == 1:
       self.conv = pointwise(inputs, features)
     else:
@@ -216,35 +222,30 @@ class FactorizedReduction(nn.Module):
     self.norm = batch_norm(features)
 
   def forward(self, x):
-    if self.stride == 1:
+    if self.conv is not None:
       return self.norm(self.conv(x))
     shifted = F.pad(x, (-1, 1, -1, 1))  # one pixel up and left
     return self.norm(torch.cat([self.conv_0(x), self.conv_1(shifted)], 1))
 
 
-class FitPrevious(nn.Module):
-  """Gives h_{i-1} the side and width of h_i.
+class FitPrevious(nn.Sequential):
+  """Gives h_{i-1} the side and width of h_i; nothing to do: no layer.
 
   halvings: strides of 2 between the two.
   """
 
   def __init__(self, inputs, features, halvings):
     super().__init__()
-    self.halvings, self.project = halvings, None
     for i in range(halvings):
       fit = FactorizedReduction(inputs, features)
+      self.add_module(f"relu_{i}", nn.ReLU())
       self.add_module(f"reduce_{i}" if i else "reduce", fit)
       inputs = features
     if not halvings and inputs != features:
       self.project = Project(inputs, features)
 
-  def forward(self, x):
-    for i in range(self.halvings):
-      x = getattr(self, f"reduce_{i}" if i else "reduce")(F.relu(x))
-    return x if self.project is None else self.project(x)
 
-
-class FitInputs(nn.Module):
+class FitInputs(nn.ModuleDict):
   """Gives all states that a cell reads the shape of the first.
 
   inputs: channels of each; halvings: of each, to the side of the first.
@@ -257,11 +258,11 @@ class FitInputs(nn.Module):
       fit = FitPrevious(inputs[j], features, halvings[j])
       self.add_module(f"fit_{j}", fit)
 
-  def forward(self, states):
-    others = [
-      getattr(self, f"fit_{j}")(state) for j, state in enumerate(states) if j
-    ]
-    return [self.project(states[0]), *others]
+  def forward(self, states: list[torch.Tensor]):
+    fitted: list[torch.Tensor] = []
+    for j, fit in enumerate(self.values()):  # project, fit_1, fit_2, ...
+      fitted.append(fit(states[j]))
+    return fitted
 
 
 class Stem(nn.Module):
@@ -291,7 +292,7 @@ class AuxiliaryHead(nn.Module):
     self.classifier = nn.Linear(768, num_classes)
 
   def forward(self, x):
-    window = [min(5, side) for side in x.shape[2:]]
+    window = (min(5, x.shape[2]), min(5, x.shape[3]))
     x = F.avg_pool2d(F.relu(x), window, 3)
     x = F.relu(self.norm_0(self.conv_0(x)))
     x = x.permute(0, 2, 3, 1).flatten(1)  # channels last, as it was trained
@@ -357,11 +358,11 @@ class MBConv(nn.Module):
     return skipped(self.skip, inputs, x, self.stride)
 
 
-def skipped(skip, inputs, x, stride):
+def skipped(skip: str, inputs, x, stride: int):
   """x, and what entered the block added to it."""
   if skip == "pool":
     inputs = avg_pool(inputs, 3, stride)
-  return inputs + x if skip else x
+  return inputs + x if skip != "" else x
 
 
 class PlainConv(nn.Module):
@@ -405,7 +406,8 @@ class Residual(nn.Module):
   """Convolutions beside a shortcut, which is a 1x1 convolution where shapes
   differ.
 
-  widths: channels behind each convolution; kernels: their sizes.
+  widths: channels behind each of two or three convolutions; kernels: their
+    sizes.
   strided: which of them has the stride.
   """
 
@@ -420,11 +422,12 @@ class Residual(nn.Module):
     squeeze=0,
   ):
     super().__init__()
-    self.layers, width = len(widths), inputs
+    width, last = inputs, len(widths)
+    self.conv_2 = None
     for i, (features, kernel) in enumerate(zip(widths, kernels)):
       conv = Conv(width, features, kernel, stride if i == strided else 1)
-      self.add_module(f"conv_{i}", conv)
-      self.add_module(f"norm_{i}", batch_norm(features))
+      setattr(self, f"conv_{i}", conv)
+      setattr(self, f"norm_{i}", batch_norm(features))
       width = features
     self.squeeze_excite = None
     if squeeze:
@@ -432,19 +435,23 @@ class Residual(nn.Module):
     self.shortcut = None
     if stride > 1 or inputs != width:
       self.shortcut = pointwise(inputs, width, stride)
-      self.add_module(f"norm_{self.layers}", batch_norm(width))
+      setattr(self, f"norm_{last}", batch_norm(width))
     self.activation = activation
 
   def forward(self, inputs):
     x, shortcut = inputs, inputs
-    for i in range(self.layers):
-      x = self.activation(x) if i else x
-      x = getattr(self, f"norm_{i}")(getattr(self, f"conv_{i}")(x))
+    x = self.norm_0(self.conv_0(x))
+    x = self.norm_1(self.conv_1(self.activation(x)))
+    if self.conv_2 is not None:
+      x = self.norm_2(self.conv_2(self.activation(x)))
     if self.squeeze_excite is not None:
       x = self.squeeze_excite(x)
     if self.shortcut is not None:
-      norm = getattr(self, f"norm_{self.layers}")
-      shortcut = norm(self.shortcut(inputs))
+      shortcut = self.shortcut(inputs)
+      if self.conv_2 is None:
+        shortcut = self.norm_2(shortcut)
+      else:
+        shortcut = self.norm_3(shortcut)
     return self.activation(shortcut + x)
 
 
@@ -460,11 +467,17 @@ class Node(nn.Module):
     return F.relu(self.norm(self.conv(x)))
 
 
-def whiten(pixels):
-  """uint8[N, C, H, W] -> what the network takes, float32."""
-  mean = torch.tensor(MEAN, device=pixels.device)[:, None, None]
-  std = torch.tensor(STD, device=pixels.device)[:, None, None]
-  return (pixels.float() / 255 - mean) / std
+class Whiten(nn.Module):
+  """uint8[N, C, H, W] -> what the network takes, in its weights' dtype."""
+
+  def __init__(self):
+    super().__init__()
+    for name, values in (("mean", MEAN), ("std", STD)):
+      array = torch.tensor(values)[:, None, None]
+      self.register_buffer(name, array, persistent=False)
+
+  def forward(self, pixels):
+    return (pixels.to(self.mean.dtype) / 255 - self.mean) / self.std
 
 
 def load(path=None, **options):
