@@ -45,8 +45,6 @@ ENTRANCES = {
   "a run to compare": lambda p: report.write_comparison([p, p], "page.html"),
   "a profile": profile.StepTrace,
   "boxes": lambda p: pictures.load("coco", path=p),
-  "a report": report.write_report,
-  "a comparison": lambda p: report.write_comparison([p, p], "a.html"),
   "boxes by their folder": lambda p: pictures.load("voc", data_dir=p),
 }
 
