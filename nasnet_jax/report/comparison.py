@@ -37,10 +37,10 @@ def write_comparison(run_dirs, path) -> pathlib.Path:
     FileNotFoundError: if one of the folders does not exist.
     ValueError: for fewer than two, or one twice.
   """
+  path = paths.local(path)
   found = [runs.read_run(folder) for folder in run_dirs]
   if len(found) < 2 or len({run.path.resolve() for run in found}) < len(found):
     raise ValueError("a comparison needs two or more folders, each given once")
-  path = paths.local(path)
   named = dict(zip(label_runs(found), found))
   sections = [
     _table(named, path.parent),
