@@ -194,8 +194,8 @@ def test_a_run_of_before_a_field_was_there_goes_on(name, tmp_path):
     del group[last]
   workdir.claim(path, old, *arguments)
   workdir.claim(path, run_log.recorded(config), *arguments)
-  config.data.options.path = "elsewhere"
-  with pytest.raises(workdir.WorkdirError, match=r"data\.options\.path"):
+  config.data.source = "elsewhere"
+  with pytest.raises(workdir.WorkdirError, match=r"data\.source"):
     workdir.claim(path, run_log.recorded(config), *arguments)
 
 
