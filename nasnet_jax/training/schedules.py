@@ -92,7 +92,8 @@ def make(
   """
   if not 0 <= warmup_epochs < max(epochs, 1e-9):
     raise ValueError(
-      f"warmup_epochs is {warmup_epochs} of {epochs} epochs: give fewer"
+      f"warmup_epochs is {warmup_epochs} of {epochs} epochs: give fewer, or"
+      " train for more"
     )
   if not (decay_epochs > 0 and decay_factor > 0):
     raise ValueError(
