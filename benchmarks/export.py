@@ -144,11 +144,11 @@ class Ours:
   """Our own network, jitted, in this process."""
 
   def __init__(self, run: str):
-    from nasnet_jax.export import artifact
+    from nasnet_jax.export import artifact, samples
 
     options = artifact.Options(images=tuple(_IMAGES.value))
     source = artifact.open_run(run, options)
-    self._pixels, _, _ = artifact.labelled(source, artifact.NUM_EXAMPLES)
+    self._pixels, _, _ = samples.labelled(source, samples.NUM_EXAMPLES)
     self._network = source.ours()
     self.row = {
       "run": pathlib.Path(run).name,

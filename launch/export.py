@@ -49,6 +49,16 @@ _CALIBRATION = flags.DEFINE_string(
 _CALIBRATION_IMAGES = flags.DEFINE_integer(
   "calibration_images", 300, "at most so many of them, evenly picked", 1
 )
+_INT8_IO = flags.DEFINE_bool(
+  "int8_io", False, "the int8 file takes and gives int8, not float32"
+)
+_STATIC = flags.DEFINE_string(
+  "static",
+  "",
+  "the only shape of images, as 1x3x224x224 (batch, channels, height, width);"
+  " onnx and tflite, else any",
+)
+_OPSET = flags.DEFINE_integer("opset", None, "of onnx: 13 to 21; else 18")
 _IMAGES = flags.DEFINE_list(
   "images", [], "image files or folders to compare on; else test images"
 )
@@ -71,8 +81,6 @@ def main(argv: list[str]):
   if unknown:
     hint = image_data.nearest(unknown[0], formats.FORMATS)
     raise entry.UsageError(f"no format is called {unknown[0]!r}: {hint}")
-  if _CALIBRATION.value and "tflite" not in _FORMAT.value:
-    raise entry.UsageError("--calibration is for int8: give --format=tflite")
   options = artifact.Options(
     preprocess=_PREPROCESS.value,
     sides=tuple(_side(text) for text in _SIDES.value),
@@ -81,10 +89,17 @@ def main(argv: list[str]):
     verify=_VERIFY.value,
     calibration=_CALIBRATION.value,
     calibration_images=_CALIBRATION_IMAGES.value,
+    int8_io=_INT8_IO.value,
+    static=_shape(_STATIC.value),
+    opset=_OPSET.value,
     data_dir=_DATA_DIR.value,
     images=tuple(_IMAGES.value),
     features=_FEATURES.value,
   )
+  try:
+    options.check(_FORMAT.value)
+  except ValueError as error:
+    raise entry.UsageError(str(error)) from None
   run = paths.local(given)
   out = paths.local(_OUT.value or pathlib.Path("exports") / run.name)
   source = artifact.open_run(run, options)
@@ -101,6 +116,18 @@ def _side(text: str) -> tuple[int, int]:
   if not all(n.isdigit() and int(n) for n in numbers) or len(numbers) > 2:
     raise entry.UsageError(f"--sides={text} is no side: give 32 or 32x48")
   return int(numbers[0]), int(numbers[-1])
+
+
+def _shape(text: str) -> tuple[int, ...]:
+  if not text:
+    return ()
+  numbers = text.split("x")
+  if len(numbers) != 4 or not all(n.isdigit() and int(n) for n in numbers):
+    raise entry.UsageError(
+      f"--static={text} is no shape: give batch, channels, height and width, as"
+      " 1x3x224x224"
+    )
+  return tuple(map(int, numbers))
 
 
 def _compared(done) -> str:

@@ -139,6 +139,9 @@ COMMANDS = {
       "--verify",
       "--calibration=",
       "--calibration_images=",
+      "--int8_io",
+      "--static=",
+      "--opset=",
       "--images=",
       "--features",
       "--data_dir=",
@@ -146,6 +149,7 @@ COMMANDS = {
     (
       "export --checkpoint=runs/search_digits --format=onnx",
       "export --checkpoint=runs/winner --format=torch,keras --preprocess",
+      "export --checkpoint=runs/winner --format=onnx --static=1x3x224x224",
     ),
   ),
   "import": Command(

@@ -74,6 +74,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
   return f"{hint}known: {', '.join(known)}"
 
 
+def evenly(total: int, count: int) -> np.ndarray:
+  """`count` of the indices 0..total-1 from first to last at even distances, in
+  order; all if there are fewer. One is the first."""
+  return np.linspace(0, total - 1, min(count, total)).round().astype(int)
+
+
 def seeded_order(n: int, seed) -> np.ndarray:
   """int64[n], a random permutation that no version of NumPy changes.
 

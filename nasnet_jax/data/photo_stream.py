@@ -406,6 +406,25 @@ class Stream(Batches):
     )
     return self.run(function, range(-(-self.num_images // batch_size)))
 
+  def evenly(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(uint8[N, H, W, 3], int32[N]) of `count` images, evenly picked of all, as
+    evaluation reads them. A broken one is said and skipped.
+
+    Raises:
+      DataError: if none can be read.
+    """
+    read = _EvaluationRows(
+      self._records, self._crops, self._num_classes, 1, range(1)
+    )
+    picked = image_data.evenly(self.num_images, count)
+    found = [read(int(index)) for index in picked]
+    for line in (line for batch in found for line in batch.broken):
+      _log.warning("%s: skipped", line)
+    found = [batch for batch in found if batch.counts.all()]
+    if not found:
+      raise DataError(f"none of the {len(picked)} images picked can be read")
+    return tuple(np.concatenate([part[i] for part in found]) for i in range(2))
+
 
 def _open(function, steps: range, workers: int):
   """Grain's iterator over function(step)."""

@@ -8,7 +8,7 @@ with ours. What differs, or was not compared, is not kept.
 """
 
 import dataclasses
-import logging
+import json
 import os
 import pathlib
 import shutil
@@ -23,17 +23,22 @@ import numpy as np
 
 from nasnet_jax import __version__
 from nasnet_jax.data import paths
-from nasnet_jax.data.image_data import DataError
-from nasnet_jax.detection import backbone, picture_stream
-from nasnet_jax.export import card, check, outline
+from nasnet_jax.detection import backbone
+from nasnet_jax.export import (
+  card,
+  check,
+  graph,
+  onnx_model,
+  outline,
+  private,
+  samples,
+)
 from nasnet_jax.export.check import ExportError
-from nasnet_jax.jobs import detect, predict_boxes, preparation, results
-from nasnet_jax.training import datasets, workdir
+from nasnet_jax.jobs import predict_boxes, results
+from nasnet_jax.training import workdir
 
-_log = logging.getLogger(__name__)
 CONFIG, CARD, EXAMPLES = "config.json", "README.md", "examples.npz"
-NUM_EXAMPLES = 8
-BATCHES = (1, 3, 8)  # in one of which a fixed batch would fail
+METADATA = "nasnet_jax"  # key of config.json inside of a file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +55,10 @@ class Options:
     verify: whether to load the files again and compare.
     calibration: folder of images; of format tflite only: int8 beside float32.
     calibration_images: at most so many of them are read, evenly picked.
+    int8_io: whether the int8 file takes and gives int8, too, not float32.
+    static: (N, C, H, W) of the only images that the network takes, of formats
+      onnx and tflite; (): any batch and side.
+    opset: of format onnx; None: `onnx_model.OPSET`.
     data_dir: where the run's data lies now; None: where it lay.
     images: files or folders to compare on; (): the run's test images.
     features: whether the network ends with the map that a detector proposes
@@ -64,6 +73,9 @@ class Options:
   verify: bool = True
   calibration: str = ""
   calibration_images: int = 300
+  int8_io: bool = False
+  static: tuple[int, ...] = ()
+  opset: int | None = None
   data_dir: str | None = None
   images: tuple[str, ...] = ()
   features: bool = False
@@ -71,6 +83,40 @@ class Options:
   @property
   def interpreter(self) -> str:
     return paths.expanded(self.python or sys.executable)
+
+  def check(self, names):
+    """Raises ExportError, one line, for what none of these formats, or not all
+    of them, could do."""
+    found = next((line for line in self._problems(names)), None)
+    if found:
+      raise ExportError(found)
+
+  def _problems(self, names):
+    free = [name for name in names if name not in _STATIC]
+    if self.static and free:
+      yield (
+        f"{free[0]} takes any batch and side: --static is of"
+        f" {' and '.join(_STATIC)}"
+      )
+    if self.static and self.sides:
+      yield "--static is one side: leave out --sides"
+    if self.opset is not None and "onnx" not in names:
+      yield "--opset is of onnx: give --format=onnx"
+    if self.opset is not None and self.opset not in onnx_model.OPSETS:
+      first, *_, last = onnx_model.OPSETS
+      yield f"--opset={self.opset} is not written: give {first} to {last}"
+    if self.calibration and "tflite" not in names:
+      yield "--calibration is for int8: give --format=tflite"
+    if self.int8_io and not self.calibration:
+      yield "--int8_io is of the int8 file: give --calibration=FOLDER"
+    if self.int8_io and self.preprocess:
+      yield (
+        "--int8_io takes whitened images in int8, --preprocess takes pixels:"
+        " leave out one of them"
+      )
+
+
+_STATIC = ("onnx", "tflite")  # formats that can be of one shape
 
 
 class Source(NamedTuple):
@@ -107,6 +153,33 @@ class Source(NamedTuple):
     """Of pixels scaled to 0..1, f[C] each."""
     aug, channels = self.result["augmentation"], self.image_shape[2]
     return tuple(np.broadcast_to(aug[k], channels) for k in ("mean", "std"))
+
+  @property
+  def fixed(self) -> tuple[int, int, int] | None:
+    """(N, H, W) if the network is exported for this shape alone."""
+    if not self.options.static:
+      return None
+    size, _, *side = self.options.static
+    return (size, *side)
+
+  @property
+  def config(self) -> str:
+    """config.json in one line, for files that can hold a text."""
+    return json.dumps(self.metadata)
+
+  def trace(self) -> graph.Graph:
+    """The network as a graph, at the one side or else the trained one."""
+    shape = (*self.fixed[1:], self.image_shape[2]) if self.fixed else None
+    return graph.trace(
+      self.network, self.variables, shape or self.image_shape, self.answer
+    )
+
+  def docstring(self, framework: str, call: str) -> str:
+    """Of a module that is written."""
+    return (
+      f"{self.about}.\n\nWritten by nasnet_jax for {framework}; {call} gives"
+      " the trained network.\nHow it was trained stands in config.json.\n"
+    )
 
   @property
   def whiten(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -148,6 +221,7 @@ class Format(NamedTuple):
     snippet: the lines of the model card that load and run it, with one line
       `images = ...` between the two.
     made_with: packages that its writer imports here.
+    also: source -> what else works with it, in the words of the card.
     ours: whether these lines are run by our own package.
     after: (source, folder) -> lines on what else was compared.
   """
@@ -157,6 +231,7 @@ class Format(NamedTuple):
   channels_first: bool
   snippet: str
   made_with: tuple[str, ...] = ()
+  also: Callable[[Source], str] | None = None
   ours: bool = False
   after: Callable[[Source, pathlib.Path], tuple[str, ...]] | None = None
 
@@ -184,12 +259,15 @@ def open_run(run_dir, options: Options) -> Source:
 
   Raises:
     WorkdirError, CheckpointError: as `results.load`.
-    ValueError: for features of a network that cannot be cut.
+    ValueError: for features of a network that cannot be cut, or a shape of
+      other images than its own.
   """
   result = results.read_result(run_dir)
-  found = (_backbone if _is_detector(result) else results.load)(run_dir)
-  features = options.features or _is_detector(result)
   image_shape = tuple(result["data"]["image_shape"])
+  _check_static(options.static, image_shape[2])
+  detector = samples.is_detector(result)
+  found = (_backbone if detector else results.load)(run_dir)
+  features = options.features or detector
   augmentation, channels = found.augmentation, image_shape[2]
   std = np.broadcast_to(np.asarray(augmentation.std), channels)
   mean = np.broadcast_to(np.asarray(augmentation.mean), channels)
@@ -201,14 +279,30 @@ def open_run(run_dir, options: Options) -> Source:
     (1 / (255 * std)).astype(np.float32),
     (-mean / std).astype(np.float32),
     options,
-    _metadata(run_dir, result, options),
-    card.about(result),
+    private.without_paths(_metadata(run_dir, result, options)),
+    private.without_paths(card.about(result)),
     backbone.halves(found.network) if features else None,
   )
 
 
-def _is_detector(result: dict[str, Any]) -> bool:
-  return result.get("job") == "detect"
+def _check_static(static: tuple[int, ...], channels: int):
+  if not static:
+    return
+  given = "x".join(map(str, static))
+  size, found, *side = static if len(static) == 4 else (0, 0)
+  if min(size, *side, 1) < 1 or len(side) != 2:
+    raise ValueError(
+      f"--static={given} is no shape of images: give batch, channels, height"
+      f" and width, such as 1x{channels}x224x224"
+    )
+  if found != channels:
+    if side[1] == channels:  # channels last
+      side = found, side[0]
+    wanted = "x".join(map(str, (size, channels, *side)))
+    raise ValueError(
+      f"--static={given} has {found} channels, the network takes {channels}:"
+      f" give batch, channels, height and width, such as {wanted}"
+    )
 
 
 def _backbone(run_dir) -> results.Trained:
@@ -262,6 +356,7 @@ def export(source: Source, name: str, kind: Format, out) -> Exported:
       " take pixels: leave out --features and --preprocess, or take another"
       " format"
     )
+  source.options.check([name])
   check.require(sys.executable, kind.made_with)
   if source.options.verify:
     check.require(source.options.interpreter, kind.needs)
@@ -272,18 +367,17 @@ def export(source: Source, name: str, kind: Format, out) -> Exported:
     kind.write(source, part)
     size = sum(f.stat().st_size for f in part.rglob("*") if f.is_file())
     workdir.write_json(part / CONFIG, source.metadata)
-    examples, _, what = labelled(source, NUM_EXAMPLES)
-    note = f"{len(examples)} {what}"
-    _write_examples(source, kind, part, examples)
-    snippet = kind.snippet.replace("logits", source.output)
-    text = card.text(source, name, snippet, part, note)
-    workdir.write_text(part / CARD, text)
+    images, _, what = samples.labelled(source, samples.NUM_EXAMPLES)
+    note = f"{len(images)} {what}"
+    _write_examples(source, kind, part, samples.examples(source, images))
+    text = card.text(source, name, kind, part, note)
+    workdir.write_text(part / CARD, private.without_paths(text))
     found, notes = None, (note,)
     if source.options.verify:
-      found = _compare(source, kind, part, examples)
+      found = _compare(source, kind, part, images)
       notes += kind.after(source, part) if kind.after else ()
-      text = card.with_check(text, found.difference, notes, kind.needs)
-      workdir.write_text(part / CARD, text)
+      text = card.with_check(source, text, found.difference, notes, kind.needs)
+      workdir.write_text(part / CARD, private.without_paths(text))
     os.replace(part, out)
   except BaseException:
     shutil.rmtree(part, ignore_errors=True)
@@ -297,118 +391,11 @@ def export(source: Source, name: str, kind: Format, out) -> Exported:
   )
 
 
-def read_images(source: Source, paths, count: int) -> np.ndarray:
-  """uint8[N, H, W, C] of `count` of the image files and folders, or of all,
-  evenly picked, as evaluation reads them; a detector's, whose sides differ, at
-  the largest side that it was trained at. A broken one is said and skipped.
-
-  Raises:
-    DataError: if none can be read.
-  """
-  files = preparation.find_images(paths)
-  read = _detectors_reader(source) if _is_detector(source.result) else None
-  found = []
-  picked = np.linspace(0, len(files) - 1, min(count, len(files))).round()
-  for index in picked.astype(int):
-    try:
-      if read is None:
-        found.append(preparation.read(source.result, files[index]))
-      else:
-        found.append(read(files[index]))
-    except DataError as error:
-      _log.warning("%s: skipped", error)
-  if not found:
-    raise DataError(
-      f"none of the {len(picked)} images picked of {', '.join(map(str, paths))}"
-      " can be read: give others"
-    )
-  if len(files) > len(picked):
-    _log.info("%d of %d images are taken, evenly", len(found), len(files))
-  return np.stack(found)
-
-
-def _detectors_reader(source: Source):
-  """path -> uint8[H, W, 3] at the largest side of a detector's training."""
-  sizes = detect.make_sizes(source.result["data"]["load"]["sizes"])
-
-  def read(path) -> np.ndarray:
-    content = preparation.content_of(path)
-    picture = picture_stream.decode(str(path), content)
-    return predict_boxes.padded(picture, sizes, 1, source.image_shape[:2])[0]
-
-  return read
-
-
-def labelled(
-  source: Source, count: int = 1000
-) -> tuple[np.ndarray, np.ndarray | None, str]:
-  """(pixels uint8[N, H, W, C], labels int[N], what they are): images of the
-  user's, or the run's test images, else random ones; the former and the latter
-  without labels."""
-  options, result = source.options, source.result
-  if options.images:
-    found = read_images(source, options.images, count)
-    return found, None, "images of yours"
-  try:
-    if _is_detector(result):
-      raise DataError("a detector's pictures are of many sides: give --images")
-    data = results.test_images(result, options.data_dir)
-  except (DataError, OSError) as error:
-    if options.data_dir is not None:  # asked for, so nothing else will do
-      raise
-    shape = (min(count, NUM_EXAMPLES), *source.image_shape)
-    made = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    return made, None, f"images of random pixels, because {error}"
-  what = f"test images of {result['data']['name']}"
-  if not isinstance(data, datasets.Images):
-    batch = next(data.evaluation_batches(min(count, data.num_images)))
-    data = datasets.Images(batch.images, batch.labels)
-  pixels, labels = (np.asarray(part[:count]) for part in data)
-  return pixels, labels, what
-
-
 def _write_examples(source: Source, kind: Format, folder, pixels):
-  ours = _as_output(source.ours()(pixels), kind.channels_first)
+  ours = samples.as_output(source.ours()(pixels), kind.channels_first)
   answers = {source.output: ours}
-  images = as_input(source, pixels, kind.channels_first)
+  images = samples.as_input(source, pixels, kind.channels_first)
   np.savez(folder / EXAMPLES, images=images, **answers)
-
-
-def as_input(
-  source: Source, pixels: np.ndarray, channels_first: bool = False
-) -> np.ndarray:
-  """Pixels as the exported network takes them."""
-  if not source.options.preprocess:
-    pixels = pixels.astype(np.float32) * source.factor + source.offset
-  if channels_first:
-    pixels = pixels.transpose(0, 3, 1, 2)
-  return np.ascontiguousarray(pixels)
-
-
-def _as_output(answer: np.ndarray, channels_first: bool) -> np.ndarray:
-  """Our answer as the exported network gives it: maps have channels, too."""
-  if channels_first and answer.ndim == 4:
-    return np.ascontiguousarray(answer.transpose(0, 3, 1, 2))
-  return answer
-
-
-def cases(source: Source, pixels: np.ndarray) -> dict[str, np.ndarray]:
-  """{name: uint8[N, H, W, C]}: several batches, at two sides."""
-  count = len(pixels)
-  found = {f"batch {n}": pixels[np.arange(n) % count] for n in BATCHES}
-  h, w, _ = source.image_shape
-  for side in source.options.sides or ((h + 3, w + 6),):
-    if side != (h, w):
-      found[f"{side[0]}x{side[1]}"] = _resized(pixels[:2], side)
-  return found
-
-
-def _resized(pixels: np.ndarray, side: tuple[int, int]) -> np.ndarray:
-  """The images at another side, each pixel the nearest one."""
-  rows, columns = (
-    np.arange(new) * old // new for new, old in zip(side, pixels.shape[1:3])
-  )
-  return pixels[:, rows][:, :, columns]
 
 
 def _compare(source, kind: Format, folder, pixels) -> check.Answers:
@@ -417,13 +404,15 @@ def _compare(source, kind: Format, folder, pixels) -> check.Answers:
   Raises:
     ExportError: if they differ, or their process fails.
   """
-  every = cases(source, pixels)
+  every = samples.cases(source, pixels)
   run = source.ours()
   ours = {
-    name: _as_output(run(x), kind.channels_first) for name, x in every.items()
+    name: samples.as_output(run(x), kind.channels_first)
+    for name, x in every.items()
   }
   inputs = {
-    name: as_input(source, x, kind.channels_first) for name, x in every.items()
+    name: samples.as_input(source, x, kind.channels_first)
+    for name, x in every.items()
   }
   snippet = card.snippet_of((folder / CARD).read_text())
   interpreter = source.options.interpreter

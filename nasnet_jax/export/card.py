@@ -1,6 +1,7 @@
 """The model card of an exported network: README.md in its folder."""
 
 import pathlib
+import zipfile
 from typing import Any
 
 from nasnet_jax.export.check import SPLIT
@@ -31,30 +32,32 @@ def _numbers(values) -> str:
   return values[0] if len(values) == 1 else f"[{', '.join(values)}]"
 
 
-def text(source, name: str, snippet: str, folder, note: str) -> str:
+def text(source, name: str, kind, folder, note: str) -> str:
   """The card.
 
   Args:
     source: an `artifact.Source`.
     name: of the format.
-    snippet: lines that load the network and run it.
+    kind: the `artifact.Format`.
     folder: that has the files, for their list.
     note: what the images of examples.npz are.
   """
-  result, (h, w, _) = source.result, source.image_shape
+  result = source.result
+  snippet = kind.snippet.replace("logits", source.output)
   parts = [
     f"# {source.about}",
     f"Exported as {name} by nasnet_jax {result['version']}.",
     "## Use",
     f"{_FENCE}python\n{snippet.strip()}\n{_FENCE}",
     _input(source),
+    kind.also(source) if kind.also else "",
     "## What it is",
     _origin(result),
     _accuracy(result),
     "## Files",
     _files(folder, note),
     "## Limits",
-    _limits(source, h, w),
+    _limits(source),
     "## Licence",
     "The code in this folder is of nasnet_jax, Apache-2.0. Weights are of"
     " whoever trained them; what the images they were trained on allow holds"
@@ -144,21 +147,26 @@ _WHAT = {
   "config.json": "architecture, training, classes and whitening, as JSON",
   "examples.npz": "images as the network takes them, with our answers",
   "network.py": "the network as readable code",
-  "weights.safetensors": "its weights",
-  "network.onnx": "architecture and weights; config.json inside",
-  "network.keras": "architecture and weights; config.json inside",
-  "network.tflite": "architecture and weights; `unzip` finds config.json in it",
+  "weights.safetensors": "its weights; config.json as metadata `nasnet_jax`",
+  "network.onnx": "architecture and weights; config.json as metadata"
+  " `nasnet_jax`",
+  "network.keras": "architecture and weights; `unzip` finds config.json in it"
+  " as nasnet_jax.json",
+  "network.tflite": "architecture and weights; `unzip` finds {} in it",
   "network_int8.tflite": "the same with weights and activations of 8 bits",
   "saved_model": "architecture and weights; config.json in assets.extra",
 }
 
 
 def _files(folder, note: str) -> str:
-  names = {path.name for path in pathlib.Path(folder).iterdir()}
-  names |= {"config.json", "examples.npz"}
+  """A line for each file and folder that is there; config.json and the
+  examples always are."""
+  folder = pathlib.Path(folder)
   lines = []
-  for name in sorted(names):
-    what = _WHAT.get(name, "")
+  for path in sorted(folder.iterdir()):
+    name, what = path.name, _WHAT.get(path.name, "")
+    if "{}" in what:
+      what = what.format(_listed(zipfile.ZipFile(path).namelist()))
     if name.endswith(".stablehlo"):
       what = "the network for images of this side, for cpu, cuda and tpu"
     more = f" ({note})" if name == "examples.npz" else ""
@@ -166,12 +174,25 @@ def _files(folder, note: str) -> str:
   return "\n".join(lines)
 
 
-def _limits(source, h: int, w: int) -> str:
+def _listed(names: list[str]) -> str:
+  """The files at the end of a TFLite one: ours is config.json."""
+  ours = {"nasnet_jax.json": "config.json as nasnet_jax.json"}
+  return " and ".join(ours.get(name, name) for name in names)
+
+
+def _limits(source) -> str:
+  h, w, _ = source.image_shape
   limits = [
     "- Any batch."
     " Other sides of images work where its format says nothing else, and were"
-    f" not tested for accuracy: it was trained at {h} x {w}.",
+    f" not tested for accuracy: it was trained at {h} x {w}."
   ]
+  if source.fixed:
+    size, *side = source.fixed
+    limits = [
+      f"- Batches of {size} of {side[0]} x {side[1]} pixels and no others; it"
+      f" was trained at {h} x {w}."
+    ]
   if not source.cut:
     limits.append(
       "- It answers with one of its classes whatever the picture shows."
@@ -179,13 +200,17 @@ def _limits(source, h: int, w: int) -> str:
   return "\n".join(limits)
 
 
-def with_check(text: str, difference: float, notes, needs) -> str:
+def with_check(source, text: str, difference: float, notes, needs) -> str:
   """The card with what the comparison found."""
   images, *more = notes
+  cases = "in batches of 1, 3 and 8 and at another side"
+  if source.fixed:
+    size, *side = source.fixed
+    cases = f"in batches of {size} at {side[0]} x {side[1]}"
   lines = [
     f"The lines above ran in a process of their own ({', '.join(needs)}): the"
     f" largest difference of a logit from nasnet_jax was {difference:.2g} on"
-    f" {images}, in batches of 1, 3 and 8 and at another side.",
+    f" {images}, {cases}.",
     *more,
   ]
   return text.replace(

@@ -343,6 +343,23 @@ def test_a_broken_test_image_is_a_wrong_answer(opened, tmp_path):
   assert len(batches.broken) == 1
 
 
+def test_some_of_a_set_are_of_every_class_and_broken_ones_are_left_out(
+  opened, tmp_path, caplog
+):
+  stream = Stream(opened.test, CROPS, 2)
+  images, labels = stream.evenly(4)
+  assert labels.tolist() == [0, 0, 1, 1]
+  for image, index in zip(images, (0, 3, 6, 9), strict=True):
+    content, _ = opened.test.read(index)
+    wanted = photo_stream.decode("x", content, CROPS)
+    np.testing.assert_array_equal(image, wanted)
+  assert len(stream.evenly(99)[1]) == 10
+  _damage(tmp_path / "images" / "test" / "dog" / "04.jpeg")
+  images, labels = stream.evenly(4)
+  assert labels.tolist() == [0, 0, 1] and len(images) == 3
+  assert "04.jpeg is broken" in caplog.text
+
+
 def test_labels_out_of_range_are_refused(opened):
   with pytest.raises(DataError, match=r"label 1, outside 0\.\.0"):
     list(Stream(opened.train, CROPS, 1).training_batches(8, 0, 0, 2))

@@ -16,6 +16,7 @@ from nasnet_jax.export import (
   check,
   formats,
   importing,
+  samples,
   tables,
 )
 from nasnet_jax.jobs import results
@@ -143,11 +144,11 @@ def test_features_are_a_map_with_the_channels_where_the_format_has_them(
 
 def test_pictures_of_any_side_are_compared_at_the_trained_one(run, pictures):
   source = artifact.open_run(run, artifact.Options())
-  assert artifact.read_images(source, [pictures], 99).shape == (9, 16, 16, 3)
+  assert samples.read_images(source, [pictures], 99).shape == (9, 16, 16, 3)
   data = {**source.result["data"], "image_shape": [16, 22, 3]}
   del data["center"]
   wide = source._replace(result={**source.result, "data": data})
-  assert artifact.read_images(wide, [pictures], 5).shape == (5, 16, 22, 3)
+  assert samples.read_images(wide, [pictures], 5).shape == (5, 16, 22, 3)
 
 
 def _inside(folder, name) -> str:
@@ -231,7 +232,7 @@ def test_a_missing_package_is_named_before_anything_is_written(tmp_path):
 def test_cases_are_several_batches_and_another_side(run):
   source = artifact.open_run(run, artifact.Options())
   pixels = np.arange(8 * 16 * 16 * 3).astype(np.uint8).reshape(8, 16, 16, 3)
-  found = {n: x.shape for n, x in artifact.cases(source, pixels).items()}
+  found = {n: x.shape for n, x in samples.cases(source, pixels).items()}
   assert found == {
     "batch 1": (1, 16, 16, 3),
     "batch 3": (3, 16, 16, 3),
@@ -240,15 +241,49 @@ def test_cases_are_several_batches_and_another_side(run):
   }
 
 
+@pytest.mark.parametrize(
+  ("static", "words"),
+  [
+    ((1, 16, 16, 3), "has 16 channels, the network takes 3: .* as 1x3x16x16"),
+    ((1, 4, 9, 8), "has 4 channels, the network takes 3: .* as 1x3x9x8"),
+    ((3, 16, 16), "is no shape of images: give batch, .* as 1x3x224x224"),
+    ((0, 3, 16, 16), "is no shape of images"),
+  ],
+)
+def test_a_shape_of_other_images_is_refused(static, words, run):
+  with pytest.raises(ValueError, match=words):
+    artifact.open_run(run, artifact.Options(static=static))
+
+
+@pytest.mark.slow  # compiles
+def test_an_onnx_file_of_one_shape_is_compared_in_it(run, pictures, tmp_path):
+  onnx = pytest.importorskip("onnx")
+  pytest.importorskip("onnxruntime")
+  options = {"images": (str(pictures),), "opset": 13}
+  done = _export(
+    run, "onnx", tmp_path / "out", static=(3, 3, 20, 17), **options
+  )
+  assert done.difference < 1e-4
+  card = (done.folder / "README.md").read_text()
+  assert "in batches of 3 at 20 x 17" in card
+  assert "- Batches of 3 of 20 x 17 pixels and no others" in card
+  with np.load(done.folder / "examples.npz") as examples:
+    assert examples["images"].shape == (3, 3, 20, 17)
+  model = onnx.load(done.folder / "network.onnx")
+  assert (model.ir_version, model.opset_import[0].version) == (8, 13)
+  dims = model.graph.input[0].type.tensor_type.shape.dim
+  assert [dim.dim_value for dim in dims] == [3, 3, 20, 17]
+
+
 def test_whitening_is_that_of_evaluation(run):
   source = artifact.open_run(run, artifact.Options())
   pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
   pixels = np.repeat(pixels, 3, -1)
-  found = artifact.as_input(source, pixels)
+  found = samples.as_input(source, pixels)
   augmentation = results.load(run).augmentation
   wanted = results.augment.normalise(pixels, augmentation)
   np.testing.assert_allclose(found, wanted, atol=1e-6)
-  first = artifact.as_input(source, pixels, channels_first=True)
+  first = samples.as_input(source, pixels, channels_first=True)
   np.testing.assert_array_equal(first, found.transpose(0, 3, 1, 2))
 
 

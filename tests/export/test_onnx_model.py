@@ -1,5 +1,8 @@
 """The ONNX file: its padding, opset and shape."""
 
+import os
+import subprocess
+
 import jax
 import numpy as np
 import pytest
@@ -110,3 +113,40 @@ def test_every_opset_answers_as_the_network(opset, made):
     model, *ours = made(name, opset=opset)
     assert model.opset_import[0].version == opset
     _same(*_answers(model, *ours, (2, 23, 26, 3)))
+
+
+_LOAD = """
+import sys
+import numpy as np, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1])
+images = np.load(sys.argv[2])
+np.save(sys.argv[3], session.run(None, {"images": images})[0])
+"""
+
+
+@pytest.mark.slow  # another onnxruntime
+@pytest.mark.parametrize("opset", [13, 18])
+def test_an_old_onnxruntime_loads_the_file_and_answers_as_we_do(
+  opset, made, tmp_path
+):
+  python = os.environ.get("NASNET_JAX_ORT_PYTHON")
+  if not python:
+    pytest.skip(
+      "needs an old onnxruntime: NASNET_JAX_ORT_PYTHON is an interpreter with"
+      " 1.17"
+    )
+  model, network, variables = made("cells_1", opset=opset)
+  (tmp_path / "network.onnx").write_bytes(model.SerializeToString())
+  images = np.random.default_rng(0).normal(size=(2, 23, 26, 3))
+  images = images.astype(np.float32)
+  np.save(
+    tmp_path / "images.npy", np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+  )
+  names = ("network.onnx", "images.npy", "logits.npy")
+  files = [str(tmp_path / name) for name in names]
+  done = subprocess.run(
+    [python, "-c", _LOAD, *files], capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 0, done.stderr[-1000:]
+  ours = jax.jit(lambda x: network.apply(variables, x, train=False)[0])(images)
+  _same(np.load(files[-1]), np.asarray(ours))

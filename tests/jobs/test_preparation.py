@@ -13,7 +13,7 @@ from nasnet_jax import data
 from nasnet_jax.data import augment, pixels
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.detection import metrics, picture_stream, pictures
-from nasnet_jax.export import artifact
+from nasnet_jax.export import samples
 from nasnet_jax.jobs import predict, predict_boxes, preparation, results
 
 EDGE = 7  # columns at either side, outside of the square in the middle
@@ -74,7 +74,7 @@ def test_wide_pictures_get_the_same_answers_by_every_way(wide, trained):
   score = results.evaluate(trained, results.test_images(trained.result))
   assert score.correct == score.examples == 4
   source = types.SimpleNamespace(result=trained.result, image_shape=(24, 40, 3))
-  exported = artifact.read_images(source, [wide], 99)
+  exported = samples.read_images(source, [wide], 99)
   np.testing.assert_array_equal(
     exported, [np.asarray(Image.open(path)) for path in paths]
   )
@@ -186,11 +186,11 @@ def test_an_export_reads_as_many_pictures_as_it_needs(
 
   monkeypatch.setattr(preparation, "read", counted)
   source = types.SimpleNamespace(result=trained.result, image_shape=(24, 40, 3))
-  assert len(artifact.read_images(source, [messy], 3)) == 2
+  assert len(samples.read_images(source, [messy], 3)) == 2
   assert seen == ["0.png", "4.png", "7.png"]  # evenly; the last is broken
   assert "7.png is broken (it is empty, 0 bytes)" in caplog.text
   with pytest.raises(DataError, match="none of the 1 images picked"):
-    artifact.read_images(source, [messy / "7.png"], 3)
+    samples.read_images(source, [messy / "7.png"], 3)
 
 
 def test_a_list_may_come_from_windows_and_not_name_itself(messy):

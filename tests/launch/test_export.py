@@ -24,6 +24,13 @@ def _error(done) -> str:
     ("export.py", ["--format=onx"], "--format=onx is not one of: torch, keras"),
     ("export.py", ["--format=onnx", "--sides=3y4"], "give 32 or 32x48"),
     ("export.py", ["--format=onnx", "--calibration=x"], "give --format=tflite"),
+    ("export.py", ["--format=onnx", "--opset=22"], "give 13 to 21"),
+    ("export.py", ["--format=onnx", "--static=3x8x8"], "as 1x3x224x224"),
+    (
+      "export.py",
+      ["--format=onnx,torch", "--static=1x3x8x8"],
+      "torch takes any batch and side: --static is of onnx and tflite",
+    ),
     ("import_weights.py", [], "give --weights=exports/... and --workdir"),
   ],
 )

@@ -2,8 +2,9 @@
 
 Packages that would hold back or change the ones we work with have no place in
 `.venv`: PyTorch and the TPU's compiler are in `.venv-slow`, in which all slow
-tests run, TensorFlow in `.venv-tf`. A group of packages that cannot be
-installed is told, and its tests are skipped.
+tests run, TensorFlow in `.venv-tf`. Two more only read what was exported: an
+old onnxruntime in `.venv-ort`, MediaPipe in `.venv-mediapipe`. A group of
+packages that cannot be installed is told, and its tests are skipped.
 
 On PyPI, torch for Linux comes with gigabytes for GPUs; set PIP_EXTRA_INDEX_URL
 to PyTorch's own index of CPU builds to be spared them.
@@ -23,11 +24,13 @@ class Environment:
   Attributes:
     imports: modules that must be there afterwards. pip can install builds that
       do not fit each other (a torchvision beside another PyTorch).
+    alone: without those of `make test`, with which they could not live.
   """
 
   folder: str
   groups: tuple[tuple[str, ...], ...]
   imports: tuple[str, ...]
+  alone: bool = dataclasses.field(default=False, repr=False)
 
 
 SLOW = Environment(
@@ -51,6 +54,15 @@ TENSORFLOW = Environment(
   (("tensorflow==2.21.0", "ai-edge-litert==2.3.0", "tf_keras", "tf_slim"),),
   ("tensorflow", "ai_edge_litert", "tf_keras", "tf_slim"),
 )
+ORT = Environment(
+  ".venv-ort",
+  (("onnxruntime==1.17.3", "numpy<2"),),
+  ("onnxruntime",),
+  alone=True,
+)
+MEDIAPIPE = Environment(
+  ".venv-mediapipe", (("mediapipe==1.2.3",),), ("mediapipe",), alone=True
+)
 # Files that import TensorFlow themselves.
 _IN_TENSORFLOW = ("tests/export/test_slim.py",)
 # What tests ask for the interpreter of a package that is not in theirs.
@@ -59,6 +71,8 @@ _VARIABLES = {
   "NASNET_JAX_TF_PYTHON": TENSORFLOW,
   "NASNET_JAX_SLIM_PYTHON": TENSORFLOW,
   "NASNET_JAX_PYTHON": TENSORFLOW,
+  "NASNET_JAX_ORT_PYTHON": ORT,
+  "NASNET_JAX_MEDIAPIPE_PYTHON": MEDIAPIPE,
 }
 
 
@@ -92,7 +106,7 @@ class Made:
 def make(root: pathlib.Path) -> tuple[Made, list[str]]:
   """(what there is, a line for each thing that could not be made)."""
   pythons, problems = {}, []
-  for environment in (SLOW, TENSORFLOW):
+  for environment in (SLOW, TENSORFLOW, ORT, MEDIAPIPE):
     folder = root / environment.folder
     found = _ready(environment, folder)
     if found is None:
@@ -131,18 +145,21 @@ def _install(environment, folder, root) -> list[str]:
   problems = []
   lock = _lock(root)
   base = ["-r", str(lock)] if lock.exists() else ["-e", ".[dev]"]
-  made = (
-    _run([sys.executable, "-m", "venv", "--clear", str(folder)], root)
-    or _pip(folder, root, *base)
-    or _pip(folder, root, "--no-deps", "-e", ".")
-  )
+  held = lock.exists() and not environment.alone
+  made = _run([sys.executable, "-m", "venv", "--clear", str(folder)], root)
+  if not environment.alone:
+    made = (
+      made
+      or _pip(folder, root, *base)
+      or _pip(folder, root, "--no-deps", "-e", ".")
+    )
   if made:
     return [f"{folder.name} could not be made: {made}"]
   for group in environment.groups:
     # First so that what we work with stays as it is; if the packages cannot
     # live with that, as they want it.
-    error = _pip(folder, root, "-c", str(lock), *group) if lock.exists() else ""
-    if error or not lock.exists():
+    error = _pip(folder, root, "-c", str(lock), *group) if held else ""
+    if error or not held:
       error = _pip(folder, root, *group)
     if error:
       problems.append(f"{folder.name} is without {', '.join(group)}: {error}")
