@@ -72,7 +72,7 @@ def _cell(count: int, total: int, right: bool) -> str:
   if not count:
     return '<td class="none">0</td>'
   colour = "29,127,78" if right else "191,47,58"
-  strength = (0.1 if right else 0.16) + 0.3 * count / total
+  strength = (0.1 if right else 0.3) + 0.3 * count / total
   style = f"background:rgba({colour},{strength:.2f})"
   return f'<td style="{style}">{count:,}</td>'
 

@@ -74,8 +74,9 @@ def points(axes, x, y) -> None:
   _cloud(axes, x, y, style.RASTER if many else LIGHT["accent"], "child")
 
 
-def failed(axes, x) -> None:
-  """Marks failed children along the bottom: crosses, or thin ticks if many."""
+def failed(axes, x, what: str = "failed", color: str = "bad") -> None:
+  """Marks children without a reward along the bottom: crosses, or thin ticks if
+  many."""
   many = len(x) > 100
   axes.plot(
     x,
@@ -83,14 +84,14 @@ def failed(axes, x) -> None:
     "|" if many else "x",
     markersize=4.5,
     alpha=0.35 if many else 1,
-    color=LIGHT["bad"],
+    color=LIGHT[color],
     transform=axes.get_xaxis_transform(),
     rasterized=len(x) > style.MAX_VECTOR_POINTS,
     clip_on=False,
   )
-  label = f"failed ({len(x):,})"
+  label = f"{what} ({len(x):,})"
   mark = "|" if many else "x"
-  axes.plot([], [], mark, markersize=4.5, color=LIGHT["bad"], label=label)
+  axes.plot([], [], mark, markersize=4.5, color=LIGHT[color], label=label)
 
 
 def stopped(axes, x, y) -> None:

@@ -35,6 +35,8 @@ class History(NamedTuple):
     stopped: bool[n], children that were stopped before their end.
     params, macs, bytes, latency: float[n], NaN where the line has none.
     seconds: float[n], 0 where the line has none.
+    over_limit: bool[n], children that were too large to be trained; they have
+      no reward, as failed ones.
     skipped: lines that could not be read, a truncated last one not counted.
   """
 
@@ -50,6 +52,7 @@ class History(NamedTuple):
   latency: np.ndarray  # seconds
   seconds: np.ndarray
   skipped: int = 0
+  over_limit: np.ndarray = np.zeros(0, bool)  # bool[n]: too large to train
 
   def __len__(self) -> int:
     return len(self.reward)
@@ -171,6 +174,7 @@ def read_history(path) -> History:
     latency=column("latency"),
     seconds=column("seconds", 0.0),
     skipped=skipped,
+    over_limit=np.array([r.get("status") == "over_limit" for r in rows], bool),
   )
 
 

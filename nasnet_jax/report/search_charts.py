@@ -21,8 +21,13 @@ def reward_figure(history: runs.History) -> Figure:
     charts.points(axes, number[ok], reward[ok])
     charts.mean_line(axes, number[ok], reward[ok])
     charts.best_line(axes, number, statistics.running_best(reward))
-    if not ok.all():
-      charts.failed(axes, number[~ok])
+    over = np.zeros_like(ok)
+    if len(history.over_limit):
+      over = history.over_limit[order]
+    if (~ok & ~over).any():
+      charts.failed(axes, number[~ok & ~over])
+    if over.any():
+      charts.failed(axes, number[over], "over the limit", "line")
     axes.set_xlabel("child")
     axes.set_ylabel("reward")
     around = 0.5 + 0.01 * np.ptp(number)

@@ -42,9 +42,12 @@ def below(run: runs.Run) -> str:
   history = run.history
   at = progress.of(run)
   text = progress.children(len(history)) if run.result else at.words
-  failed = int(history.failed.sum())
+  over = int(history.over_limit.sum())
+  failed = int(history.failed.sum()) - over
   if failed:
     text += f", {failed:,} failed"
+  if over:
+    text += f", {over:,} over the limit"
   words = [
     text,
     "" if run.result else progress.to_go(at),

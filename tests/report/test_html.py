@@ -279,6 +279,18 @@ def test_charts_number_children_as_tables_do(make_run):
   )
 
 
+def test_children_over_the_limit_did_not_fail(make_run):
+  folder = make_run(children=40, finished=False)
+  path = folder / "history.jsonl"
+  text = path.read_text().replace('"failed"', '"over_limit"', 3)
+  path.write_text(text)
+  words = report.summary_text(folder).splitlines()[0]
+  assert words.startswith("40 children, 1 failed, 3 over the limit")
+  (axes,) = search_charts.reward_figure(runs.read_history(path)).axes
+  labels = [line.get_label() for line in axes.lines]
+  assert "failed (1)" in labels and "over the limit (3)" in labels
+
+
 def test_what_a_single_round_cannot_tell_is_not_drawn(make_run):
   run = runs.read_run(make_run(children=20))
   history, space = run.history, runs.space_of(run)
