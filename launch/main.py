@@ -10,13 +10,11 @@ prints the config's header, then every field with its value and what it means.
 import importlib
 import logging
 import runpy
-import shlex
-import sys
 
 from absl import flags
 from ml_collections import config_flags
 
-from nasnet_jax.cli import entry, show
+from nasnet_jax.cli import entry, show, typed
 from nasnet_jax.data import paths
 from nasnet_jax.training import hosts, live, mesh
 
@@ -60,7 +58,7 @@ def main(argv: list[str]):
   if hosts.is_first():
     _tell_rates(config)
   job = importlib.import_module(JOBS[config.job])  # only now may JAX start
-  command = shlex.join(["python", *sys.argv])
+  command = typed.line()
   if not _SEEDS.value:
     job.run(config, workdir, command=command)
     return

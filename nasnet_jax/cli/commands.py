@@ -1,9 +1,9 @@
 """`nasnet-jax COMMAND ...`: the programs of `launch/` under one name.
 
 A command is a program and, where none is given, a config and a folder for the
-run. The program takes over the process, so signals and exit codes are its own,
-and what it records as the command of a run works without this one too. Nothing
-here imports JAX: help and completion answer at once.
+run. The program takes over the process, so signals and exit codes are its own;
+it is told what was typed, for the run's page. Nothing here imports JAX: help
+and completion answer at once.
 """
 
 import ast
@@ -15,9 +15,9 @@ import textwrap
 from typing import NamedTuple
 
 from nasnet_jax import __version__
-from nasnet_jax.cli import pipe, shipped, starting
+from nasnet_jax.cli import pipe, shipped, starting, typed
 
-_CONFIG = "--config"
+_CONFIG, _WORKDIR = "--config", "--workdir"
 _RUN = ("--config=", "--workdir=", "--show", "--seeds=")
 
 
@@ -167,6 +167,12 @@ COMMANDS = {
       "report runs/ppo runs/evolution --out=comparison.html",
     ),
   ),
+  "watch": Command(
+    "watch.py",
+    "show runs in a browser here, and follow them",
+    ("--port=",),
+    ("watch runs", "watch runs/ppo runs/evolution --port=0"),
+  ),
   "preflight": Command(
     "preflight.py",
     "plan a TPU slice without holding it",
@@ -219,6 +225,10 @@ def _main(argv: list[str] | None) -> int:
   except ValueError as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
+  words = [name, *arguments]
+  if COMMANDS[name].config and not _has(words, _WORKDIR):
+    words += [word for word in line if _dashes(word).startswith(_WORKDIR)]
+  typed.tell(["nasnet-jax", *words])
   sys.stdout.flush()
   starting.hand_over()
   os.execv(sys.executable, [sys.executable, *line])
@@ -248,7 +258,7 @@ def command(name: str, arguments: list[str]) -> list[str]:
       arguments[i] = f"{_CONFIG}={shipped.path(value)}"
   if found.job:
     _check_job(name, config)
-  if found.config and not _has(arguments, "--workdir"):
+  if found.config and not _has(arguments, _WORKDIR):
     path, _, variant = config.partition(":")
     run = "_".join(filter(None, (pathlib.Path(path).stem, variant)))
     arguments.append(f"--workdir=runs/{run}")

@@ -151,7 +151,51 @@ def mean_ap(by_class: Sequence[float | None]) -> float:
   return float(np.mean(known)) if known else 0.0
 
 
+class Counts(NamedTuple):
+  """Of a class, the detections that score enough.
+
+  Attributes:
+    found: detections that count.
+    right: of these, how many are right.
+    true: boxes to be found.
+  """
+
+  found: int
+  right: int
+  true: int
+
+
+def counts_at(
+  annotations: Sequence[Annotation],
+  found: Sequence[Found],
+  num_classes: int,
+  score: float,
+) -> list[Counts]:
+  """What each class's detections of at least this score are worth, by the rules
+  of `voc_ap50`: precision is right / found, recall right / true."""
+  result = []
+  for label in range(num_classes):
+    scores, right, true = _judged(annotations, found, label)
+    good = scores >= score
+    result.append(Counts(int(good.sum()), int(right[good].sum()), true))
+  return result
+
+
 def _ap50(annotations, found, label: int) -> float | None:
+  scores, right, total = _judged(annotations, found, label)
+  if not total:
+    return None
+  order = np.argsort(-scores, kind="stable")
+  right = right[order]
+  recall = np.cumsum(right) / total
+  precision = np.cumsum(right) / np.arange(1, len(right) + 1)
+  falling = np.maximum.accumulate(precision[::-1])[::-1]
+  return float((falling * np.diff(recall, prepend=0.0)).sum())
+
+
+def _judged(annotations, found, label: int):
+  """(scores, 1.0 for right and 0.0 for wrong) of a class's detections that
+  count, and the number of boxes to be found."""
   scores, right = [], []
   total = 0
   for one, here in zip(annotations, found):
@@ -163,14 +207,7 @@ def _ap50(annotations, found, label: int) -> float | None:
     ):
       scores.append(score)
       right.append(hit)
-  if not total:
-    return None
-  order = np.argsort(-np.array(scores), kind="stable")
-  right = np.array(right, float)[order]
-  recall = np.cumsum(right) / total
-  precision = np.cumsum(right) / np.arange(1, len(right) + 1)
-  falling = np.maximum.accumulate(precision[::-1])[::-1]
-  return float((falling * np.diff(recall, prepend=0.0)).sum())
+  return np.array(scores), np.array(right, float), total
 
 
 def _hits(true, difficult, boxes, scores):

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from clu import platform
 
-from nasnet_jax import __version__, report
+from nasnet_jax import __version__
 from nasnet_jax.data import augment
 from nasnet_jax.detection import detector as det
 from nasnet_jax.detection import evaluation, metrics, pictures
@@ -26,6 +26,7 @@ from nasnet_jax.jobs import (
   results,
   resumable,
   run_log,
+  tested_boxes,
   train,
 )
 from nasnet_jax.jobs.callbacks import listeners
@@ -119,11 +120,8 @@ def run(
       lambda console: _train(folder, config, parts, console, command),
       tell,
     )
-    if hosts.is_first() and not (folder / "figures").exists():
-      (folder / "figures").mkdir()
-      figure = folder / "figures" / "training"
-      report.draw_trainings({"training": folder}, figure, score="AP50")
     _log.info("%s", summary(result))
+    run_log.finish_page(folder)
   return result
 
 
@@ -366,7 +364,9 @@ def _train(folder, config, parts: Parts, console, command: str) -> Row:
     make_loss=make_loss,
   )
   weights = jax.tree.map(hosts.fetch, fit.variables_of(state))
-  tested = describe_score(evaluate(weights, data.test), data.test, data.splits)
+  found = evaluate(weights, data.test)
+  tested = describe_score(found, data.test, data.splits)
+  tested_boxes.write(folder, found.found, data.test.split, data.splits)
   checkpoint.write(folder / results.WEIGHTS, weights)
   return _result(folder, config, parts, score, tested, command)
 

@@ -18,7 +18,7 @@ from nasnet_jax.detection import picture_stream as streams
 from nasnet_jax.detection.detector import Detector
 from nasnet_jax.detection.inference import make_detect
 from nasnet_jax.jobs import answers as answers_files
-from nasnet_jax.jobs import detect, lettering, preparation, results
+from nasnet_jax.jobs import box_drawings, detect, preparation, results
 from nasnet_jax.training import checkpoint, fit, recipes, workdir
 
 Row = dict[str, Any]
@@ -190,41 +190,14 @@ def write(
   )
 
 
-_COLOURS = (
-  "#e6194b",
-  "#3cb44b",
-  "#0082c8",
-  "#f58231",
-  "#911eb4",
-  "#008080",
-  "#aa6e28",
-  "#808000",
-)
-
-
 def draw(answer: Answer, class_names, folder) -> pathlib.Path:
   """Writes the picture with boxes, labels and scores; returns the new file.
 
   Beside it lies a .json of the same name with the same boxes.
   """
-  from PIL import ImageDraw
-
   content = preparation.content_of(answer.path)
   picture = streams.decode(str(answer.path), content)
-  pen = ImageDraw.Draw(picture)
-  size = max(10, min(picture.size) // 40)
-  width = max(1, min(picture.size) // 250)
-  for box, score, label in reversed(list(zip(*answer.found))):
-    y1, x1, y2, x2 = map(float, box)
-    colour = _COLOURS[int(label) % len(_COLOURS)]
-    pen.rectangle((x1, y1, x2, y2), outline=colour, width=width)
-    font, words = lettering.font_for(
-      f"{class_names[int(label)]} {score:.2f}", size
-    )
-    height = pen.textbbox((0, 0), words, font=font)[3] + 2
-    top = y1 - height if y1 >= height else y1  # above, or inside at the border
-    pen.rectangle(pen.textbbox((x1, top), words, font=font), fill=colour)
-    pen.text((x1, top), words, fill="white", font=font)
+  box_drawings.paint(picture, answer.found, class_names)
   # Images of other folders have the same names.
   path = workdir.new_file(folder, answer.path.stem, ".png")
   picture.save(path)

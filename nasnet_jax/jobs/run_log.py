@@ -12,6 +12,7 @@ import jax
 import jaxlib
 from ml_collections import ConfigDict
 
+from nasnet_jax import report
 from nasnet_jax.data import paths
 from nasnet_jax.jobs import callbacks
 from nasnet_jax.training import (
@@ -48,6 +49,19 @@ def log_file(folder: pathlib.Path):
     live.hide()
     ours.removeHandler(handler)
     handler.close()
+
+
+def page(folder: pathlib.Path):
+  """While inside, report.html follows the run, written by the first host."""
+  if hosts.is_first():
+    return report.following(folder)
+  return contextlib.nullcontext()
+
+
+def finish_page(folder: pathlib.Path):
+  """Writes the page of a finished run, and says where it is."""
+  if hosts.is_first():
+    _log.info("report: %s", report.finish_report(folder))
 
 
 def recorded(config, **more) -> Row:

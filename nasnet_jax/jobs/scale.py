@@ -127,9 +127,10 @@ def run(
           parts.sizes.numerics.bn_decay,
           "network.bn_decay",
         )
-        rows, chosen = _search(folder, config, parts, console)
-        result = _result(config, parts, rows, chosen, command)
-        workdir.write_json(folder / results.RESULT, result)
+        with run_log.page(folder):
+          rows, chosen = _search(folder, config, parts, console)
+          result = _result(config, parts, rows, chosen, command)
+          workdir.write_json(folder / results.RESULT, result)
         tell("on_end", result)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
       page = report.finish_report(folder)

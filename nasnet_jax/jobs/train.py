@@ -6,7 +6,6 @@ run's (fine-tuning). `results.load` rebuilds the network.
 
 import dataclasses
 import logging
-import pathlib
 import shutil
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from nasnet_jax.jobs import (
   results,
   resumable,
   run_log,
+  tested_answers,
 )
 from nasnet_jax.jobs.callbacks import NOBODY, Listeners, listeners
 from nasnet_jax.models import families
@@ -115,9 +115,8 @@ def run(
       tell,
       keep_checkpoints=not parts.recipe.follows_its_length(),
     )
-    if hosts.is_first():
-      _draw(folder, parts)
     _log.info("%s", summary(result))
+    run_log.finish_page(folder)
   return result
 
 
@@ -145,8 +144,9 @@ def complete(
       console = Console(request, scalars, config.log.seconds, trace, tell)
       tell("on_start", folder, config.to_dict())
       describe()
-      result = work(console)
-      workdir.write_json(folder / results.RESULT, result)
+      with run_log.page(folder):
+        result = work(console)
+        workdir.write_json(folder / results.RESULT, result)
       # Only a training that may go on needs more than its weights.
       if hosts.is_first() and not keep_checkpoints:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -358,12 +358,14 @@ def _train(folder, config, parts: Parts, console, command: str) -> Row:
   )
   weights = jax.tree.map(hosts.fetch, fit.variables_of(state))
   size = parts.recipe.eval_batch_size
+  kept = tested_answers.Kept(images.class_names)
   # On one device, as `results.evaluate` does it.
   evaluate = evaluation.make_evaluate(
-    parts.network, parts.augmentation, size, by_class=True
+    parts.network, parts.augmentation, size, by_class=True, watch=kept.see
   )
   test = datasets.on_device(images.test)
   tested = evaluate(weights, test)
+  kept.write(folder, tested.top_5)
   checkpoint.write(folder / results.WEIGHTS, weights)
   return _result(folder, config, parts, score, tested, command)
 
@@ -401,12 +403,3 @@ def _result(folder, config, parts: Parts, score, tested, command: str) -> Row:
     "command": command,
   }
   return {**result, "how_to_load": report.how_to_load(result, folder)}
-
-
-def _draw(folder: pathlib.Path, parts: Parts):
-  """figures/: the curve and the cells, as PNG and SVG."""
-  figures = folder / "figures"
-  if not (figures / "cells.svg").exists():
-    figures.mkdir(exist_ok=True)
-    report.draw_trainings({"training": folder}, figures / "training")
-    report.draw_genotype(parts.space.to_json(parts.genotype), figures / "cells")

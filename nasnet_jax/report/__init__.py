@@ -5,18 +5,21 @@ from nasnet_jax.report.comparison import write_comparison
 from nasnet_jax.report.comparison_charts import draw_searches
 from nasnet_jax.report.hover import COSTS
 from nasnet_jax.report.html import finish_report, summary_text, write_report
-from nasnet_jax.report.runs import how_to_load
+from nasnet_jax.report.live import following
+from nasnet_jax.report.runs import TESTED, how_to_load
 from nasnet_jax.report.scalings import draw_scalings
 from nasnet_jax.report.training_charts import draw_trainings
 
 __all__ = [
   "COSTS",
+  "TESTED",
   "draw_cell",
   "draw_genotype",
   "draw_scalings",
   "draw_searches",
   "draw_trainings",
   "finish_report",
+  "following",
   "how_to_load",
   "summary_text",
   "write_comparison",

@@ -75,6 +75,12 @@ def state_label(state: int, inputs: int = 2, plain: bool = False) -> str:
   return f"hᵢ₋{back}" if state else "hᵢ"
 
 
+def is_read(cell: dict[str, Any], state: int) -> bool:
+  """Whether a block or the output reads a state."""
+  members = cell.get("outputs") or cell["concat"]
+  return state in members or any(state in b["inputs"] for b in cell["blocks"])
+
+
 def cell_text(cell: dict[str, Any]) -> list[str]:
   """A cell in words, a line per block and one for the output."""
   lines = []
@@ -193,8 +199,7 @@ def _box(axes, box: lt.Box, cell) -> None:
   blocks, inputs = cell["blocks"], num_inputs(cell)
   parts = box.key.split("-")
   if parts[0] == "state":
-    _rectangle(axes, box, "state", "state_edge", 0.13)
-    _label(axes, box.center, state_label(int(parts[1]), inputs), 10)
+    _input(axes, box, cell, int(parts[1]))
   elif parts[0] == "output":
     _rectangle(axes, box, "state", "state_edge", 0.13)
     text = f"output {parts[1]}" if "outputs" in cell else "concat"
@@ -212,6 +217,19 @@ def _box(axes, box: lt.Box, cell) -> None:
     _label(axes, (x, y + 0.065), op_label(operation), 8.5)
     source = state_label(block["inputs"][side], inputs)
     _label(axes, (x, y - 0.095), source, 7.2, "muted")
+
+
+def _input(axes, box: lt.Box, cell, state: int) -> None:
+  """An input of the cell; one that nothing reads is pale, and says so."""
+  label = state_label(state, num_inputs(cell))
+  if is_read(cell, state):
+    _rectangle(axes, box, "state", "state_edge", 0.13)
+    _label(axes, box.center, label, 10)
+    return
+  _rectangle(axes, box, "paper", "grid", 0.13)
+  _label(axes, box.center, label, 10, "muted")
+  x, y = box.center
+  _label(axes, (x, y + box.height / 2 + 0.09), "not read", 7.2, "muted")
 
 
 def _label(axes, center, text, size, color="ink") -> None:

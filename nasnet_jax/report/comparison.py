@@ -10,16 +10,16 @@ import pathlib
 
 from nasnet_jax.data import paths
 from nasnet_jax.report import (
-  block_drawings,
-  cell_drawings,
+  architectures,
   comparison_charts,
   page,
   runs,
   search_charts,
-  stage_drawings,
+  search_page,
   style,
   winners,
 )
+from nasnet_jax.report.labels import label_folders
 
 
 def write_comparison(run_dirs, path) -> pathlib.Path:
@@ -41,7 +41,7 @@ def write_comparison(run_dirs, path) -> pathlib.Path:
   found = [runs.read_run(folder) for folder in run_dirs]
   if len(found) < 2 or len({run.path.resolve() for run in found}) < len(found):
     raise ValueError("a comparison needs two or more folders, each given once")
-  named = dict(zip(label_runs(found), found))
+  named = dict(zip(label_folders([run.path for run in found]), found))
   sections = [
     _table(named, path.parent),
     _curves(named, path.parent / "figures"),
@@ -56,17 +56,6 @@ def write_comparison(run_dirs, path) -> pathlib.Path:
   return runs.write_atomic(
     path, page.page(title, below, "".join(filter(None, sections)), running > 0)
   )
-
-
-def label_runs(found: list[runs.Run]) -> list[str]:
-  """Names that tell the runs apart: those of their folders, with as many of the
-  folders above as needed."""
-  parts = [run.path.resolve().parts for run in found]
-  for depth in range(1, max(map(len, parts)) + 1):
-    labels = ["/".join(part[-depth:]) for part in parts]
-    if len({*labels}) == len(labels):
-      break
-  return labels
 
 
 _HEAD = (
@@ -85,12 +74,10 @@ _HEAD = (
 
 def _table(named: dict[str, runs.Run], folder: pathlib.Path) -> str:
   rows = "".join(_row(label, run, folder) for label, run in named.items())
-  head = "".join(f"<th>{words}</th>" for words in _HEAD)
   return page.section(
     "Side by side",
-    f'<div class="scroll"><table class="runs"><thead><tr>{head}</tr></thead>'
-    f"<tbody>{rows}</tbody></table></div>"
-    '<p style="margin-top:12px">Parameters and multiply-adds are the'
+    page.table(_HEAD, rows, "Runs", "runs")
+    + '<p style="margin-top:12px">Parameters and multiply-adds are the'
     " winner's, or those of the best child so far; training is that of all"
     " children. The 95 % interval of a test accuracy is that of the test"
     " images alone: another seed of the search may find something else.</p>",
@@ -107,17 +94,17 @@ def _row(label: str, run: runs.Run, folder: pathlib.Path) -> str:
   spread = f" ± {reward.std(ddof=1):.4f}" if len(reward) > 1 else ""
   values = [
     _link(label, run, folder) + state,
-    html.escape(strategy_of(run)),
-    html.escape(run.result.get("space") or space_name(run)),
+    html.escape(search_page.strategy_of(run)),
+    html.escape(run.result.get("space") or search_page.space_name(run)),
     f"{len(history):,}" + (f", {failed:,} failed" if failed else ""),
     f"{reward.mean():.4f}{spread}" if len(reward) else "",
     f"{reward.max():.4f}" if len(reward) else "",
     f"<b>{accuracy}</b><br><small>{note}</small>",
-    page.count(won.params) if won else "",
-    page.count(won.macs) if won else "",
+    page.count(won.params).strip("?") if won else "",
+    page.count(won.macs).strip("?") if won else "",
     page.duration(float(history.seconds.sum())) if len(history) else "",
   ]
-  return "<tr>" + "".join(f"<td>{value}</td>" for value in values) + "</tr>"
+  return page.row(values)
 
 
 def _link(label: str, run: runs.Run, folder: pathlib.Path) -> str:
@@ -133,17 +120,6 @@ def _link(label: str, run: runs.Run, folder: pathlib.Path) -> str:
     f'<a href="{html.escape(pathlib.PurePath(target).as_posix())}">'
     f"{html.escape(label)}</a>"
   )
-
-
-def strategy_of(run: runs.Run) -> str:
-  """The strategy's name; "" if neither file has it."""
-  search = run.config.get("search")
-  named = search.get("controller") if isinstance(search, dict) else None
-  return str(run.result.get("controller") or named or "")
-
-
-def space_name(run: runs.Run) -> str:
-  return str(getattr(runs.space_of(run), "name", ""))
 
 
 def _curves(named: dict[str, runs.Run], folder: pathlib.Path) -> str:
@@ -188,25 +164,10 @@ def _winners(named: dict[str, runs.Run]) -> str:
     if won is None:
       continue
     kind = "winner" if won.final else "best child so far"
-    parts.append(f"<p><b>{html.escape(label)}</b>, {kind}: child {won.id}</p>")
-    if "stages" in won.genotype:
-      figure = stage_drawings.draw_stages(won.genotype)
-      svg = style.to_svg(figure)
-      parts.append(page.inline(svg, f"s{number}", "Its graphs", natural=True))
-    if "architecture" in won.genotype:
-      svg = style.to_svg(block_drawings.draw_blocks(won.genotype))
-      parts.append(page.inline(svg, f"b{number}", "Its blocks", natural=True))
+    whose = "" if won.id < 0 else f": child {won.id}"
+    parts.append(f"<h3>{html.escape(label)}, {kind}{whose}</h3>")
+    parts.append(architectures.drawn(won.genotype, f"run{number}-"))
     drawn = won.genotype.get("cells", {})
-    figures = [
-      page.inline(
-        style.to_svg(cell_drawings.draw_cell(cell, "")),
-        f"c{number}{name}",
-        cell_drawings.cell_title(name),
-        natural=True,
-      )
-      for name, cell in drawn.items()
-    ]
-    parts.append(f'<div class="cells">{"".join(figures)}</div>')
     used |= {(label, name): cell for name, cell in drawn.items()}
   if not parts:
     return ""
@@ -221,8 +182,5 @@ def _reproduce(named: dict[str, runs.Run]) -> str:
     if command:
       seed = run.result.get("seed", "")
       words = f", seed {html.escape(str(seed))}" if seed != "" else ""
-      parts.append(
-        f"<p><b>{html.escape(label)}</b>{words}</p>"
-        f"<pre>{html.escape(str(command))}</pre>"
-      )
+      parts.append(f"<h3>{html.escape(label)}{words}</h3>{page.code(command)}")
   return page.section("Reproduce", "".join(parts)) if parts else ""

@@ -33,26 +33,66 @@ def compared_rewards_figure(
   if not histories:
     return None
   minutes = against == "seconds"
+  spans = [_span(history) for history in histories.values()]
+  parts = _parts(spans)
   with style.style():
-    figure, (axes,) = charts.new_axes()
-    for label, (look, history) in zip(histories, charts.looks(histories)):
-      x = np.arange(1, len(history) + 1)
-      if minutes:
-        x = np.cumsum(history.seconds) / 60
-      ok = ~history.failed
-      faint = look | {"linewidth": 0.8, "alpha": 0.8, "label": None}
-      charts.mean_line(axes, x[ok], history.reward[ok], **faint)
-      best = statistics.running_best(history.reward)
-      charts.best_line(axes, x, best, **look, label=label)
-    axes.set_xlabel(
+    figure, panels = charts.new_axes(
+      len(parts), shares=[3.0] + [1.0] * (len(parts) - 1)
+    )
+    for axes, (low, high) in zip(panels, parts):
+      for label, (look, history) in zip(histories, charts.looks(histories)):
+        _reward_lines(axes, history, minutes, {**look, "label": label})
+      room = 0.08 * (high - low) or 0.02
+      axes.set_ylim(low - room, high + room)
+    if len(panels) > 1:
+      charts.cut(*panels)
+    panels[-1].set_xlabel(
       "minutes of training, summed over children" if minutes else "child"
     )
-    axes.set_ylabel("reward")
-    axes.set_xlim(left=0)
+    panels[0].set_ylabel("reward")
+    panels[-1].set_xlim(left=0)
     if not minutes:
-      charts.whole_numbers(axes.xaxis)
-    charts.legend_in_columns(figure)
+      charts.whole_numbers(panels[-1].xaxis)
+    charts.legend_in_columns(figure, panels[0])
   return figure
+
+
+def _reward_lines(axes, history: runs.History, minutes: bool, look) -> None:
+  """A run's best so far, and thin the mean of its last children."""
+  x, order = charts.in_order(history)
+  if minutes:
+    x, order = np.cumsum(history.seconds) / 60, slice(None)
+  reward = history.reward[order]
+  ok = ~np.isnan(reward)
+  faint = look | {"linewidth": 0.8, "alpha": 0.8, "label": None}
+  charts.mean_line(axes, x[ok], reward[ok], **faint)
+  charts.best_line(axes, x, statistics.running_best(reward), **look)
+
+
+def _span(history: runs.History) -> tuple[float, float]:
+  """The rewards that a run's lines are about: those of its best so far, from
+  where a tenth of its children are done, and of its mean."""
+  reward = history.reward[~history.failed]
+  best = statistics.running_best(reward)
+  window = charts.window(len(reward))
+  mean = statistics.rolling_mean(reward, window)[window - 1 :]
+  return float(min([best[len(best) // 10], *mean])), float(best[-1])
+
+
+_GAP = 0.35  # of the whole height: so large an empty part is cut out
+
+
+def _parts(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
+  """The parts of an axis that show these spans, the upper first: two where one
+  poor run would press the others together, else one."""
+  low, high = min(s[0] for s in spans), max(s[1] for s in spans)
+  order = sorted(spans, key=lambda span: -span[1])
+  for i in range(len(order) - 1, 0, -1):
+    floor = min(span[0] for span in order[:i])
+    ceiling = order[i][1]
+    if floor - ceiling > _GAP * (high - low):
+      return [(floor, high), (low, ceiling)]
+  return [(low, high)]
 
 
 def compared_fronts_figure(

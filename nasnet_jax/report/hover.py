@@ -128,13 +128,13 @@ def _lines(*lines: str) -> str:
 
 
 def _readers(cell, state: int) -> list[str]:
-  """One line on what reads a state; [] if nothing does."""
+  """One line on what reads a state."""
   readers = [
     f"block {k}" for k, b in enumerate(cell["blocks"]) if state in b["inputs"]
   ]
   if state in (cell.get("outputs") or cell["concat"]):
     readers.append("the output")
-  return [f"read by {', '.join(readers)}"] if readers else []
+  return [f"read by {', '.join(readers) or 'nothing'}"]
 
 
 def _cost(op: str, state: int, operations, costs):

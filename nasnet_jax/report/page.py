@@ -2,65 +2,17 @@
 
 import html
 import math
+import re
 from typing import Any
 
-from nasnet_jax.report import cell_drawings, runs, style
+from nasnet_jax.report import cell_drawings, runs, sheet, style
 
-_CSS = """
-:root{color-scheme:light dark;--paper:#fff;--page:#f6f7f9;--ink:#1f2933;
---muted:#5f6b7a;--edge:#e0e4e9;--accent:#2563c9;--code:#f3f5f7}
-@media (prefers-color-scheme:dark){:root{--paper:#12171d;--page:#0b0f13;
---ink:#e8ebee;--muted:#9aa6b4;--edge:#2a323b;--accent:#6ea4f7;--code:#1b222a}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--page);color:var(--ink);
-font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",
-sans-serif}
-main{max-width:1240px;margin:0 auto;padding:24px 16px 48px}
-h1{font-size:1.6rem;line-height:1.2;margin:0}
-h2{font-size:1.12rem;margin:0 0 12px}
-p{margin:0 0 12px}
-.sub{color:var(--muted);margin:4px 0 20px}
-section{background:var(--paper);border:1px solid var(--edge);
-border-radius:10px;padding:18px;margin:0 0 16px}
-.facts{display:grid;gap:14px 28px;margin:0;
-grid-template-columns:repeat(auto-fit,minmax(150px,1fr))}
-.facts dt{color:var(--muted);font-size:.84rem}
-.facts dd{margin:0;font-size:1.25rem;font-weight:600;overflow-wrap:anywhere;
-font-variant-numeric:tabular-nums}
-.facts dd small{display:block;font-size:.82rem;font-weight:400;
-color:var(--muted)}
-.figures{display:grid;gap:20px;
-grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr))}
-.cells{display:flex;flex-wrap:wrap;gap:20px 32px;align-items:flex-start}
-figure{margin:0;min-width:0;max-width:100%}
-figcaption{font-size:.88rem;color:var(--muted);margin:0 0 6px}
-.scroll{overflow-x:auto;max-width:100%}
-.figures svg{display:block;width:100%;height:auto;max-width:620px}
-.cells svg{display:block;height:auto}
-svg *{stroke-linejoin:round;stroke-linecap:butt}
-svg text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",
-sans-serif!important}
-table{border-collapse:collapse;width:100%;font-size:.92rem;
-font-variant-numeric:tabular-nums}
-th,td{text-align:right;padding:6px 12px;border-bottom:1px solid var(--edge);
-white-space:nowrap;vertical-align:top}
-th{color:var(--muted);font-weight:500}
-td:last-child,th:last-child{text-align:left}
-td:first-child,th:first-child{padding-left:0}
-.runs td:last-child,.runs th:last-child{text-align:right}
-.runs td:first-child,.runs th:first-child{text-align:left}
-.runs small{color:var(--muted)}
-a{color:var(--accent)}
-tr.won td{font-weight:600}
-tr.won td:last-child{font-weight:400}
-pre{background:var(--code);border-radius:8px;padding:10px 12px;margin:0 0 12px;
-overflow-x:auto;font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,
-"DejaVu Sans Mono",monospace}
-summary{cursor:pointer;color:var(--accent)}
-.legend{display:flex;flex-wrap:wrap;gap:6px 18px;font-size:.86rem;
-color:var(--muted);margin:14px 0 0}
-.legend i{display:inline-block;width:14px;height:14px;border-radius:4px;
-border:1.5px solid;margin-right:6px;vertical-align:-2px}
+# The open page of a job under way loads itself again each minute; with a
+# script it waits while something on it is open.
+REFRESH = '<noscript><meta http-equiv="refresh" content="60"></noscript>'
+_FOLLOW = """
+setInterval(()=>{if(!document.querySelector("details[open]"))
+location.reload()},60000);
 """
 
 
@@ -81,12 +33,13 @@ def page(
     refresh: the open page loads itself again each minute.
     css, script: besides what every page has.
   """
-  again = '<meta http-equiv="refresh" content="60">' if refresh else ""
+  again = REFRESH if refresh else ""
+  script += _FOLLOW if refresh else ""
   return (
     '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
     f"{again}<title>{html.escape(title)}</title>"
-    f"<style>{_CSS}{style.stylesheet()}{css}</style></head>\n"
+    f"<style>{sheet.CSS}{style.stylesheet()}{css}</style></head>\n"
     f"<body><main><h1>{html.escape(title)}</h1>"
     f'<p class="sub">{below}</p>\n'
     f"{body}</main>{f'<script>{script}</script>' if script else ''}"
@@ -96,6 +49,58 @@ def page(
 
 def section(title: str, body: str) -> str:
   return f"<section><h2>{title}</h2>{body}</section>\n"
+
+
+def scroll(body: str, label: str) -> str:
+  """What may be wider than the page: it scrolls, also from the keyboard, and
+  is shaded at an end where more of it lies."""
+  return (
+    f'<div class="scroll" tabindex="0" role="group"'
+    f' aria-label="{html.escape(label)}">{body}</div>'
+  )
+
+
+def table(head, rows: str, label: str, kind: str = "") -> str:
+  """A table.
+
+  Args:
+    head: words of its columns; or HTML of them.
+    rows: HTML of its <tr>.
+    label: what a screen reader says.
+    kind: class of the stylesheet: "words" sets the last column to the left,
+      "named" and "runs" the first.
+  """
+  if not isinstance(head, str):
+    head = "".join(f'<th scope="col">{html.escape(word)}</th>' for word in head)
+  return scroll(
+    f'<table class="{kind}"><thead><tr>{head}</tr></thead>'
+    f"<tbody>{rows}</tbody></table>",
+    label,
+  )
+
+
+def row(values, won: bool = False) -> str:
+  """HTML of a row of a table, of the HTML of its cells."""
+  start = '<tr class="won">' if won else "<tr>"
+  return start + "".join(f"<td>{value}</td>" for value in values) + "</tr>"
+
+
+def code(text, wraps: bool = True) -> str:
+  """Text to copy. A command wraps, so that all of it can be seen; what has
+  lines of its own scrolls."""
+  if wraps:
+    words = (f"<span>{word}</span>" for word in html.escape(str(text)).split())
+    return f'<pre class="line">{" ".join(words)}</pre>'
+  return f'<pre tabindex="0">{html.escape(str(text))}</pre>'
+
+
+def details(summary: str, body: str) -> str:
+  """What opens on a click.
+
+  Args:
+    summary, body: HTML.
+  """
+  return f"<details><summary>{summary}</summary>{body}</details>"
 
 
 def facts(facts) -> str:
@@ -115,13 +120,15 @@ def inline(svg: str, name: str, caption: str, natural: bool = False) -> str:
   """A figure inside the page; a natural one keeps a legible size."""
   picture = style.for_page(svg, name, html.escape(caption))
   if natural:
-    # Points are 4/3 pixels. Wide cells may shrink by a third, then scroll.
+    # Points are 4/3 pixels. Wide cells may shrink a little, then scroll:
+    # smaller labels could not be read.
+    picture = re.sub(r' clip-path="[^"]*"', "", picture)  # nothing sticks out
     width = float(picture.split('width="')[1].split("pt")[0]) * 4 / 3
-    size = f"width:{width:.0f}px;max-width:max(100%,{width / 1.5:.0f}px)"
+    size = f"width:{width:.0f}px;max-width:max(100%,{width / 1.1:.0f}px)"
     picture = picture.replace("<svg", f'<svg style="{size}"', 1)
+    picture = scroll(picture, caption)
   return (
-    f"<figure><figcaption>{html.escape(caption)}</figcaption>"
-    f'<div class="scroll">{picture}</div></figure>'
+    f"<figure><figcaption>{html.escape(caption)}</figcaption>{picture}</figure>"
   )
 
 

@@ -1,9 +1,10 @@
 """The order of a cell's boxes in a drawing, and how far right each is.
 
-A layered layout, bottom to top: the cell's inputs, its
-blocks by depth, the output. A state that is read further up passes each layer
-in a lane of its own. Orders are chosen for few crossings by hill climbing;
-places follow from what an item is joined to. Lengths are inches.
+A layered layout, bottom to top: the cell's inputs, its blocks by depth, the
+output. A state that is read further up passes each layer in a lane of its own.
+Blocks stand in the order of their numbers, for readers; lanes and sides are
+chosen by hill climbing, for few crossings; places follow from what an item is
+joined to. Lengths are inches.
 """
 
 import itertools
@@ -15,6 +16,7 @@ PAD = 0.08  # between a block's panel and its boxes
 STATE_WIDTH, STATE_HEIGHT = 0.62, 0.28
 LANE_WIDTH = 0.1
 ITEM_GAP = 0.16
+_OUT_OF_ORDER = 99.0  # two blocks in the wrong order, in crossings
 BLOCK_WIDTH = 2 * OP_WIDTH + SIDE_GAP + 2 * PAD
 
 
@@ -131,6 +133,13 @@ def _gap_cost(links, below, above, flipped) -> float:
   return cost
 
 
+def _disorder(layer: list[tuple]) -> float:
+  """The cost of blocks that do not stand in the order of their numbers."""
+  numbers = [index for kind, index in layer if kind == "block"]
+  pairs = itertools.combinations(numbers, 2)
+  return _OUT_OF_ORDER * sum(a > b for a, b in pairs)
+
+
 def _starts(layers: list[list[tuple]]):
   """A few orders to start from: hill climbing alone can get stuck."""
   yield [list(layer) for layer in layers]
@@ -158,6 +167,7 @@ def order(graph: Graph) -> tuple[list[list[tuple]], set, list[dict]]:
       _gap_cost(links, places[level], places[level + 1], flipped)
       for level, links in enumerate(graph.links)
     )
+    cost += sum(map(_disorder, layers))
     found.append((cost, layers, flipped, places))
   return min(found, key=lambda f: f[0])[1:]
 
@@ -171,6 +181,7 @@ def _climb(graph: Graph, layers) -> tuple[list[list[tuple]], set]:
     places = _pack(layer)
     below = _pack(layers[level - 1])
     total = _gap_cost(graph.links[level - 1], below, places, flips)
+    total += _disorder(layer)
     if level + 1 < len(layers):
       above = _pack(layers[level + 1])
       total += _gap_cost(graph.links[level], places, above, flips)

@@ -4,6 +4,7 @@ Readers take what is there. A truncated last line, a file that does not exist
 yet, failed children and an empty history are normal, not errors.
 """
 
+import contextlib
 import datetime
 import json
 import math
@@ -16,8 +17,10 @@ import numpy as np
 from nasnet_jax import spaces
 from nasnet_jax.data import paths
 
+HISTORY, CURVES, SCALED = "history.jsonl", "retrain.jsonl", "scaled.jsonl"
+TESTED = "test_answers.json"
 # One of them is there as soon as a run has begun.
-_FILES = ("config.json", "history.jsonl", "retrain.jsonl", "result.json")
+_FILES = ("config.json", HISTORY, CURVES, SCALED, "result.json")
 
 
 class History(NamedTuple):
@@ -32,6 +35,8 @@ class History(NamedTuple):
     stopped: bool[n], children that were stopped before their end.
     params, macs, bytes, latency: float[n], NaN where the line has none.
     seconds: float[n], 0 where the line has none.
+    over_limit: bool[n], children that were too large to be trained; they have
+      no reward, as failed ones.
     skipped: lines that could not be read, a truncated last one not counted.
   """
 
@@ -47,6 +52,7 @@ class History(NamedTuple):
   latency: np.ndarray  # seconds
   seconds: np.ndarray
   skipped: int = 0
+  over_limit: np.ndarray = np.zeros(0, bool)  # bool[n]: too large to train
 
   def __len__(self) -> int:
     return len(self.reward)
@@ -66,6 +72,7 @@ class Curve(NamedTuple):
   loss: np.ndarray
   accuracy: np.ndarray
   valid_accuracy: np.ndarray
+  seconds: np.ndarray = np.zeros(0)  # from point to point
 
 
 class Run(NamedTuple):
@@ -76,7 +83,22 @@ class Run(NamedTuple):
   history: History
   curves: list[Curve]
   result: dict[str, Any]  # empty until the search is finished
-  changed: str  # when the last child was written, UTC; "" before the first
+  changed: str  # when the last line was written, UTC; "" before the first
+  tested: dict[str, Any]  # its answers to the test images, if they were kept
+
+  @property
+  def kind(self) -> str:
+    """The job: "search", "train", "scale", "detect", "import"; "" if there is
+    no run in the folder."""
+    if self.result:
+      return str(self.result.get("job", "search"))  # searches do not say
+    if self.config.get("job"):
+      return str(self.config["job"])
+    if (self.path / SCALED).exists():
+      return "scale"
+    if "space" in self.config or (self.path / HISTORY).exists():
+      return "search"
+    return "train" if self.curves else ""
 
 
 def read_lines(path) -> tuple[list[dict[str, Any]], int]:
@@ -152,6 +174,7 @@ def read_history(path) -> History:
     latency=column("latency"),
     seconds=column("seconds", 0.0),
     skipped=skipped,
+    over_limit=np.array([r.get("status") == "over_limit" for r in rows], bool),
   )
 
 
@@ -176,7 +199,14 @@ def _curve(stage: str, child: int, by_step: dict[float, dict]) -> Curve:
   rows = [by_step[step] for step in sorted(by_step)]
   columns = {
     name: np.array([number(r.get(name)) for r in rows])
-    for name in ("step", "epoch", "loss", "accuracy", "valid_accuracy")
+    for name in (
+      "step",
+      "epoch",
+      "loss",
+      "accuracy",
+      "valid_accuracy",
+      "seconds",
+    )
   }
   return Curve(id=child, stage=stage, **columns)
 
@@ -194,13 +224,16 @@ def read_run(run_dir) -> Run:
     raise FileNotFoundError(f"{path} is a file: give the folder of a run")
   if not any((path / name).exists() for name in _FILES):
     raise FileNotFoundError(f"{path} has no run in it: it has no {_FILES[0]}")
+  result = _here(read_json(path / "result.json"), path)
   return Run(
     path=path,
     config=read_json(path / "config.json"),
-    history=read_history(path / "history.jsonl"),
-    curves=read_retrain(path / "retrain.jsonl"),
-    result=_here(read_json(path / "result.json"), path),
-    changed=_changed(path / "history.jsonl"),
+    history=read_history(path / HISTORY),
+    curves=read_retrain(path / CURVES),
+    result=result,
+    changed=_changed(path),
+    # Of a run that goes on, what is there is of the result before.
+    tested=read_json(path / TESTED) if result else {},
   )
 
 
@@ -231,10 +264,18 @@ def _here(result: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
     return result
 
 
+def last_write(path: pathlib.Path) -> float:
+  """When a run's files last changed that its page shows; 0 before that."""
+  times = [0.0]
+  for name in (HISTORY, CURVES, SCALED, "ranking.jsonl", "result.json"):
+    with contextlib.suppress(OSError):
+      times.append((path / name).stat().st_mtime)
+  return max(times)
+
+
 def _changed(path: pathlib.Path) -> str:
-  try:
-    seconds = path.stat().st_mtime
-  except FileNotFoundError:
+  seconds = last_write(path)
+  if not seconds:
     return ""
   when = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
   return when.strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from nasnet_jax.report import page, runs, style
+from nasnet_jax.report import page, progress, runs, style
 from nasnet_jax.report.style import LIGHT
 
 Row = dict[str, Any]
@@ -145,13 +145,38 @@ def table(rows: list[Row]) -> str:
   return "\n".join(lines)
 
 
-def progress(rows: list[Row]) -> str:
+def count(rows: list[Row]) -> str:
   """How many trainings there are, in words."""
   return f"{len(rows):,} {'training' if len(rows) == 1 else 'trainings'}"
 
 
-def section(run: runs.Run, rows: list[Row]) -> str:
-  """HTML of a scaling run: what was chosen, the chart, all networks."""
+def below(run: runs.Run) -> str:
+  """The line below the title of a scaling run's page."""
+  at = progress.of(run)
+  words = [
+    count(rows_of(run)) if run.result else at.words,
+    "" if run.result else progress.to_go(at),
+  ]
+  return ", ".join(filter(None, words))
+
+
+def text(run: runs.Run) -> list[str]:
+  """The lines of `summary_text`."""
+  rows = rows_of(run)
+  return [below(run), *([table(rows)] if rows else [])]
+
+
+def sections(run: runs.Run, files: bool) -> list[str]:
+  """HTML of a scaling run: what was chosen, the chart, all networks.
+
+  Args:
+    files: whether the chart is also written into the run's folder.
+  """
+  rows = rows_of(run)
+  bar = "" if run.result else progress.html_of(progress.of(run))
+  if not rows:
+    words = "There is nothing to show yet: no training has finished."
+    return [page.section("Scaling", f"<p>{words}</p>{bar}")]
   chosen = (run.result.get("winner") or {}).get("coefficients") or {}
   facts = page.facts(
     [
@@ -162,13 +187,16 @@ def section(run: runs.Run, rows: list[Row]) -> str:
       ("Trainings", page.count(len(rows)), "" if run.result else "so far"),
     ]
   )
-  svg = draw_scalings({"": rows}, run.path / "figures" / "scaling")
-  return page.section(
-    "Scaling",
-    facts
-    + page.inline(svg, "scaling", "Accuracy against multiply-adds")
-    + _table(rows),
-  )
+  figure = scalings_figure({"": rows})
+  path = run.path / "figures" / "scaling"
+  svg = style.save(figure, path) if files else style.to_svg(figure)
+  chart = page.inline(svg, "scaling", "Accuracy against multiply-adds")
+  return [
+    page.section("Scaling", facts + bar),
+    page.section(
+      "Networks", f'<div class="figures">{chart}</div>{_table(rows)}'
+    ),
+  ]
 
 
 def _table(rows: list[Row]) -> str:
@@ -197,9 +225,5 @@ def _table(rows: list[Row]) -> str:
         for name in ("valid_accuracy", "test_accuracy")
       ),
     ]
-    body += "<tr>" + "".join(f"<td>{value}</td>" for value in values) + "</tr>"
-  heads = "".join(f"<th>{name}</th>" for name in head)
-  return (
-    f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>'
-    f"<tbody>{body}</tbody></table></div>"
-  )
+    body += page.row(values)
+  return page.table(head, body, "Networks", "named")

@@ -8,40 +8,56 @@ from matplotlib.figure import Figure
 from nasnet_jax.report import cell_drawings, charts, runs, statistics, style
 from nasnet_jax.report.style import LIGHT
 
+_MARGIN = 0.09  # of an axis, so that no mark lies on its end
+
 
 def reward_figure(history: runs.History) -> Figure:
   """Reward by child: points, best so far, rolling mean, failed children."""
   with style.style():
     figure, (axes,) = charts.new_axes()
-    number = np.arange(1, len(history) + 1)
-    ok = ~history.failed
-    charts.points(axes, number[ok], history.reward[ok])
-    charts.mean_line(axes, number[ok], history.reward[ok])
-    charts.best_line(axes, number, statistics.running_best(history.reward))
-    if not ok.all():
-      charts.failed(axes, number[~ok])
+    number, order = charts.in_order(history)
+    reward = history.reward[order]
+    ok = ~np.isnan(reward)
+    charts.points(axes, number[ok], reward[ok])
+    charts.mean_line(axes, number[ok], reward[ok])
+    charts.best_line(axes, number, statistics.running_best(reward))
+    over = np.zeros_like(ok)
+    if len(history.over_limit):
+      over = history.over_limit[order]
+    if (~ok & ~over).any():
+      charts.failed(axes, number[~ok & ~over])
+    if over.any():
+      charts.failed(axes, number[over], "over the limit", "line")
     axes.set_xlabel("child")
     axes.set_ylabel("reward")
-    axes.set_xlim(0, max(len(history), 1) * 1.01 + 0.5)
+    around = 0.5 + 0.01 * np.ptp(number)
+    axes.set_xlim(number[0] - around, number[-1] + around)
+    axes.margins(y=_MARGIN)
     charts.whole_numbers(axes.xaxis)
     charts.legend(axes)
   return figure
 
 
 def operations_figure(history: runs.History, space) -> Figure | None:
-  """Operations' shares over time, or None for a space without operations."""
+  """Operations' shares over time. None for a space without operations, and
+  where there is no time yet over which they could change: in the first round,
+  or with children for one window only."""
   if not hasattr(space, "operations"):
     return None
   rows, decisions = runs.valid_decisions(history, space)
-  if len(rows) < 2:
-    return None
-  ops = _operations(space.decode(decisions)).reshape(len(rows), -1)
   windows = min(48, math.ceil(len(rows) / 10))
+  if windows < 2 or len(np.unique(history.round[rows])) < 2:
+    return None
+  numbers = charts.number(history)[rows]
+  order = np.argsort(numbers, kind="stable")
+  numbers, decisions = numbers[order], decisions[order]
+  ops = _operations(space.decode(decisions)).reshape(len(rows), -1)
   middle, shares = statistics.operation_shares(
     ops, len(space.operations), windows
   )
   # The first and last window reach to the ends of the chart.
-  x = np.concatenate([[1], middle, [len(rows)]])
+  middle = np.interp(middle, np.arange(len(rows)), numbers)
+  x = np.concatenate([numbers[:1], middle, numbers[-1:]])
   y = np.concatenate([shares[:1], shares, shares[-1:]])
   order, colors = _by_family(space.operations)
   with style.style():
@@ -49,7 +65,7 @@ def operations_figure(history: runs.History, space) -> Figure | None:
     areas = axes.stackplot(x, y[:, order].T * 100, colors=colors, linewidth=0.5)
     for area in areas:
       area.set_edgecolor(LIGHT["paper"])
-    axes.set_xlim(1, len(rows))
+    axes.set_xlim(numbers[0], numbers[-1])
     axes.set_ylim(0, 100)
     axes.grid(False)
     axes.set_xlabel("child")
@@ -154,10 +170,11 @@ def tradeoff_figure(
       axes.plot(
         value[mine] / scale,
         accuracy[mine],
-        "*",
-        markersize=12,
-        color=LIGHT["good"],
-        markeredgecolor=LIGHT["paper"],
+        "o",  # a ring, so that the point within it can be seen
+        markersize=11,
+        markerfacecolor="none",
+        markeredgewidth=2,
+        markeredgecolor=LIGHT["good"],
         label="winner",
         linestyle="none",
       )
@@ -171,5 +188,6 @@ def tradeoff_figure(
       )
     axes.set_xlabel(f"{COSTS[cost]}{unit}")
     axes.set_ylabel("validation accuracy, %")
+    axes.margins(_MARGIN)
     charts.legend(axes)
   return figure

@@ -3,9 +3,8 @@
 import html
 from typing import Any
 
-import numpy as np
-
 from nasnet_jax.report import (
+  children_sections,
   page,
   runs,
   search_charts,
@@ -14,32 +13,25 @@ from nasnet_jax.report import (
   winners,
 )
 
-_TOP = 10  # children listed while there is no final ranking yet
 
+def curves(run: runs.Run, files: bool) -> str:
+  """How the search went; "" before there is anything.
 
-def curves(run: runs.Run) -> str:
-  """How the search and its retraining went; "" before there is anything."""
+  Args:
+    files: whether the figures are also written into `figures/`.
+  """
   history, space = run.history, runs.space_of(run)
-  charts = []
-  if len(history):
-    charts += [
-      ("reward", "Reward by child", search_charts.reward_figure(history)),
-      (
-        "operations",
-        "Operations the controller chose",
-        search_charts.operations_figure(history, space),
-      ),
-    ]
-  charts.append(
-    (
-      "retrain",
-      "Retraining: the ranked children and the winner",
-      training_charts.retrain_figure(run.curves),
-    )
-  )
-  figures = _written(run, charts)
-  if not figures:
+  if not len(history):
     return ""
+  charts = [
+    ("reward", "Reward by child", search_charts.reward_figure(history)),
+    (
+      "operations",
+      "Operations the controller chose",
+      search_charts.operations_figure(history, space),
+    ),
+  ]
+  figures = written(run, charts, files)
   note = ""
   if history.skipped:
     note = f"<p>{history.skipped} lines of the history cannot be read.</p>"
@@ -48,17 +40,20 @@ def curves(run: runs.Run) -> str:
   )
 
 
-def _written(run: runs.Run, charts) -> list[str]:
+def written(run: runs.Run, charts, files: bool) -> list[str]:
   """[(name, caption, figure or None)] -> the figures for the page, each also
-  written as files."""
-  return [
-    page.inline(style.save(figure, run.path / "figures" / name), name, caption)
-    for name, caption, figure in charts
-    if figure is not None
-  ]
+  written as files if that is asked for."""
+  found = []
+  for name, caption, figure in charts:
+    if figure is None:
+      continue
+    path = run.path / "figures" / name
+    svg = style.save(figure, path) if files else style.to_svg(figure)
+    found.append(page.inline(svg, name, caption))
+  return found
 
 
-def tradeoffs(run: runs.Run, winner: winners.Winner | None) -> str:
+def tradeoffs(run: runs.Run, winner: winners.Winner | None, files: bool) -> str:
   """Accuracy against each cost, with the Pareto fronts."""
   history = run.history
   won = winner.id if winner is not None and winner.final else None
@@ -72,12 +67,19 @@ def tradeoffs(run: runs.Run, winner: winners.Winner | None) -> str:
     )
     for cost, words in search_charts.COSTS.items()
   ]
-  figures = _written(run, charts)
+  figures = written(run, charts, files)
   if not figures:
     return ""
+  note = ""
+  if won is not None:
+    note = (
+      '<p class="sub">Children as they were searched; the final network may be'
+      " larger.</p>"
+    )
   return page.section(
     "Accuracy against cost",
-    f'<div class="figures">{"".join(figures)}</div>{_front_table(history)}',
+    f'{note}<div class="figures">{"".join(figures)}</div>'
+    f"{_front_table(history)}",
   )
 
 
@@ -100,72 +102,99 @@ def _front_table(history: runs.History) -> str:
       *(page.count(getattr(history, cost)[row]) for cost in fronts),
       ", ".join(words.removesuffix(" per image") for words in on),
     ]
-    cells_of = "".join(f"<td>{value}</td>" for value in values)
-    body.append(f"<tr>{cells_of}</tr>")
-  head = "".join(
-    f"<th>{words}</th>"
-    for words in (
-      "child",
-      "accuracy",
-      *(search_charts.COSTS[cost] for cost in fronts),
-      "on the front of",
-    )
+    body.append(page.row(values))
+  head = (
+    "child",
+    "accuracy",
+    *(search_charts.COSTS[cost] for cost in fronts),
+    "on the front of",
   )
-  return (
-    "<details><summary>The children on the Pareto fronts</summary>"
-    f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-    f"<tbody>{''.join(body)}</tbody></table></div></details>"
-  )
+  title = "The children on the Pareto fronts"
+  return page.details(title, page.table(head, "".join(body), title, "words"))
 
 
-def best_children(run: runs.Run) -> str:
-  """A table of the children that were retrained, or of the best so far."""
+def best_children(run: runs.Run, files: bool) -> str:
+  """How the best children were retrained, or the best so far."""
   rows = run.result.get("top_k")
-  if rows:
-    title = "Best children, retrained for longer"
-  else:
-    rows, title = _best_so_far(run), "Best children so far"
+  if not rows:
+    charts = written(run, [_retraining(run)], files)
+    body = (
+      f'<div class="figures">{"".join(charts)}{_best_so_far(run)}</div>'
+      if charts
+      else _best_so_far(run)
+    )
+    return page.section("Best children so far", body) if body else ""
+  (chart, *_) = written(run, [_retraining(run)], files) or [""]
+  return page.section(
+    "Best children, retrained for longer",
+    f'<div class="figures">{chart}<div>{_retrained(run, rows)}</div></div>',
+  )
+
+
+def _retraining(run: runs.Run):
+  return (
+    "retrain",
+    "Retraining: the ranked children and the winner",
+    training_charts.retrain_figure(run.curves),
+  )
+
+
+def _best_so_far(run: runs.Run) -> str:
+  history = run.history
+  rows = children_sections.best_rows(history)
   if not rows:
     return ""
-  won = (run.result.get("winner") or {}).get("id")
-  body = "".join(_row(row, row.get("id") == won) for row in rows)
-  return page.section(
-    title,
-    '<div class="scroll"><table><thead><tr><th>child</th><th>reward</th>'
-    "<th>validation accuracy</th><th>parameters</th><th>multiply-adds</th>"
-    f"<th>cells</th></tr></thead><tbody>{body}</tbody></table></div>",
-  )
+  accuracies = any(winners.other_accuracy(history, row) for row in rows)
+  body = [
+    page.row(
+      [
+        history.id[row],
+        f"{history.reward[row]:.4f}",
+        *([f"{history.accuracy[row]:.2%}"] if accuracies else []),
+        page.count(history.params[row]),
+        page.count(history.macs[row]),
+      ]
+    )
+    for row in rows
+  ]
+  accuracy = ["accuracy"] if accuracies else []
+  head = ["child", "reward", *accuracy, "parameters", "multiply-adds"]
+  return page.table(head, "".join(body), "Best children so far")
 
 
-def _best_so_far(run: runs.Run) -> list[dict[str, Any]]:
+_SIZES = (
+  '<td></td><th scope="colgroup" colspan="2">as searched</th>'
+  '<th scope="colgroup" colspan="3">the final network</th></tr><tr>'
+)
+
+
+def _retrained(run: runs.Run, rows: list[dict[str, Any]]) -> str:
+  """A table of both sizes of a child: it is searched small."""
   history = run.history
-  ok = np.flatnonzero(~history.failed)
-  order = ok[np.argsort(-history.reward[ok], kind="stable")][:_TOP]
-  return [
-    {
-      "id": int(history.id[i]),
-      "reward": float(history.reward[i]),
-      "params": float(history.params[i]),
-      "macs": float(history.macs[i]),
-      "genotype": winners.decode(run, int(i)),
-    }
-    for i in order
+  searched = dict(zip(history.id.tolist(), history.params.tolist()))
+  won = (run.result.get("winner") or {}).get("id")
+  body = [
+    page.row(
+      [
+        html.escape(str(row.get("id", ""))),
+        page.decimal(row.get("reward"), ".4f") or "",
+        page.count(runs.number(searched.get(row.get("id")))),
+        page.decimal(row.get("valid_accuracy"), ".2%") or "",
+        page.count(runs.number(row.get("params"))),
+        page.count(runs.number(row.get("macs"))),
+      ],
+      row.get("id") == won,
+    )
+    for row in rows
   ]
-
-
-def _row(row: dict[str, Any], won: bool) -> str:
-  lines = winners.genotype_lines(row.get("genotype") or {})
-  text = html.escape("\n".join(lines))
-  shown = ""
-  if lines:
-    shown = f"<details><summary>show</summary><pre>{text}</pre></details>"
-  values = [
-    html.escape(str(row.get("id", ""))),
-    page.decimal(row.get("reward"), ".4f") or "",
-    page.decimal(row.get("valid_accuracy"), ".2%") or "",
-    page.count(runs.number(row.get("params"))),
-    page.count(runs.number(row.get("macs"))),
-    shown,
-  ]
-  start = '<tr class="won">' if won else "<tr>"
-  return start + "".join(f"<td>{v}</td>" for v in values) + "</tr>"
+  head = (
+    "child",
+    "reward",
+    "parameters",
+    "validation",
+    "parameters",
+    "multiply-adds",
+  )
+  cells = "".join(f'<th scope="col">{words}</th>' for words in head)
+  head = f"{_SIZES}{cells}"
+  return page.table(head, "".join(body), "Retrained children", "tight")

@@ -63,7 +63,7 @@ def operation_shares(
     windows: at most so many windows of equal length (but for one).
 
   Returns:
-    float[w] the middle of each window, in children from 1, and
+    float[w] the middle of each window, in children from 0, and
     float[w, num_operations] shares that sum to 1.
   """
   bounds = np.linspace(0, len(ops), min(windows, len(ops)) + 1).astype(int)
@@ -74,4 +74,4 @@ def operation_shares(
     ]
   )
   shares = shares / shares.sum(-1, keepdims=True)
-  return (bounds[:-1] + bounds[1:] + 1) / 2, shares
+  return (bounds[:-1] + bounds[1:] - 1) / 2, shares

@@ -23,6 +23,8 @@ def retrain_figure(curves: list[runs.Curve]) -> Figure | None:
     loss.set_ylabel("training loss")
     accuracy.set_ylabel("accuracy, %")
     accuracy.set_xlabel("epoch" if epochs else "step")
+    ends = [c.epoch[-1] if epochs else c.step[-1] for c in curves]
+    charts.epochs(accuracy, float(max(ends)))
     # One entry per kind of line, not one per network.
     kinds = style.legend_entries(accuracy)
     loss.legend(
@@ -111,7 +113,9 @@ def training_figure(
     accuracy.set_ylabel(f"{score or 'accuracy'}, %")
     loss.set_ylabel("training loss")
     accuracy.set_xlabel("epoch")
-    kinds = style.legend_entries(accuracy)
+    ends = [curve.epoch for _, curve in curves]
+    charts.epochs(accuracy, float(np.nanmax(np.concatenate([*ends, [0]]))))
+    kinds = style.legend_entries(loss, accuracy)
     figure.legend(
       kinds.values(),
       kinds.keys(),

@@ -6,7 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nasnet_jax import __version__, report
-from nasnet_jax.jobs import job_config, results, resumable, run_log
+from nasnet_jax.jobs import (
+  job_config,
+  results,
+  resumable,
+  run_log,
+  tested_answers,
+)
 from nasnet_jax.search import final, going_on, halving, limits
 from nasnet_jax.search.console import Console
 from nasnet_jax.search.parts import Parts
@@ -96,11 +102,16 @@ def _train_winner(
     folder, best, parts.space, parts.final, datasets.on_device(both), watch
   )
   weights = fit.variables_of(state)
+  kept = tested_answers.Kept(images.class_names)
   evaluate = evaluation.make_evaluate(
-    network, parts.final.augmentation, parts.final.final.eval_batch_size
+    network,
+    parts.final.augmentation,
+    parts.final.final.eval_batch_size,
+    watch=kept.see,
   )
   test = datasets.on_device(images.test)
   score = evaluate(weights, test)
+  kept.write(folder, score.top_5)
   checkpoint.write(folder / results.WEIGHTS, weights)
   return score
 

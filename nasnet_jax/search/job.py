@@ -87,9 +87,10 @@ def run(
             tell,
           )
           tell("on_start", folder, config.to_dict())
-          result = _work(folder, config, parts, console, clock)
-        result["command"] = command
-        workdir.write_json(folder / results.RESULT, result)
+          with run_log.page(folder):
+            result = _work(folder, config, parts, console, clock)
+            result["command"] = command
+            workdir.write_json(folder / results.RESULT, result)
         _tidy(folder)
         tell("on_end", result)
     if hosts.is_first():

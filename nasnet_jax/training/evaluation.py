@@ -40,6 +40,24 @@ class Score(NamedTuple):
     return sum(shares) / len(shares) if shares else 0.0
 
 
+class Answers(NamedTuple):
+  """What a network says to a batch of images, on the host.
+
+  Attributes:
+    labels: int32[N], what they are.
+    said: int32[N], the likeliest class.
+    share: f32[N], its probability.
+    counts: bool[N]; false: no image, or a broken one.
+    picture: row -> uint8[H, W, C].
+  """
+
+  labels: np.ndarray
+  said: np.ndarray
+  share: np.ndarray
+  counts: np.ndarray
+  picture: Callable[[int], np.ndarray]
+
+
 def make_evaluate(
   network: nn.Module,
   aug: augment.Augmentation,
@@ -47,6 +65,7 @@ def make_evaluate(
   mesh: jax.sharding.Mesh | None = None,
   *,
   by_class: bool = False,
+  watch: Callable[[Answers], None] | None = None,
 ) -> Callable[[Any, Data], Score]:
   """(variables, Data) -> Score over the whole set, each image once.
 
@@ -56,8 +75,12 @@ def make_evaluate(
     batch_size: over all devices of the mesh's axis `data`; rounded up where
       they do not divide it.
     by_class: whether the Score counts each class, too.
+    watch: is told the answers to each batch, in order; with one device only. Of
+      many hosts that read a stream, each is told of its own images.
   """
   devices = 1 if mesh is None else mesh.shape["data"]
+  if watch is not None and devices > 1:
+    raise ValueError("answers to single images are told with one device only")
 
   def count(variables, images, labels, counts):
     images = augment.normalise(images, aug)
@@ -71,6 +94,8 @@ def make_evaluate(
       zeros = jnp.zeros(logits.shape[-1], jnp.int32)
       sums = [zeros.at[labels].add(which) for which in (right[0], counts)]
       total = jnp.concatenate([total, *sums])
+    if watch is not None:
+      return total, logits.argmax(-1), jax.nn.softmax(logits).max(-1)
     return jax.lax.psum(total, "data") if devices > 1 else total
 
   def count_of(variables, data: Images, index, counts):
@@ -96,15 +121,24 @@ def make_evaluate(
     parts = hosts.count() if apart else devices
     size = -(-min(batch_size, n) // parts) * parts
     if isinstance(data, Images):
-      order = zip(*batches.evaluation_order(n, size))
+      order = [*zip(*batches.evaluation_order(n, size))]
       found = [program_of(variables, data, *batch) for batch in order]
+      if watch is not None:
+        labels = np.asarray(data.labels)
+        found = [
+          _tell(watch, given, labels[index], counts, _pictures(data, index))
+          for given, (index, counts) in zip(found, order, strict=True)
+        ]
     else:
       put = data_parallel.put_rows(mesh)
-      found = []
+      found, ahead = [], None
       for batch in data.evaluation_batches(size):
         found.append(program(variables, *map(put, batch[:3])))
-        if len(found) > 1:  # the host may run one batch ahead, not hundreds
-          jax.block_until_ready(found[-2])
+        if ahead is not None:  # the host may run one batch ahead, not hundreds
+          found[-2] = _take(watch, found[-2], ahead)
+        ahead = batch
+      if ahead is not None:
+        found[-1] = _take(watch, found[-1], ahead)
     total = np.sum(jax.device_get(found), 0)
     if apart:
       total = hosts.gather(total).sum(0)
@@ -114,3 +148,23 @@ def make_evaluate(
     return Score(correct, n, top_5, tuple(pairs))
 
   return evaluate
+
+
+def _pictures(data: Images, index: np.ndarray) -> Callable[[int], np.ndarray]:
+  return lambda row: np.asarray(data.images[int(index[row])])
+
+
+def _take(watch, given, batch):
+  """A batch's counts, waited for, once its answers have been told."""
+  if watch is None:
+    return jax.block_until_ready(given)
+  return _tell(
+    watch, given, batch.labels, batch.counts, batch.images.__getitem__
+  )
+
+
+def _tell(watch, given, labels, counts, picture):
+  """The counts of (counts, classes, probabilities)."""
+  total, said, share = jax.device_get(given)
+  watch(Answers(np.asarray(labels), said, share, np.asarray(counts), picture))
+  return total

@@ -73,6 +73,11 @@ def test_a_run_says_what_came_out(trained_run):
   assert row["step"] == 5 and row["valid_accuracy"] is not None
   assert not (folder / "checkpoints").exists()
   assert (folder / "figures" / "training.png").exists()
+  kept = json.loads((folder / "test_answers.json").read_text())
+  assert kept["by_class"][0]["true"] == 0  # no cell is there
+  assert sum(row["true"] for row in kept["by_class"]) > 0
+  assert 0 < len(kept["boxes"]) <= 6
+  assert "What it finds" in (folder / "report.html").read_text()
 
 
 def test_a_finished_run_is_not_run_again(trained_run, made_up, monkeypatch):

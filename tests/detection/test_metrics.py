@@ -118,3 +118,24 @@ def test_classes_without_boxes_do_not_count():
   assert by_class == [None, 1.0, None]
   assert metrics.mean_ap(by_class) == 1.0
   assert metrics.mean_ap([None]) == 0.0
+
+
+def test_counts_at_a_score_are_those_of_precision_and_recall():
+  """Two cats of which one is found twice; a dog where none is."""
+  boxes = np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32)
+  one = pictures.Annotation(
+    "x",
+    0,
+    (50, 50),
+    boxes,
+    np.zeros(2, np.int32),
+    np.zeros(2, bool),
+    np.array([100.0, 400.0], np.float32),
+  )
+  found = metrics.Found(
+    boxes[[0, 0, 1, 1]],
+    np.array([0.9, 0.8, 0.4, 0.7], np.float32),
+    np.array([0, 0, 0, 1], np.int32),
+  )
+  assert metrics.counts_at([one], [found], 2, 0.5) == [(2, 1, 2), (1, 0, 0)]
+  assert metrics.counts_at([one], [found], 2, 0.3) == [(3, 2, 2), (1, 0, 0)]

@@ -64,6 +64,12 @@ def test_a_training_writes_a_network_that_loads_again(run):
   logits = np.asarray(found.predict(images.images))
   right = (logits.argmax(-1) == np.asarray(images.labels)).sum()
   assert right == result["test_correct"]
+  kept = json.loads((folder / "test_answers.json").read_text())
+  assert kept["correct"] == result["test_correct"]
+  assert sum(map(sum, kept["confusion"])) == result["test_examples"]
+  assert "report: " in text
+  page = (folder / "report.html").read_text()
+  assert "what is wrong" in page and "child -1" not in page
   for name in ("training", "cells"):
     for ending in ("png", "svg"):
       assert (folder / "figures" / f"{name}.{ending}").stat().st_size > 1000

@@ -8,6 +8,7 @@ import pytest
 from nasnet_jax import spaces, zoo
 from nasnet_jax.report import (
   cell_drawings,
+  hover,
   layout,
   stage_drawings,
   style,
@@ -187,6 +188,9 @@ def test_the_drawing_holds_every_operation_and_input_as_text(tmp_path):
           cell_drawings.state_label(s, inputs) for s in block["inputs"]
         ]
       wanted += ["hᵢ", "hᵢ₋₁", "hᵢ₋₂", "hᵢ₋₃"][:inputs]
+      read = {s for block in cell["blocks"] for s in block["inputs"]}
+      read |= {*(cell.get("outputs") or cell["concat"])}
+      wanted += ["not read" for s in range(inputs) if s not in read]
       outputs = [f"output {j}" for j in range(inputs)]
       wanted += outputs if "outputs" in cell else ["concat"]
     titles = [cell_drawings.cell_title(kind) for kind in genotype["cells"]]
@@ -202,6 +206,32 @@ def test_the_drawing_holds_one_path_per_edge(tmp_path):
   blocks = [b for cell in drawn["cells"].values() for b in cell["blocks"]]
   members = sum(len(cell["concat"]) for cell in drawn["cells"].values())
   assert len(ids) == 2 * len(blocks) + members == 2 * 10 + 6 + 4
+
+
+def test_an_input_that_nothing_reads_is_pale_and_says_so(tmp_path):
+  block = {"inputs": [0, 0], "operations": ["identity", "conv_1x1"]}
+  cell = {"blocks": [block], "concat": [2]}
+  (axes,) = cell_drawings.draw_cell(cell, "").axes
+  drawn = {patch.get_gid(): patch for patch in axes.patches}
+  faces = [drawn[f"state-{s}"].get_facecolor() for s in range(2)]
+  assert faces[0] != faces[1]
+  assert "not read" in [text.get_text() for text in axes.texts]
+  assert "read by nothing" in hover.tips(cell, [], None)["state-1"]
+  cell["concat"] = [1, 2]  # the output reads it
+  (axes,) = cell_drawings.draw_cell(cell, "").axes
+  assert "not read" not in [text.get_text() for text in axes.texts]
+
+
+def test_blocks_of_a_layer_stand_in_the_order_of_their_numbers(drawings):
+  for name, cell, drawing in drawings:
+    layers = {}
+    for panel in drawing.panels:
+      layers.setdefault(panel.y, []).append(panel)
+    for panels in layers.values():
+      order = sorted(panels, key=lambda panel: panel.x)
+      numbers = [int(panel.key.split("-")[1]) for panel in order]
+      assert numbers == sorted(numbers), name
+    assert len(drawing.panels) == len(cell["blocks"])
 
 
 def test_the_same_cell_gives_the_same_bytes(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nasnet_jax import report
-from nasnet_jax.report import comparison, comparison_charts, runs
+from nasnet_jax.report import comparison_charts, labels, runs
 
 
 @pytest.fixture
@@ -18,8 +18,7 @@ def test_every_run_is_named_and_leads_to_its_own_report(folders, tmp_path):
   report.write_report(folders[0])
   out = tmp_path / "pages" / "all.html"
   text = report.write_comparison(folders, out).read_text()
-  labels = comparison.label_runs([runs.read_run(f) for f in folders])
-  for label in labels:
+  for label in labels.label_folders(folders):
     assert label in text
   target = text.split('href="')[1].split('"')[0]
   assert (out.parent / target).resolve() == folders[0] / "report.html"
@@ -51,9 +50,35 @@ def test_runs_of_equal_names_are_told_apart_by_the_folders_above(tmp_path):
   found = []
   for above in ("monday", "tuesday"):
     (tmp_path / above / "ppo").mkdir(parents=True)
-    found.append(runs.read_run(tmp_path / above / "ppo"))
-  assert comparison.label_runs(found) == ["monday/ppo", "tuesday/ppo"]
-  assert comparison.label_runs(found[:1]) == ["ppo"]
+    found.append(tmp_path / above / "ppo")
+  assert labels.label_folders(found) == ["monday/ppo", "tuesday/ppo"]
+  assert labels.label_folders(found[:1]) == ["ppo"]
+
+
+def _reward_axes(make_run, rewards):
+  """Of runs whose children have these rewards."""
+  first = runs.read_history(make_run(children=40) / "history.jsonl")
+  found = {
+    label: runs.History(
+      **(first._asdict() | {"reward": np.linspace(*ends, 40)})
+    )
+    for label, ends in rewards.items()
+  }
+  return comparison_charts.compared_rewards_figure(found, "children").axes
+
+
+def test_one_poor_run_does_not_press_the_others_together(make_run):
+  axes = _reward_axes(
+    make_run, {"a": (0.80, 0.90), "b": (0.81, 0.91), "poor": (0.20, 0.25)}
+  )
+  upper, lower = (one.get_ylim() for one in axes)
+  assert 0.7 < upper[0] < 0.82 and 0.91 < upper[1] < 0.93
+  assert lower[0] < 0.25 < lower[1] < 0.3  # cut, and still shown
+
+
+def test_runs_that_are_alike_share_one_axis(make_run):
+  axes = _reward_axes(make_run, {"a": (0.5, 0.9), "b": (0.4, 0.8)})
+  assert len(axes) == 1
 
 
 def test_a_run_without_children_is_shown(folders, tmp_path):

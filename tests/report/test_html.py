@@ -51,7 +51,7 @@ class _Page(html.parser.HTMLParser):
 
   @property
   def text(self) -> str:
-    return " ".join(self.words)
+    return " ".join(" ".join(self.words).split())
 
 
 def _page(folder) -> _Page:
@@ -63,7 +63,7 @@ def test_the_report_is_one_file_that_needs_nothing_else(make_run, name):
   folder = make_run(name=name)
   page = _page(folder)
   for reference in page.references:
-    assert reference.startswith(("#", "data:image/png;base64,"))
+    assert reference.startswith(("#", "data:image/"))
     assert reference[0] != "#" or reference[1:] in page.ids
   assert len(page.ids) == len(set(page.ids))
   assert page.tags.count("script") == 1 and "link" not in page.tags
@@ -145,8 +145,10 @@ def test_the_report_of_a_search_that_goes_on_is_replaced(make_run):
 @pytest.mark.parametrize("text", ["", '{"id": 0, "rou'])
 def test_a_search_without_children_has_a_report(tmp_path, text):
   (tmp_path / "history.jsonl").write_text(text)
+  config = {"job": "search", "data": {"source": "digits"}}
+  (tmp_path / "config.json").write_text(json.dumps(config))
   assert "nothing to show yet" in _page(tmp_path).text
-  assert report.summary_text(tmp_path) == "0 children"
+  assert report.summary_text(tmp_path) == "0 children, data digits"
 
 
 def test_a_search_whose_children_all_failed_has_a_report(make_run):
@@ -257,6 +259,117 @@ def test_the_charts_count_all_children(make_run):
   assert "failed (5)" in drawn
 
 
+def test_charts_number_children_as_tables_do(make_run):
+  """The jump of the best so far stands at the child that made it."""
+  history = runs.read_run(make_run(children=50)).history
+  (axes,) = search_charts.reward_figure(history).axes
+  drawn = {line.get_label(): line for line in axes.lines}
+  points, *_ = axes.lines
+  assert points.get_xdata().tolist() == history.id[~history.failed].tolist()
+  best = int(history.id[np.nanargmax(history.reward)])
+  x, y = drawn["best so far"].get_data()
+  assert x[list(y).index(max(y))] == best
+  low, high = axes.get_xlim()
+  assert low < 0 and 49 < high < 51
+  # Without rounds children are told in another order than they were asked for.
+  turned = runs.History(**(history._asdict() | {"id": history.id[::-1]}))
+  points, *_ = search_charts.reward_figure(turned).axes[0].lines
+  assert (
+    points.get_xdata()[0] == 0 and points.get_ydata()[0] == (history.reward[-1])
+  )
+
+
+def test_children_over_the_limit_did_not_fail(make_run):
+  folder = make_run(children=40, finished=False)
+  path = folder / "history.jsonl"
+  text = path.read_text().replace('"failed"', '"over_limit"', 3)
+  path.write_text(text)
+  words = report.summary_text(folder).splitlines()[0]
+  assert words.startswith("40 children, 1 failed, 3 over the limit")
+  (axes,) = search_charts.reward_figure(runs.read_history(path)).axes
+  labels = [line.get_label() for line in axes.lines]
+  assert "failed (1)" in labels and "over the limit (3)" in labels
+
+
+def test_what_a_single_round_cannot_tell_is_not_drawn(make_run):
+  run = runs.read_run(make_run(children=20))
+  history, space = run.history, runs.space_of(run)
+  assert search_charts.operations_figure(history, space) is None
+  (axes,) = search_charts.reward_figure(history).axes
+  labels = [line.get_label() for line in axes.lines]
+  assert not any(label.startswith("mean of last") for label in labels)
+
+
+def test_the_winners_mark_hides_no_point_and_has_room(make_run):
+  history = runs.read_run(make_run()).history
+  best = int(history.id[np.nanargmax(history.accuracy)])
+  (axes,) = search_charts.tradeoff_figure(history, "params", best).axes
+  (mark,) = [line for line in axes.lines if line.get_label() == "winner"]
+  assert mark.get_markerfacecolor() == "none"
+  low, high = axes.get_ylim()
+  assert high - mark.get_ydata()[0] > 0.05 * (high - low)
+
+
+def test_one_child_of_two_sizes_is_told_as_such(make_run):
+  folder = make_run()
+  result = json.loads((folder / "result.json").read_text())
+  child = result["winner"]["id"]
+  result["winner"]["params"] = 777_777
+  result["top_k"][0]["params"] = 777_777
+  (folder / "result.json").write_text(json.dumps(result))
+  text = _page(folder).text
+  assert "777,777" in text
+  assert f"of the final network; {100_000 + 1000 * child:,} as searched" in text
+  assert "as searched" in text and "the final network" in text
+
+
+def test_each_child_to_take_is_drawn_with_the_command_that_trains_it(make_run):
+  folder = make_run()
+  page = _page(folder)
+  result = json.loads((folder / "result.json").read_text())
+  assert len(result["top_k"]) == 3
+  for row in result["top_k"]:
+    assert f"child{row['id']}-cell_normal-block-0" in page.ids
+    wanted = f"{folder}#{row['id']}"
+    assert f"--config.model.genotype={wanted} --workdir=" in page.text
+  assert (folder / "report.html").stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize(
+  ("typed", "predict", "config"),
+  [
+    ("nasnet-jax search", "nasnet-jax predict", "--config=train_cifar "),
+    (
+      "python launch/main.py --config=x",
+      "python launch/predict.py",
+      "--config=configs/train_cifar.py",
+    ),
+    ("", "nasnet-jax predict", "--config=train_cifar "),
+  ],
+)
+def test_next_steps_are_in_the_form_that_was_typed(
+  make_run, typed, predict, config
+):
+  folder = make_run()
+  result = json.loads((folder / "result.json").read_text())
+  result["command"] = typed
+  result["data"]["load"] = {}
+  (folder / "result.json").write_text(json.dumps(result))
+  fields = {
+    "source": "folder",
+    "options": {"path": "my pictures", "name": None},
+  }
+  (folder / "config.json").write_text(
+    json.dumps({"space": {"name": "nasnet"}, "data": fields})
+  )
+  text = _page(folder).text
+  assert f"{predict} --checkpoint={folder} PICTURES" in text
+  assert config in text and "--config.data.source=folder" in text
+  assert "'--config.data.options.path=my pictures'" in text
+  for name in ("evaluate", "export", "finetune"):
+    assert name in text
+
+
 def _with_other_rewards(folder):
   """Makes the run one of MnasNet's reward and of successive halving: every
   second child was stopped, and child 1 is the best of all."""
@@ -332,7 +445,7 @@ def test_without_bytes_there_is_no_chart_of_them(make_run):
   page = _page(make_run())
   assert "Accuracy against parameters" in page.text
   assert "Accuracy against multiply-adds" in page.text
-  assert "bytes" not in page.text
+  assert "bytes moved" not in page.text
   assert "Accuracy in the search" not in page.text
 
 

@@ -79,7 +79,7 @@ def test_a_run_that_goes_on_is_shown_as_far_as_it_is(tmp_path):
   lines = [json.dumps(BASE), json.dumps(_row(2, 1, 1)), '{"id": 2, "sta']
   (tmp_path / "scaled.jsonl").write_text("\n".join(lines))
   page = report.write_report(tmp_path).read_text()
-  assert "2 trainings. Not finished." in page and "<td>depth</td>" in page
+  assert "2 trainings. Not finished; last" in page and "<td>depth</td>" in page
   assert report.summary_text(tmp_path).startswith("2 trainings\n")
   assert (tmp_path / "figures" / "scaling.svg").exists()
 

@@ -64,5 +64,5 @@ def test_pareto_front_equals_a_plain_loop():
 def test_operation_shares_count_every_child_once():
   ops = np.array([[0, 0], [0, 1], [2, 2], [2, 2], [1, 2]])
   middle, shares = statistics.operation_shares(ops, 4, windows=2)
-  assert middle.tolist() == [1.5, 4.0]
+  assert middle.tolist() == [0.5, 3.0]
   np.testing.assert_allclose(shares, [[0.75, 0.25, 0, 0], [0, 1 / 6, 5 / 6, 0]])

@@ -24,7 +24,24 @@ def test_loss_and_accuracies_are_drawn_in_percent():
   loss, accuracy = figure.axes
   assert [line.get_ydata()[0] for line in loss.lines] == [2.0, 2.0]
   assert [line.get_ydata()[0] for line in accuracy.lines] == [50, 25, 75]
-  assert _legend(figure) == ["a, training", "a, validation", "b, validation"]
+  assert _legend(figure) == [
+    "a, training",
+    "b, training",
+    "a, validation",
+    "b, validation",
+  ]
+
+
+def test_epochs_are_whole_numbers_from_the_start_on():
+  for epochs, ticks in ((1, [0, 1]), (20, [0, 5, 10, 15, 20])):
+    epoch = np.arange(1.0, epochs + 1)
+    curve = runs.Curve(0, "train", epoch, epoch, *[epoch / 100] * 3)
+    figure = training_charts.training_figure([("a", curve)])
+    retrained = training_charts.retrain_figure([curve])
+    for axes in (figure.axes[1], retrained.axes[1]):
+      low, high = axes.get_xlim()
+      shown = [x for x in axes.get_xticks() if low <= x <= high]
+      assert low == 0 and shown == ticks
 
 
 def test_other_scores_leave_the_accuracy_of_training_out():

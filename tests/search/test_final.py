@@ -55,7 +55,7 @@ def test_only_the_winner_sees_all_training_images_and_is_tested_once(
     trained.append((key["stage"], key["id"], recipe.epochs, *numbers))
     return None, evaluation.Score(len(trained), 50) if valid else None
 
-  def make_evaluate(*_):
+  def make_evaluate(*_, **__):
     def evaluate(variables, images):
       tested.append(np.asarray(images.images))
       return evaluation.Score(7, images.num_images)

@@ -68,7 +68,8 @@ def test_twenty_kills_at_random_moments_do_no_harm(
   while kills < 20:
     runs += 1
     folder = tmp_path / f"run{runs}"
-    while not (folder / "report.html").exists():
+    done = None
+    while done is None or done.returncode:  # report.html is there all along
       kill = kills < 20
       fault = [f"after:{moments.uniform(0, length)}"] if kill else []
       done = search(folder, *fault)
