@@ -37,7 +37,7 @@ def _rows(rewards):
   ]
 
 
-def test_a_round_tells_the_best_child_and_the_time_to_go(say):
+def test_a_round_tells_the_best_child_and_the_time_to_go(say, clock):
   console, scalars, lines = say()
   rows = _rows([0.5, 0.75, None, 0.625, 0.5, 0.25])
   console.after_round(rows[:3], 3, 30.0)
