@@ -163,7 +163,8 @@ def _restore(folder: pathlib.Path, number: int, child: int):
   path = folder / resumable.CURVES
   before = kept_results.numbered(path, number)
   kept = workdir.keep_lines(before, lambda _: True, "")
-  rest = workdir.keep_lines(path, lambda row: row["stage"] != "final", "again")
+  lines = workdir.keep_lines(path, lambda _: True, "")
+  rest = [row for row in lines if row["stage"] != "final"]
   mine = [r for r in kept if (r["stage"], r["id"]) == ("final", child)]
   hosts.wait()
   if hosts.is_first():
