@@ -36,12 +36,14 @@ def make(name, side):
 
 
 def logits_of(model, config, pixels):
-  images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+  """In float64."""
+  images = torch.from_numpy(pixels).permute(0, 3, 1, 2).double() / 255
   mean, std = (
-    torch.tensor(config[key]).reshape(1, -1, 1, 1) for key in ("mean", "std")
+    torch.tensor(config[key], dtype=torch.float64).reshape(1, -1, 1, 1)
+    for key in ("mean", "std")
   )
   with torch.no_grad():
-    return model.eval()((images - mean) / std).numpy()
+    return model.double().eval()((images - mean) / std).numpy()
 
 
 @torch.no_grad()
@@ -58,12 +60,12 @@ def randomise(model, side):
   norms = [m for m in model.modules() if hasattr(m, "running_var")]
   for norm in norms:
     norm.momentum = 1.0
-  images = torch.empty(8, 3, side, side).normal_(generator=generator)
-  model.train()(images)
+  images = torch.empty(8, 3, side, side).uniform_(generator=generator)
+  model.train()((images - 0.45) / 0.226)  # about as pixels are whitened
   for norm in norms:
     noise = torch.empty(2, *norm.bias.shape).uniform_(generator=generator)
-    norm.running_mean += (noise[0] - 0.5) * norm.running_var.sqrt()
-    norm.running_var *= 0.5 + noise[1]
+    norm.running_mean += 0.2 * (noise[0] - 0.5) * norm.running_var.sqrt()
+    norm.running_var *= 0.9 + 0.2 * noise[1]
 
 
 what, name = sys.argv[1:3]
