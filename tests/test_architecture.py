@@ -35,6 +35,7 @@ ALLOWED = {
   "export": _TRAINING | {"detection", "jobs"},
   "preflight": _JOBS | {"population", "search"},
   "cli": {"fields", "data", "training"},
+  "api": _JOBS | {"export"},
 }
 NUMPY_ONLY = {"spaces", "zoo", "fields"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "clu", "chex"}

@@ -75,6 +75,32 @@ def network(name: str, **changes) -> nn.Module:
   return tables.published(ours, **{"numerics": numerics, **changes})
 
 
+def name_of(name: str, file: str = "") -> str:
+  """timm's name of one of our networks: of EfficientNets that with `tf_`,
+  unless a file's name is that of the other.
+
+  Raises:
+    ValueError: for a network that is not read here.
+  """
+  for theirs, ours in _CELLS.items():
+    if name == ours:
+      return theirs
+  if not name.startswith("efficientnet_"):
+    known = ", ".join((*_CELLS.values(), "efficientnet_b0 and its like"))
+    raise ValueError(f"timm's weights of {name} are not read, only {known}")
+  if name in file and _TF + name not in file:
+    return name
+  if file and name not in file:
+    _log.warning(
+      "%s does not say whether its weights are of timm's %s or %s: they are"
+      " read as the former's, which pads as TensorFlow",
+      file,
+      _TF + name,
+      name,
+    )
+  return _TF + name
+
+
 def _evenly(name: str, side: int) -> str:
   return (
     f"timm's {name} pads evenly and ours as TensorFlow: the logits are the same"

@@ -1,0 +1,1 @@
+"""What `import nasnet_jax as nas` offers."""
