@@ -28,7 +28,7 @@ from nasnet_jax.export import (
   timm,
   torch_file,
 )
-from nasnet_jax.jobs import published, results
+from nasnet_jax.jobs import results
 from nasnet_jax.models import families
 from nasnet_jax.models.layers import IMAGENET
 from nasnet_jax.training.checkpoint import CheckpointError

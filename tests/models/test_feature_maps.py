@@ -7,9 +7,9 @@ import pytest
 
 from nasnet_jax import spaces, zoo
 from nasnet_jax.export import named_weights
-from nasnet_jax.models import feature_maps, families
-from nasnet_jax.models.stage_network import StageConfig
+from nasnet_jax.models import families, feature_maps
 from nasnet_jax.models.stacked_plan import NetworkConfig
+from nasnet_jax.models.stage_network import StageConfig
 
 SIDE = 64
 _SMALL = {"num_cells": 1, "features": 8, "stem_features": 4}
