@@ -13,7 +13,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from nasnet_jax.models import block_network, blocks, ops, stacked, stacked_plan
+from nasnet_jax.models import (
+  block_network,
+  blocks,
+  feature_maps,
+  ops,
+  stacked,
+  stacked_plan,
+)
 from nasnet_jax.models.layers import BatchNorm
 
 Array = jax.Array
@@ -93,20 +100,11 @@ def _halves_of_cells(network: stacked.StackedNetwork) -> Halves:
     names[start.index],
     start.name,
     (names[start.previous], names[start.current]),
-    _width(network, cells, start.previous),
+    feature_maps.every(network)[start.previous].channels,
     cells[-1].name,
     True,
     tuple(strides),
   )
-
-
-def _width(network: stacked.StackedNetwork, cells, position: int) -> int:
-  """Channels of an output of `stacked_plan.plan`."""
-  if not position:
-    return stacked_plan.stem_features(network.config)
-  cell = cells[position - 1]
-  _, concat = network.cells[cell.kind % len(network.cells)]
-  return len(concat) * cell.features
 
 
 def _halves_of_blocks(network: block_network.BlockNetwork) -> Halves:

@@ -40,6 +40,28 @@ class Imported(NamedTuple):
   result: dict[str, Any]
 
 
+def is_export(path: pathlib.Path) -> bool:
+  """Whether a folder, or a file of weights, says what its network is, as
+  exports do."""
+  if path.is_dir():
+    return (path / _WEIGHTS).exists()
+  beside = path.with_name(_CONFIG)
+  if beside.exists() and "result" in workdir.read_json(beside):
+    return True
+  if path.suffix != ".safetensors":
+    return False
+  return read_safetensors(path)[1] is not None
+
+
+def as_trained(path) -> results.Trained:
+  """`read`, as a run's network would be."""
+  found = read(path)
+  result = _result(found.result, path)
+  aug = results.augmentation_of(result)
+  path = paths.local(path)
+  return results.Trained(found.network, found.variables, aug, result, path)
+
+
 def read(path) -> Imported:
   """A network of an exported folder, or of a file of weights.
 
@@ -61,14 +83,14 @@ def read(path) -> Imported:
   if path.suffix in _TORCH_FILES:
     arrays, inside = _read_torch(path), None
   else:
-    arrays, inside = _read_safetensors(path)
+    arrays, inside = read_safetensors(path)
   result = _described(path, inside)["result"]
   network = results.build(result)
   wanted = results.template_of(network, result["data"]["image_shape"])
   return Imported(network, _variables(path, arrays, wanted), result)
 
 
-def _read_safetensors(path) -> tuple[dict[str, np.ndarray], str | None]:
+def read_safetensors(path) -> tuple[dict[str, np.ndarray], str | None]:
   """(arrays by name, what the file says of the network)."""
   from safetensors import SafetensorError, safe_open
 

@@ -96,6 +96,14 @@ def shapes_of(network, side: int = 64) -> dict[tuple[str, ...], tuple]:
   }
 
 
+def own(network) -> list[Entry]:
+  """Every array of a network under its path here, "params/stem/conv/kernel"."""
+  return [
+    Entry(path, shape, "/".join(path), shape)
+    for path, shape in shapes_of(network).items()
+  ]
+
+
 def four_axes(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
   """A kernel's shape where 1x1 kernels are [1, 1, C, F] and depthwise ones
   [k, k, C, 1]; the classifier's stays [C, F]."""

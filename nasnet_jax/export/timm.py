@@ -94,6 +94,34 @@ def _of_blocks(name: str) -> str | None:
   return _BLOCKS.get(name)
 
 
+def name_of(name: str, file: str = "") -> str:
+  """timm's name of one of our networks: of EfficientNets that with `tf_`,
+  unless a file's name is that of the other.
+
+  Raises:
+    ValueError: for a network that is not read here.
+  """
+  for theirs, ours in {**_CELLS, **_BLOCKS}.items():
+    if name == ours:
+      return theirs
+  if not name.startswith("efficientnet_"):
+    known = ", ".join(
+      (*_CELLS.values(), *_BLOCKS.values(), "efficientnet_b0 and its like")
+    )
+    raise ValueError(f"timm's weights of {name} are not read, only {known}")
+  if name in file and _TF + name not in file:
+    return name
+  if file and name not in file:
+    _log.warning(
+      "%s does not say whether its weights are of timm's %s or %s: they are"
+      " read as the former's, which pads as TensorFlow",
+      file,
+      _TF + name,
+      name,
+    )
+  return _TF + name
+
+
 def preparation(config: Mapping[str, Any]) -> Preparation:
   """How timm prepares pictures, for `results.save(..., **found._asdict())`.
 

@@ -68,13 +68,18 @@ def load(run_dir) -> Trained:
   result = read_result(folder)
   _check_classifier(folder, result)
   network = build(result)
-  aug = result["augmentation"]
-  aug = augment.Augmentation(
-    **{**aug, "mean": tuple(aug["mean"]), "std": tuple(aug["std"])}
-  )
+  aug = augmentation_of(result)
   template = template_of(network, result["data"]["image_shape"])
   variables = checkpoint.read(folder / WEIGHTS, template)
   return Trained(network, variables, aug, result, folder)
+
+
+def augmentation_of(result: dict[str, Any]) -> augment.Augmentation:
+  """How images were whitened and varied."""
+  aug = result["augmentation"]
+  return augment.Augmentation(
+    **{**aug, "mean": tuple(aug["mean"]), "std": tuple(aug["std"])}
+  )
 
 
 def save(
@@ -111,8 +116,40 @@ def save(
       a run.
     CheckpointError: listing variables that are not the network's.
   """
-  folder, config = paths.local(run_dir), network.config
-  space, genotype = find_cells(_cells_of(name))
+  result = describe(
+    name, network, class_names, augmentation, center=center, side=side
+  )
+  write(run_dir, variables, network, result)
+
+
+def write(run_dir, variables, network: nn.Module, result: dict[str, Any]):
+  """Writes the folder of a run from weights and what `describe` says of them.
+
+  Raises:
+    ValueError: if the folder has a run.
+    CheckpointError: listing variables that are not the network's.
+  """
+  folder = paths.local(run_dir)
+  if (folder / RESULT).exists():
+    raise ValueError(f"{folder} has a run already: take another folder")
+  template = template_of(network, result["data"]["image_shape"])
+  checkpoint.compare("weights", variables, template)
+  checkpoint.write(folder / WEIGHTS, variables)
+  workdir.write_json(folder / RESULT, result)
+
+
+def describe(
+  name: str,
+  network: nn.Module,
+  class_names=None,
+  augmentation: augment.Augmentation | None = None,
+  *,
+  center: float | None = None,
+  side: int | None = None,
+) -> dict[str, Any]:
+  """What result.json says of a published network; arguments as in `save`."""
+  config = network.config
+  space, genotype = find_cells(cells_of(name))
   known = isinstance(config, families.of(space).config)
   if not known or network != families.network(space, genotype, config):
     raise ValueError(f"the network's cells are not those of {name}")
@@ -123,13 +160,8 @@ def save(
       f"{len(class_names)} class_names are given for a network of"
       f" {config.num_classes} classes"
     )
-  if (folder / RESULT).exists():
-    raise ValueError(f"{folder} has a run already: take another folder")
   prepared = published.of(name, augmentation, side, center)
-  image_shape = (prepared.side, prepared.side, 3)
-  checkpoint.compare("weights", variables, template_of(network, image_shape))
-  checkpoint.write(folder / WEIGHTS, variables)
-  result = {
+  return {
     "version": __version__,
     "job": "import",
     "space": space.name,
@@ -140,11 +172,10 @@ def save(
     "data": {
       "name": name,
       "classes": list(class_names),
-      "image_shape": list(image_shape),
+      "image_shape": [prepared.side, prepared.side, 3],
       "center": prepared.center,
     },
   }
-  workdir.write_json(folder / RESULT, result)
 
 
 def _default_names(name: str, count: int) -> list[str]:
@@ -154,7 +185,7 @@ def _default_names(name: str, count: int) -> list[str]:
   return [str(i) for i in range(count)]
 
 
-def _cells_of(name: str) -> str:
+def cells_of(name: str) -> str:
   """What `find_cells` knows of a published network."""
   if name in zoo.blocks.NETWORKS:
     return zoo.blocks.network(name).architecture

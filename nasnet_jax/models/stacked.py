@@ -179,11 +179,11 @@ class StackedNetwork(nn.Module):
         outputs[cell.index + 1] = endpoints[cell.name] = output
         if config.aux and train and cell.index == aux_position(config):
           head = AuxiliaryHead(num, config.num_classes, name="aux_head")
-          auxiliary = head(_whole(output), train)
+          auxiliary = head(whole(output), train)
       todo = todo[len(made) :]
     if stop is not None:
       return None, auxiliary, endpoints
-    pooled = nn.relu(_whole(output)).astype(jnp.float32).mean((1, 2))
+    pooled = nn.relu(whole(output)).astype(jnp.float32).mean((1, 2))
     endpoints["pooled"] = pooled
     if config.dropout and train:
       rng = self.make_rng("dropout")
@@ -273,7 +273,7 @@ class StackedNetwork(nn.Module):
     return keep(module(*args), self.config.remat)
 
 
-def _whole(output) -> Array:
+def whole(output) -> Array:
   """A cell's output; separate ones side by side."""
   return jnp.concatenate(output, -1) if isinstance(output, tuple) else output
 

@@ -75,6 +75,19 @@ def with_variables(state: TrainState, variables: dict) -> TrainState:
   return state._replace(params=params, batch_stats=batch_stats)
 
 
+def init_variables(network: nn.Module, image_shape, seed: int):
+  """The initial {"params", "batch_stats"} of a network, on images (H, W, C)."""
+  rng = jax.random.key(seed)
+  # Only the initialisers run, one after another: compiling all of them into
+  # one program takes as long as compiling the training step. In training mode,
+  # so that the auxiliary head gets its weights.
+  return network.lazy_init(
+    {"params": rng, "dropout": rng},
+    jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
+    True,
+  )
+
+
 def init_state(
   network: nn.Module,
   recipe: Recipe,
@@ -91,15 +104,7 @@ def init_state(
     seed: of initial weights, order, augmentation and drop path.
     start: (variables) -> variables to start from, for fine-tuning.
   """
-  rng = jax.random.key(seed)
-  # Only the initialisers run, one after another: compiling all of them into
-  # one program takes as long as compiling the training step. In training mode,
-  # so that the auxiliary head gets its weights.
-  variables = network.lazy_init(
-    {"params": rng, "dropout": rng},
-    jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
-    True,
-  )
+  variables = init_variables(network, image_shape, seed)
   if start is not None:
     variables = start(variables)
   params, batch_stats = variables["params"], variables.get("batch_stats", {})
