@@ -52,6 +52,12 @@ def also(source: Source) -> str:
       "They take files of one shape only: export with"
       f" `--static=1x{channels}x{h}x{w}` for them."
     )
+  by_channel = any(len(set(array.tolist())) > 1 for array in source.mean_std)
+  if by_channel and not source.options.preprocess:
+    lines.append(
+      "MediaPipe refuses a whitening that differs by channel, as this one does:"
+      " add `--preprocess` for it."
+    )
   return " ".join(lines)
 
 
