@@ -1,5 +1,7 @@
-"""What has to be settled before JAX starts, for callers who know nothing of it."""
+"""What has to be settled before JAX starts, for callers who know nothing of
+it, and lines of a job that somebody can see."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -42,3 +44,23 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
   except AttributeError:  # not Linux
     return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def spoken():
+  """What a job says is printed, unless the caller has set up logging."""
+  ours = logging.getLogger("nasnet_jax")
+  if ours.hasHandlers():
+    yield
+    return
+  lines = logging.StreamHandler(sys.stdout)
+  lines.setLevel(logging.INFO)
+  before = ours.level, ours.propagate
+  ours.addHandler(lines)
+  ours.setLevel(logging.DEBUG)  # log.txt has more than is printed
+  ours.propagate = False
+  try:
+    yield
+  finally:
+    ours.removeHandler(lines)
+    ours.level, ours.propagate = before

@@ -8,6 +8,7 @@ The same object is a search by hand, whose children the caller evaluates:
     study.run(evaluate, children=200)
 """
 
+import functools
 import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -144,6 +145,16 @@ class Study:
     """The rows of the k best children; fewer where fewer succeeded."""
     ok = [row for row in self.children if row["status"] == "ok"]
     return Children(sorted(ok, key=lambda r: (-r["reward"], r["id"]))[:k])
+
+  @property
+  def result(self) -> Row:
+    """result.json; WorkdirError, one line, before the search is finished."""
+    return results.read_result(self.folder)
+
+  @functools.cached_property
+  def winner(self) -> results.Trained:
+    """The network that won, trained: `study.winner.predict(images)`."""
+    return results.load(self.folder)
 
   def __repr__(self) -> str:
     state = "finished" if (self.folder / results.RESULT).exists() else "open"
