@@ -13,7 +13,7 @@ import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from nasnet_jax.api import starting
+from nasnet_jax.api import finishing, starting, writing
 from nasnet_jax.data import paths
 from nasnet_jax.jobs import results
 from nasnet_jax.report import runs
@@ -150,6 +150,94 @@ class Study:
   def result(self) -> Row:
     """result.json; WorkdirError, one line, before the search is finished."""
     return results.read_result(self.folder)
+
+  def front(self, cost: str = "macs") -> Children:
+    """The rows of children that no other beats in both accuracy and a cost, by
+    rising cost; those that failed or were stopped early are left out.
+
+    Args:
+      cost: "params", "macs", "bytes" or "latency".
+    """
+    from nasnet_jax.report import search_charts
+
+    if cost not in search_charts.COSTS:
+      raise ValueError(
+        f"no cost is called {cost!r}: {', '.join(search_charts.COSTS)}"
+      )
+    rows = self.children
+    history = runs.read_history(self.folder / "history.jsonl")
+    by_id = {row["id"]: row for row in rows}
+    chosen = history.id[search_charts.front(history, cost)].tolist()
+    return Children(by_id[child] for child in chosen)
+
+  @property
+  def cost(self) -> Row:
+    """What the search took: children, their epochs and seconds; of one that is
+    not finished, what is known so far."""
+    path = self.folder / results.RESULT
+    if path.exists():
+      return runs.read_json(path).get("cost", {})
+    rows = self.children
+    seconds = sum(row["seconds"] for row in rows)
+    return {"children": len(rows), "child_seconds": round(seconds, 3)}
+
+  def genotype(self, child: int | str) -> Row:
+    """A child's architecture in names, as JSON holds it.
+
+    Args:
+      child: its number, or its place: "1st".
+
+    Raises:
+      ValueError: one line, for a child that is not there or failed.
+    """
+    space, genotype = results.find_cells(f"{self.folder}#{child}")
+    return space.to_json(genotype)
+
+  def train(
+    self,
+    child: int | str,
+    folder=None,
+    *,
+    epochs: int | None = None,
+    callbacks: Iterable[Any] = (),
+  ) -> results.Trained:
+    """Trains any child as the final stage would train the winner, and tests it.
+
+    Args:
+      child: its number, or its place: "2nd".
+      folder: of that run, with which the same call goes on; None: the study's,
+        with "-child12" behind its name.
+      epochs: None: as many as the winner's.
+      callbacks: see `jobs.callbacks`.
+
+    Raises:
+      ValueError: one line, for a child that cannot be trained.
+    """
+    return finishing.train(self.folder, child, folder, epochs, callbacks)
+
+  def resume(self, *, callbacks: Iterable[Any] = (), **changes) -> "Study":
+    """Goes on with a search that was stopped, or with a finished one for more
+    children.
+
+    Args:
+      callbacks: see `jobs.callbacks`.
+      **changes: of `config.search`: children=200, hours=8.
+
+    Raises:
+      ValueError: one line, for what cannot change, or data that is not there.
+    """
+    finishing.resume(self.folder, callbacks, changes)
+    self.__dict__.pop("winner", None)
+    return self
+
+  def report(self) -> pathlib.Path:
+    """Writes report.html into the folder; its path."""
+    return writing.report(self.folder)
+
+  def _repr_html_(self) -> str:
+    from nasnet_jax.report import notebook
+
+    return notebook.snippet(self.folder)
 
   @functools.cached_property
   def winner(self) -> results.Trained:

@@ -112,3 +112,21 @@ def test_sizes_follow_the_images():
   assert made.network.num_reductions == 1  # 8 pixels, then 4
   assert (made.data.num_valid, made.data.valid_last) == (160, True)
   assert made.data.augmentation.pad == 1
+
+
+def test_a_study_goes_on_with_more_children(study, tmp_path):
+  import shutil
+
+  moved = tmp_path / "moved"
+  shutil.copytree(study.folder, moved)
+  longer = nas.Study(moved).resume(children=4)
+  assert longer.children[:3] == study.children
+  assert len(longer.children) == 4
+  with pytest.raises(ValueError, match="did you mean 'children'"):
+    longer.resume(childrn=4)
+
+
+def test_any_child_of_a_study_can_be_trained(study, tmp_path):
+  trained = study.train(1, tmp_path / "child", epochs=1)
+  assert trained.result["winner"]["genotype"] == study.genotype(1)
+  assert trained.predict(_images(2)[0]).shape == (2, 2)
