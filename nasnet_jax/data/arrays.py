@@ -97,3 +97,37 @@ def _class_names(path: Path, arrays: cache.Arrays) -> np.ndarray:
   if len(set(names.tolist())) < len(names):
     raise DataError(f"{path}: class_names has a name twice: number them apart")
   return names
+
+
+def as_pixels(where: str, images) -> np.ndarray:
+  """uint8[N, H, W, C] of images that somebody has in memory.
+
+  Args:
+    where: for the message: "images".
+    images: uint8 of 0..255, or floats of 0..1, which are rounded to those.
+
+  Raises:
+    DataError: one line that names the fix: another shape or type, NaN, other
+      numbers.
+  """
+  images = np.asarray(images)
+  if images.ndim != 4 or not (
+    images.dtype == np.uint8 or np.issubdtype(images.dtype, np.floating)
+  ):
+    axis = "; grey images need their axis: x[..., None]"
+    raise DataError(
+      f"{where}: {images.dtype}{list(images.shape)}: give uint8[N, H, W, C] of"
+      f" 0..255 or floats of 0..1{axis if images.ndim == 3 else ''}"
+    )
+  if images.dtype != np.uint8 and images.size:
+    low, high = images.min(), images.max()
+    if not np.isfinite([low, high]).all():
+      raise DataError(f"{where}: NaN or infinite: take such images out")
+    if low < 0 or high > 1:
+      raise DataError(
+        f"{where}: floats from {low:g} to {high:g}: give floats of 0..1 (divide"
+        f" by {255 if high > 16 else high:g}, do not whiten), or uint8 of"
+        " 0..255"
+      )
+    images = np.rint(images * 255).astype(np.uint8)
+  return images

@@ -17,6 +17,7 @@ from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.spaces.stages import StageSpace
 
 Row = dict[str, Any]
+_SEARCHES = ("search", "by_hand")
 _PLACE = re.compile(r"([1-9]\d*)(st|nd|rd|th)")
 
 
@@ -80,7 +81,7 @@ def _searched(folder: pathlib.Path):
   if not config:
     raise ValueError(f"{folder} has no run in it: there is no config.json")
   job = config.get("job", "search")
-  if job != "search" or "space" not in config:
+  if job not in _SEARCHES or "space" not in config:
     raise ValueError(
       f"{folder} holds a run of the job {job!r}, which has no children: give"
       " the folder of a search"
@@ -88,6 +89,10 @@ def _searched(folder: pathlib.Path):
   rows, _ = runs.read_lines(folder / "history.jsonl")
   if not rows:
     raise ValueError(f"{folder} has no children yet")
+  if "num_choices" in config["space"]:
+    raise ValueError(
+      f"{folder} searches a list of choices, which stands for no network"
+    )
   return spaces.get(**config["space"]), rows
 
 

@@ -140,7 +140,9 @@ def _divide(labels, class_names, fields, batch_sizes, split: str | None):
   index = np.arange(len(labels))
   valid = index[:0]
   wanted = num_valid(fields, len(labels))
-  if wanted:
+  if wanted and fields.get("valid_last"):  # they were given apart
+    index, valid = index[:-wanted], index[-wanted:]
+  elif wanted:
     index, valid, split = image_data.validation_split(
       labels, wanted, fields.seed, split
     )

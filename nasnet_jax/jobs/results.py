@@ -15,7 +15,7 @@ import numpy as np
 
 from nasnet_jax import __version__, spaces, zoo
 from nasnet_jax import data as image_sources
-from nasnet_jax.data import augment, paths
+from nasnet_jax.data import arrays, augment, paths
 from nasnet_jax.jobs import architectures, job_config, published
 from nasnet_jax.models import families
 from nasnet_jax.models.layers import Numerics
@@ -51,7 +51,13 @@ class Trained(NamedTuple):
   folder: pathlib.Path
 
   def predict(self, images) -> jax.Array:
-    """f32[N, classes], logits of images uint8[N, H, W, C]."""
+    """f32[N, classes], logits of images uint8[N, H, W, C], or floats of 0..1.
+
+    Raises:
+      DataError: one line, for images of another kind or number of channels.
+    """
+    if not isinstance(images, jax.core.Tracer):
+      images = arrays.as_pixels("images", images)
     whitened = augment.normalise(jnp.asarray(images), self.augmentation)
     return self.network.apply(self.variables, whitened, train=False)[0]
 

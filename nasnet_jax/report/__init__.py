@@ -1,5 +1,8 @@
 """Drawings of cells, charts, and one HTML file per run. No JAX in here."""
 
+import sys
+
+from nasnet_jax import CallableModule
 from nasnet_jax.report.cell_drawings import draw_cell, draw_genotype
 from nasnet_jax.report.comparison import write_comparison
 from nasnet_jax.report.comparison_charts import draw_searches
@@ -25,3 +28,5 @@ __all__ = [
   "write_comparison",
   "write_report",
 ]
+# The package is called, too: nas.report(run), see CallableModule.
+sys.modules[__name__].__class__ = CallableModule

@@ -1,0 +1,66 @@
+"""What has to be settled before JAX starts, for callers who know nothing of
+it, and lines of a job that somebody can see."""
+
+import contextlib
+import logging
+import os
+import sys
+
+from nasnet_jax.training import mesh
+
+_log = logging.getLogger(__name__)
+_MOST_DEVICES = 8  # that a CPU pretends to be
+
+
+def prepare():
+  """Sets up the host as commands do, as far as JAX has not started yet; what
+  comes too late is said."""
+  import jax  # imported by what called this, and not started by that
+
+  if _started():
+    if jax.default_backend() == "cpu" and jax.device_count() == 1 < _cores():
+      _log.warning(
+        "JAX runs already, with one CPU device, so children train one after"
+        " another: call nas.search before anything else uses JAX and each of"
+        " the %d cores trains one",
+        _cores(),
+      )
+  else:
+    mesh.prepare_host(min(_cores(), _MOST_DEVICES))
+  # JAX reads these when it is imported, which was before they were set.
+  if jax.config.jax_compilation_cache_dir is None:
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", mesh.default_cache())
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _started() -> bool:
+  bridge = sys.modules.get("jax._src.xla_bridge")
+  return bridge is not None and bridge.backends_are_initialized()
+
+
+def _cores() -> int:
+  try:
+    return len(os.sched_getaffinity(0))
+  except AttributeError:  # not Linux
+    return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def spoken():
+  """What a job says is printed, unless the caller has set up logging."""
+  ours = logging.getLogger("nasnet_jax")
+  if ours.hasHandlers():
+    yield
+    return
+  lines = logging.StreamHandler(sys.stdout)
+  lines.setLevel(logging.INFO)
+  before = ours.level, ours.propagate
+  ours.addHandler(lines)
+  ours.setLevel(logging.DEBUG)  # log.txt has more than is printed
+  ours.propagate = False
+  try:
+    yield
+  finally:
+    ours.removeHandler(lines)
+    ours.level, ours.propagate = before
