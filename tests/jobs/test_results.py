@@ -160,7 +160,12 @@ def test_fine_tuning_starts_from_imported_weights(imported, tmp_path):
 
 def test_a_kept_head_needs_the_names_of_the_classes(imported, tmp_path):
   config = _finetune(imported[0], keep_head=True)
-  with pytest.raises(ValueError, match="tells 3 classes apart, not the 10"):
+  images, labels = np.zeros((40, 32, 32, 3), np.uint8), np.arange(40) % 2
+  path = tmp_path / "two.npz"
+  np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
+  config.data.source, config.data.options.path = "folder", str(path)
+  config.data.num_valid = 5
+  with pytest.raises(ValueError, match="tells 3 classes apart, not the 2"):
     train.run(config, tmp_path / "run")
 
 
