@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nasnet_jax.api import starting
+from nasnet_jax.api import checks, parts, starting
 from nasnet_jax.api.study import Study
 from nasnet_jax.cli import shipped
 from nasnet_jax.controllers import CONTROLLERS
@@ -244,6 +244,8 @@ def _take_space(made, space):
       f"space {space.name!r} is no space of cells: its networks have other"
       " sizes, so give config=..., such as config='search_mnasnet'"
     )
+  for name in {*space.operations} - parts.OURS[0]:
+    checks.check(name)
   made.space = {"name": space.name, **space.options}
   made.space.operations = tuple(space.operations)
 

@@ -17,21 +17,15 @@ def prepare():
   comes too late is said."""
   import jax  # imported by what called this, and not started by that
 
-  if _started():
-    if jax.default_backend() == "cpu" and jax.device_count() == 1 < _cores():
-      _log.warning(
-        "JAX runs already, with one CPU device, so children train one after"
-        " another: call nas.search before anything else uses JAX and each of"
-        " the %d cores trains one",
-        _cores(),
-      )
-  else:
-    mesh.prepare_host(min(_cores(), _MOST_DEVICES))
-  # JAX reads these when it is imported, which was before they were set.
-  if jax.config.jax_compilation_cache_dir is None:
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", mesh.default_cache())
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+  one = _started() and jax.default_backend() == "cpu"
+  if one and jax.device_count() == 1 < _cores():
+    _log.warning(
+      "JAX runs already, with one CPU device, so children train one after"
+      " another: call nas.search before anything else uses JAX and each of"
+      " the %d cores trains one",
+      _cores(),
+    )
+  mesh.prepare_host(1 if _started() else min(_cores(), _MOST_DEVICES))
 
 
 def _started() -> bool:

@@ -58,7 +58,7 @@ class Study:
   >>> children = study.ask(8)
   >>> for child in children:
   ...   study.tell(child, -sum(child.decisions))
-  >>> study.run(lambda child: -sum(child.decisions), children=20)
+  >>> _ = study.run(lambda child: -sum(child.decisions), children=20)
   >>> len(study.children)
   20
   >>> study.best(1)[0]["reward"] == max(r["reward"] for r in study.children)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from absl import app, flags
 
-from nasnet_jax.cli import pipe, starting, wrong_flags
+from nasnet_jax.cli import own_files, pipe, starting, wrong_flags
 from nasnet_jax.training import hosts, live, stop
 
 # Of other people's libraries only trouble is worth a line; and of those that
@@ -33,6 +33,9 @@ def run(main: Callable[[list[str]], int | None]):
   for Ctrl-C, 143 for SIGTERM, else 1. --traceback also shows where it was.
   """
   flags.DEFINE_bool("traceback", False, "show where an error happened")
+  flags.DEFINE_list(
+    "import", [], "files of one's own operations, spaces and strategies"
+  )
   starting.say(sys.argv[1:])
   with pipe.quiet(), live.to(sys.stdout):
     app.run(lambda argv: _guarded(main, argv), flags_parser=_parse)
@@ -51,6 +54,8 @@ def _parse(argv: list[str]) -> list[str]:
 def _guarded(main, argv: list[str]):
   _quiet()
   try:
+    for file in flags.FLAGS["import"].value:
+      own_files.load(file)
     sys.exit(main(argv) or 0)
   except stop.Stopped as stopped:
     if hosts.is_first():

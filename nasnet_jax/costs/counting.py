@@ -73,6 +73,11 @@ def _count_operation(name, features, stride, shape) -> tuple[int, int]:
   return count_module(OPERATIONS[name](Numerics(), features, stride), shape)
 
 
+def forget_operations():
+  """Of operations whose names mean something else now."""
+  _count_operation.cache_clear()
+
+
 def make_counter(
   config: stacked_plan.NetworkConfig,
   operations: tuple[str, ...],

@@ -174,22 +174,36 @@ def _pool(kind, size):
   return functools.partial(Pool, kind=kind, size=size)
 
 
-OPERATIONS = {
-  "identity": Identity,
-  "conv_1x1": _conv((1, 1)),
-  "conv_3x3": _conv((3, 3)),
-  "conv_1x3_3x1": _conv((1, 3), (3, 1)),
-  "conv_1x7_7x1": _conv((1, 7), (7, 1)),
-  "dil_conv_3x3": _conv((3, 3), dilation=2),  # rate 2: from memory of the paper
-  "sep_conv_3x3": _sep(3),
-  "sep_conv_5x5": _sep(5),
-  "sep_conv_7x7": _sep(7),
-  "dil_sep_conv_3x3": _sep(3, dilation=2),
-  "bottleneck_3x3": _bottleneck((3, 3)),
-  "bottleneck_1x7_7x1": _bottleneck((1, 7), (7, 1)),
-  "avg_pool_3x3": _pool("avg", 3),
-  "max_pool_2x2": _pool("max", 2),
-  "max_pool_3x3": _pool("max", 3),
-  "max_pool_5x5": _pool("max", 5),
-  "max_pool_7x7": _pool("max", 7),
-}
+class _Operations(dict):
+  """By name; those of a user's own file are there once it is imported."""
+
+  def __missing__(self, name: str):
+    raise ValueError(
+      f"no operation is called {name!r}: import the file that registers it with"
+      " nas.operation before (a command: --import=FILE)"
+    )
+
+
+OPERATIONS = _Operations(
+  {
+    "identity": Identity,
+    "conv_1x1": _conv((1, 1)),
+    "conv_3x3": _conv((3, 3)),
+    "conv_1x3_3x1": _conv((1, 3), (3, 1)),
+    "conv_1x7_7x1": _conv((1, 7), (7, 1)),
+    "dil_conv_3x3": _conv(
+      (3, 3), dilation=2
+    ),  # rate 2: from memory of the paper
+    "sep_conv_3x3": _sep(3),
+    "sep_conv_5x5": _sep(5),
+    "sep_conv_7x7": _sep(7),
+    "dil_sep_conv_3x3": _sep(3, dilation=2),
+    "bottleneck_3x3": _bottleneck((3, 3)),
+    "bottleneck_1x7_7x1": _bottleneck((1, 7), (7, 1)),
+    "avg_pool_3x3": _pool("avg", 3),
+    "max_pool_2x2": _pool("max", 2),
+    "max_pool_3x3": _pool("max", 3),
+    "max_pool_5x5": _pool("max", 5),
+    "max_pool_7x7": _pool("max", 7),
+  }
+)

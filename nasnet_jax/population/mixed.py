@@ -27,6 +27,7 @@ from nasnet_jax.models.layers import TRUNCATED_STD, Numerics, kernel_std
 from nasnet_jax.models.ops import OPERATIONS
 
 Array = jax.Array
+_KINDS = ("kernel", "scale", "bias", "mean", "var")  # names of variables
 
 
 def unbatched(function: Callable) -> Callable:
@@ -361,6 +362,7 @@ def init_params(mixed: Mixed, numerics: Numerics, branch: Array, rng: Array):
   """
   bank = {}
   for name, size in mixed.params.items():
+    _check_kind("an operation", name)
     starts, stops, values = _pieces(mixed, numerics, name)
     place = jnp.arange(size)[:, None]
     inside = (place >= starts[branch]) & (place < stops[branch])
@@ -370,6 +372,22 @@ def init_params(mixed: Mixed, numerics: Numerics, branch: Array, rng: Array):
       value = value * unit / TRUNCATED_STD
     bank[name] = value
   return bank
+
+
+def check_kinds(where: str, variables):
+  """Raises ValueError, one line, for weights whose initial values are not
+  known here: those of children are drawn, not initialised by their module."""
+  for collection in ("params", "batch_stats"):
+    for name in layout_of(variables.get(collection, {})):
+      _check_kind(where, name)
+
+
+def _check_kind(where: str, name: str):
+  if name not in _KINDS:
+    raise ValueError(
+      f"{where} has weights called {name!r}, whose initial values a search does"
+      f" not know: build it of nasnet_jax.models.layers ({', '.join(_KINDS)})"
+    )
 
 
 def _pieces(mixed: Mixed, numerics: Numerics, name: str):

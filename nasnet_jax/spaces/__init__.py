@@ -28,6 +28,12 @@ CELL_SPACES = {
     AMOEBANET_RELEASED,
   )
 }
+# Of operations that somebody names: a normal and a reduction cell; one cell.
+OWN = ("cells", "one_cell")
+_OWN_SPACES = {
+  "cells": CellSpace("cells", ()),
+  "one_cell": CellSpace("one_cell", (), cells=("cell",)),
+}
 SPACES = CELL_SPACES | {
   space.name: space
   for space in (
@@ -62,9 +68,13 @@ def get(
   """
   if name == BLOCKS.name:  # of published networks, which nothing searches
     return BLOCKS
-  if name not in SPACES:
+  if name not in SPACES | _OWN_SPACES:
     raise ValueError(f"space {name!r} is not one of: {_listed(name, SPACES)}")
-  space = SPACES[name]
+  if name in _OWN_SPACES and not operations:
+    raise ValueError(
+      f"space {name!r} has no operations of its own: give operations"
+    )
+  space = (SPACES | _OWN_SPACES)[name]
   given = num_blocks or operations or min_blocks
   if given and not isinstance(space, CellSpace):
     raise ValueError(
@@ -84,7 +94,8 @@ def get(
   if num_blocks:
     space = dataclasses.replace(space, num_blocks=num_blocks)
   if operations:
-    unknown = [op for op in operations if op not in space.operations]
+    known = space.operations or operations
+    unknown = [op for op in operations if op not in known]
     if unknown:
       raise ValueError(
         f"operation {unknown[0]!r} is not in space {name!r}, which has:"

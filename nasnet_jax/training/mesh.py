@@ -7,6 +7,7 @@ here imports JAX at its top.
 import functools
 import os
 import pathlib
+import sys
 
 import numpy as np
 
@@ -44,6 +45,14 @@ def prepare_host(cpu_devices: int = 1):
   }
   for name, value in defaults.items():
     os.environ.setdefault(name, value)
+  if "jax" in sys.modules:  # which reads these when it is imported
+    import jax
+
+    folder = os.environ["JAX_COMPILATION_CACHE_DIR"]
+    seconds = float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"])
+    if jax.config.jax_compilation_cache_dir is None:
+      jax.config.update("jax_compilation_cache_dir", folder)
+      jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
 
 
 def default_cache() -> pathlib.Path:

@@ -25,6 +25,8 @@ import os
 import pathlib
 import pickle
 import platform
+import sys
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -38,6 +40,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 _log = logging.getLogger(__name__)
 _KEEP = 128  # files of each kind in the folder; the least recently used go
+_STANDARD = sys.stdlib_module_names - {"__main__"}
 _PROGRAM, _INDEX = ".program", ".programs"
 # Settings of JAX that change where and what it writes, not what it compiles.
 _NO_MATTER = ("cache", "log", "dump", "traceback", "profiler", "debug")
@@ -68,18 +71,21 @@ def compile_all(
       functions, arguments(), lambda lowered: lowered.compile()
     )
   numbers = [device.id for device in devices]
+  own = _own_source()
   index = folder / (
-    _digest(_source(), _surroundings(), sorted(functions), numbers, about)
+    _digest(_source(), own, _surroundings(), sorted(functions), numbers, about)
     + _INDEX
   )
-  programs = _read_all(index, functions, devices)
+  # What a notebook defined is in no file: its programs go by their text alone.
+  programs = None if own is None else _read_all(index, functions, devices)
   if programs is None:
     compile_one = functools.partial(_compile, folder, devices)
     with _without_jaxs_cache():
       made = _compile_all(functions, arguments(), compile_one)
     programs = {name: program for name, (program, _) in made.items()}
     names = {name: path.name for name, (_, path) in made.items()}
-    _write(index, json.dumps(names).encode())
+    if own is not None:
+      _write(index, json.dumps(names).encode())
   return programs
 
 
@@ -176,6 +182,48 @@ def _source() -> str:
     digest.update(f"{path.relative_to(root)}\n".encode())
     digest.update(path.read_bytes())
   return digest.hexdigest()
+
+
+_own: dict[str, Any] = {}  # parts of programs that are not in this package
+# Packages whose versions count already, see `_surroundings`.
+_KNOWN = {"jax", "jaxlib", "flax", "optax", "numpy", "nasnet_jax"}
+
+
+def note(part: Any):
+  """Programs from now on may hold this class or function of a user's."""
+  _own[part.__qualname__] = part
+
+
+def _own_source() -> str | None:
+  """Digest of the files that users' parts are in and of those of theirs that
+  these use; "" without such parts, None if one of them is in no file."""
+  if not _own:
+    return ""
+  files: dict[str, str] = {}
+  for part in _own.values():
+    if not _add_files(part.__module__, files):
+      return None
+  return _digest(sorted(files.items()))
+
+
+def _add_files(name: str, files: dict[str, str]) -> bool:
+  """Notes a module's file and those of what stands in it; False if there is
+  none. files: {module: digest of its file}."""
+  if name in files or name.partition(".")[0] in _KNOWN | _STANDARD:
+    return True
+  module = sys.modules.get(name)
+  path = getattr(module, "__file__", None)
+  if path is None or not pathlib.Path(path).exists():
+    return False
+  files[name] = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+  if "site-packages" in path:  # what it uses follows from its version
+    return True
+  for value in vars(module).values():
+    used = getattr(value, "__module__", None)
+    used = value.__name__ if isinstance(value, types.ModuleType) else used
+    if isinstance(used, str) and used in sys.modules:
+      _add_files(used, files)
+  return True
 
 
 @functools.cache

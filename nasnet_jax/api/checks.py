@@ -1,0 +1,118 @@
+"""`nas.check(...)`: whether one's own part keeps what its kind promises."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasnet_jax import controllers
+from nasnet_jax.api import starting
+from nasnet_jax.controllers import base
+from nasnet_jax.models import ops
+from nasnet_jax.models.layers import Numerics
+from nasnet_jax.population import mixed
+from nasnet_jax.spaces.cells import CellSpace
+
+_CHOICES = (3, 2, 4)
+_FEATURES = 4
+
+
+def check(part) -> str:
+  """What was looked at, in a line, if the part keeps its promises.
+
+  Args:
+    part: the name of an operation or of a strategy, or a space of cells, whose
+      operations are looked at.
+
+  Raises:
+    ValueError: one line: which promise is broken.
+
+  >>> check("random_search")
+  "strategy 'random_search': 12 children asked and told, twice alike"
+  """
+  starting.prepare()
+  if isinstance(part, CellSpace):
+    for name in part.operations:
+      _check_operation(name)
+    return f"space {part.name!r}: {len(part.operations)} operations are sound"
+  if part in ops.OPERATIONS:
+    return _check_operation(part)
+  if part in controllers.CONTROLLERS:
+    return _check_strategy(part)
+  raise ValueError(
+    f"{part!r} is no operation, no strategy and no space: register it first,"
+    " nas.operation or nas.strategy"
+  )
+
+
+def _check_operation(name: str) -> str:
+  where = f"operation {name!r}"
+  for stride in (1, 2):
+    for width in (_FEATURES, _FEATURES + 2):
+      module = ops.OPERATIONS[name](Numerics(), _FEATURES, stride)
+      _check_module(where, module, stride, width)
+  return f"{where}: shapes, weights and gradients at strides 1 and 2"
+
+
+def _check_module(where: str, module, stride: int, width: int):
+  x = jnp.ones((2, 5, 5, width), jnp.float32)
+  try:
+    variables = module.init(jax.random.key(0), x, False)
+    y, new = module.apply(
+      variables, x, True, mutable=["batch_stats", "moments"]
+    )
+  except Exception as error:  # whatever a user's module raises
+    words = " ".join(str(error).split())[:200]
+    raise ValueError(
+      f"{where} fails at stride {stride}: {type(error).__name__}: {words}"
+    ) from error
+  side = -(-5 // stride)
+  if y.shape != (2, side, side, _FEATURES):
+    raise ValueError(
+      f"{where} makes {list(y.shape)} of {list(x.shape)} at stride {stride}:"
+      f" it has to be {[2, side, side, _FEATURES]}"
+    )
+  mixed.check_kinds(where, variables)
+  kept, moments = new.get("batch_stats", {}), new.get("moments", {})
+  if jax.tree.structure(kept) != jax.tree.structure(moments):
+    raise ValueError(
+      f"{where} keeps statistics of its own: take BatchNorm of"
+      " nasnet_jax.models.layers"
+    )
+  gradient = jax.grad(lambda x: module.apply(variables, x, False).sum())(x)
+  if not np.isfinite(gradient).all():
+    raise ValueError(f"{where} has a gradient that is not finite")
+
+
+def _check_strategy(name: str) -> str:
+  where = f"strategy {name!r}"
+  told = [_walk(where, name) for _ in range(2)]
+  if not all(np.array_equal(*rows) for rows in zip(*told, strict=True)):
+    raise ValueError(
+      f"{where} proposes other children to the same answers and keys: all that"
+      " is random has to come from the key"
+    )
+  return f"{where}: {len(told[0])} children asked and told, twice alike"
+
+
+def _walk(where: str, name: str) -> list[np.ndarray]:
+  controller = controllers.make(name, _CHOICES)
+  state = controller.init(jax.random.key(0))
+  shapes = jax.tree.map(np.shape, state)
+  found: list[np.ndarray] = []
+  for turn in range(4):
+    proposals, state = controller.ask(state, jax.random.key(turn), 3)
+    ids = np.asarray(proposals.id).tolist()
+    if ids != list(range(len(found), len(found) + len(ids))):
+      raise ValueError(f"{where} numbers children {ids}: go on, each once")
+    rows = base.as_space(_CHOICES).decode(np.asarray(proposals.decisions))
+    rewards = rows.sum(-1).astype(np.float32)
+    status = np.full(len(rows), base.OK, np.int32)
+    if not turn and len(rows):
+      rewards[0], status[0] = np.nan, base.FAILED
+    state = controller.tell(state, proposals, rewards, status)
+    if jax.tree.map(np.shape, state) != shapes:
+      raise ValueError(
+        f"{where}: its state changes its shape: init fixes all of them"
+      )
+    found += list(rows)
+  return found

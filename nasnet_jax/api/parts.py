@@ -1,0 +1,117 @@
+"""Operations, spaces and strategies out of a user's own file.
+
+    import flax.linen as nn
+    import nasnet_jax as nas
+
+    @nas.operation("mixed_pool_3x3")
+    class MixedPool(nn.Module):
+      ...
+
+    space = nas.cells(["identity", "mixed_pool_3x3"], blocks=3)
+    nas.search(images, labels, space=space)
+
+A command takes the file by `--import=my_parts.py`.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+
+from nasnet_jax import controllers
+from nasnet_jax.costs import counting
+from nasnet_jax.data import image_data
+from nasnet_jax.models import ops
+from nasnet_jax.population import mixed
+from nasnet_jax.spaces import OWN
+from nasnet_jax.spaces.cells import CellSpace
+from nasnet_jax.training import program_cache
+
+# Names of the library's operations and strategies.
+OURS = frozenset(ops.OPERATIONS), frozenset(controllers.CONTROLLERS)
+_FIELDS = ("numerics", "features", "stride")
+
+
+def operation(name: str) -> Callable:
+  """Gives a Linen module a name that spaces of cells can have.
+
+  The module has the fields numerics, features and stride, and is called with
+  (x, train): [N, H, W, C] -> [N, ceil(H/stride), ceil(W/stride), features].
+  `nas.check(name)` tells whether it does.
+
+  Args:
+    name: words and a size, such as "mixed_pool_3x3"; drawings go by it.
+
+  Raises:
+    ValueError: one line: a name of the library's own, or no such module.
+  """
+  if name in OURS[0]:
+    raise ValueError(f"operation {name!r} is the library's: take another name")
+
+  def register(module):
+    made = module.func if isinstance(module, functools.partial) else module
+    fields = inspect.signature(made).parameters
+    missing = [field for field in _FIELDS if field not in fields]
+    if missing:
+      raise ValueError(
+        f"operation {name!r}: {made.__name__} has no field {missing[0]!r}: it"
+        " takes numerics, features and stride, in that order"
+      )
+    ops.OPERATIONS[name] = module
+    program_cache.note(made)
+    # A notebook's cell is run again after a change.
+    mixed.make.cache_clear()
+    counting.forget_operations()
+    return module
+
+  return register
+
+
+def strategy(name: str) -> Callable:
+  """Gives a strategy, (space, **options) -> `controllers.base.Controller`, a
+  name.
+
+  Raises:
+    ValueError: one line, for a name of the library's own.
+  """
+  if name in OURS[1]:
+    raise ValueError(f"strategy {name!r} is the library's: take another name")
+
+  def register(factory):
+    controllers.CONTROLLERS[name] = factory
+    return factory
+
+  return register
+
+
+def cells(
+  operations: Sequence[str],
+  *,
+  blocks: int = 5,
+  reduction: bool = True,
+  min_blocks: int = 0,
+) -> CellSpace:
+  """The space of cells over these operations.
+
+  Args:
+    operations: names, the library's and one's own, each once.
+    blocks: B of a cell.
+    reduction: whether a second cell is searched, for where the side halves;
+      else one cell serves both.
+    min_blocks: 0: all cells have B blocks; else B or fewer, down to this.
+
+  Raises:
+    ValueError: one line, for an unknown operation or sizes that make no cell.
+
+  >>> space = cells(["identity", "sep_conv_3x3", "max_pool_3x3"], blocks=3)
+  >>> space.summary
+  '3 blocks, 3 operations'
+  """
+  from nasnet_jax import spaces
+
+  for name in operations:
+    if name not in ops.OPERATIONS:
+      hint = image_data.nearest(name, ops.OPERATIONS)
+      raise ValueError(f"no operation is called {name!r}: {hint}")
+  if blocks < 1:
+    raise ValueError(f"blocks is {blocks}: give 1 or more")
+  return spaces.get(OWN[not reduction], blocks, tuple(operations), min_blocks)
