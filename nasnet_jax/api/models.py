@@ -180,11 +180,11 @@ def create_model(
     ValueError: one line: an unknown name or size, weights of another network.
     CheckpointError: weights that are damaged, cannot be had or do not fit.
 
-  >>> net = create_model("nasnet_a_cifar", 5, num_cells=1, features=4)
+  >>> net = create_model("mobilenet_v1", 5, width=0.1, depth=0.1)
   >>> net
-  Model(nasnet_a_cifar, N=1, F=4, 5 classes, images [32, 32, 3])
+  Model(mobilenet_v1, width 0.1, depth 0.1, 5 classes, images [224, 224, 3])
   >>> [(one["stride"], one["channels"]) for one in net.feature_info]
-  [(1, 24), (2, 48), (4, 96)]
+  [(4, 16), (8, 24), (16, 48), (32, 104)]
   """
   _check(name, num_classes, sizes)
   wanted = num_classes or None

@@ -104,6 +104,8 @@ def name_of(name: str, file: str = "") -> str:
   for theirs, ours in {**_CELLS, **_BLOCKS}.items():
     if name == ours:
       return theirs
+  if name == "mnasnet_small":  # the same there
+    return name
   if not name.startswith("efficientnet_"):
     known = ", ".join(
       (*_CELLS.values(), *_BLOCKS.values(), "efficientnet_b0 and its like")

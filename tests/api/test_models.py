@@ -69,7 +69,7 @@ def test_names_are_those_of_both_zoos_sorted():
     ("efficientnet_b0", {"widht": 2}, "did you mean 'width'"),
     ("efficientnet_b0", {"weights": "imagenet"}, "give 'keras', 'timm', a"),
     ("mobilenet_v1", {"weights": "keras"}, "Keras has no weights of mobilenet"),
-    ("mobilenet_v1", {"weights": "timm"}, "timm's weights of mobilenet_v1"),
+    ("amoebanet_d", {"weights": "timm"}, "timm's weights of amoebanet_d are"),
     (
       "efficientnet_b0",
       {"weights": "timm:tf_efficientnet_b1"},

@@ -165,6 +165,7 @@ def test_a_kept_head_needs_the_names_of_the_classes(imported, tmp_path):
   np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
   config.data.source, config.data.options.path = "folder", str(path)
   config.data.num_valid = 5
+  config.train.batch_size = 8
   with pytest.raises(ValueError, match="tells 3 classes apart, not the 2"):
     train.run(config, tmp_path / "run")
 
