@@ -44,7 +44,8 @@ def _cores() -> int:
 def spoken():
   """What a job says is printed, unless the caller has set up logging."""
   ours = logging.getLogger("nasnet_jax")
-  if ours.hasHandlers():
+  # A handler alone says nothing: libraries add one to the root in passing.
+  if ours.hasHandlers() and ours.isEnabledFor(logging.INFO):
     yield
     return
   lines = logging.StreamHandler(sys.stdout)
