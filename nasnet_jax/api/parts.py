@@ -67,8 +67,8 @@ def operation(name: str) -> Callable:
 
 
 def strategy(name: str) -> Callable:
-  """Gives a strategy, (space, **options) -> `controllers.base.Controller`, a
-  name.
+  """Gives a strategy a name. A strategy is a function of a space and options
+  that makes a `controllers.base.Controller`.
 
   Raises:
     ValueError: one line, for a name of the library's own.
