@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 
 from nasnet_jax.jobs import results, resumable
+from nasnet_jax.report import runs
 
 _log = logging.getLogger(__name__)
 _TABLES = (resumable.CURVES, "ranking.jsonl")
@@ -25,6 +26,9 @@ def keep(folder: pathlib.Path):
   for name in _TABLES:
     if (folder / name).exists():
       shutil.copy2(folder / name, numbered(folder / name, number))
+  tested = folder / runs.TESTED
+  if tested.exists():  # of this result's weights, not of those to come
+    os.replace(tested, numbered(tested, number))
   path = folder / results.RESULT
   os.replace(path, numbered(path, number))
   _log.info("the result of before is kept as result.%d.json", number)

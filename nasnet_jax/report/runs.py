@@ -93,7 +93,8 @@ class Run(NamedTuple):
     if self.result:
       return str(self.result.get("job", "search"))  # searches do not say
     if self.config.get("job"):
-      return str(self.config["job"])
+      job = str(self.config["job"])
+      return "search" if job == "by_hand" else job
     if (self.path / SCALED).exists():
       return "scale"
     if "space" in self.config or (self.path / HISTORY).exists():

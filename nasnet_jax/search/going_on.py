@@ -15,6 +15,7 @@ import shutil
 from typing import Any
 
 from nasnet_jax.jobs import kept_results, results, resumable
+from nasnet_jax.report import runs
 from nasnet_jax.search.final import RANKING, FinalSettings
 from nasnet_jax.training import evaluation, hosts, workdir
 
@@ -160,6 +161,9 @@ def _restore(folder: pathlib.Path, number: int, child: int):
   """Weights and curve of a result that was kept."""
   if hosts.is_first():
     kept_results.copy_tree(folder / f"final.{number}", folder / "final")
+    tested = folder / runs.TESTED
+    if kept_results.numbered(tested, number).exists():
+      shutil.copy2(kept_results.numbered(tested, number), tested)
   path = folder / resumable.CURVES
   before = kept_results.numbered(path, number)
   kept = workdir.keep_lines(before, lambda _: True, "")

@@ -99,6 +99,7 @@ CASES = {
 NO_STRATEGIES = {
   "__init__",
   "base",
+  "enqueued",
   "journal",
   "policy",
   "predictors",

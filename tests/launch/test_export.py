@@ -21,7 +21,11 @@ def _error(done) -> str:
   ("program", "flags", "words"),
   [
     ("export.py", [], "give --checkpoint=runs/... and --format=onnx"),
-    ("export.py", ["--format=onx"], "--format=onx is not one of: torch, keras"),
+    (
+      "export.py",
+      ["--format=onx"],
+      "no format is called 'onx': did you mean 'onnx'",
+    ),
     ("export.py", ["--format=onnx", "--sides=3y4"], "give 32 or 32x48"),
     ("export.py", ["--format=onnx", "--calibration=x"], "give --format=tflite"),
     ("export.py", ["--format=onnx", "--opset=22"], "give 13 to 21"),

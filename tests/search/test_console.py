@@ -56,7 +56,7 @@ def test_a_round_tells_the_best_child_and_the_time_to_go(say, clock):
   assert (written["step"], written["child_seconds"]) == (6, 6.0)
 
 
-def test_a_round_of_failed_children_has_no_best_one(say):
+def test_a_round_of_failed_children_has_no_best_one(say, clock):
   console, _, lines = say()
   console.after_round(_rows([None] * 12), 12, 12.0)
   assert lines() == ["round 4: 12/12 children, 12 failed, 1.0 s per child"]

@@ -222,7 +222,7 @@ def run(harness, tmp_path, monkeypatch):
     watch.point(row)
     return None, evaluation.Score(key["id"] * 7 % 50, 50) if valid else None
 
-  def make_evaluate(*_):
+  def make_evaluate(*_, **__):
     return lambda _, images: evaluation.Score(7, images.num_images)
 
   monkeypatch.setattr(final.resumable, "train", train)
