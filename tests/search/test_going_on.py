@@ -138,6 +138,7 @@ def _put_result(folder, **result):
   rows = [{"stage": "rank", "id": 1}, {"stage": "final", "id": 1}]
   workdir.append_lines(folder / "retrain.jsonl", rows)
   workdir.append_lines(folder / "ranking.jsonl", [{"id": 1}])
+  workdir.write_json(folder / "test_answers.json", {"of": "old"})
 
 
 @pytest.mark.parametrize(
@@ -166,6 +167,8 @@ def test_what_another_config_does_not_mean_is_put_away(
   if kept:
     assert (folder / "final.1" / "weights" / "w").read_text() == "old"
     assert len(_lines(folder / "retrain.1.jsonl")) == 2
+    assert (folder / "test_answers.1.json").exists()
+  assert (folder / "test_answers.json").exists() != kept
   assert [row["stage"] for row in _lines(folder / "retrain.jsonl")] == stages
   assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == sorted(
     f"{stage}_1" for stage in stages
