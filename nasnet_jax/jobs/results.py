@@ -50,6 +50,16 @@ class Trained(NamedTuple):
   result: dict[str, Any]
   folder: pathlib.Path
 
+  def __repr__(self) -> str:
+    """A line; the weights alone would fill pages."""
+    data = self.result.get("data", {})
+    side = "x".join(map(str, data.get("image_shape", "?")))
+    numbers = sum(x.size for x in jax.tree.leaves(self.variables["params"]))
+    return (
+      f"<{type(self).__name__} {self.folder}: images {side},"
+      f" {len(data.get('classes', ()))} classes, {numbers:,} parameters>"
+    )
+
   def predict(self, images) -> jax.Array:
     """f32[N, classes], logits of images uint8[N, H, W, C], or floats of 0..1.
 

@@ -54,6 +54,12 @@ def test_imported_weights_load_as_a_run(imported, network):
   )
 
 
+def test_a_loaded_run_is_shown_in_a_line_without_its_weights(imported):
+  text = repr(results.load(imported[0]))
+  assert "\n" not in text
+  assert "32x32x3, 3 classes" in text
+
+
 def test_a_network_of_blocks_is_a_run_too(random_variables, tmp_path):
   config = block_network.BlockConfig(width=0.25, depth=0.5, num_classes=3)
   literal = zoo.blocks.architecture("efficientnet")
