@@ -93,6 +93,9 @@ def search(
     _set(made, "child", epochs=epochs)
     _take_space(made, space)
     _take_reward(made, reward, limit)
+    if made.search.controller not in CONTROLLERS:
+      hint = image_data.nearest(made.search.controller, CONTROLLERS)
+      raise ValueError(f"strategy {made.search.controller!r}: {hint}")
     if folder is None:
       folder = tempfile.mkdtemp(prefix="nasnet_jax_")
       _log.warning(
@@ -266,9 +269,6 @@ def _keep(folder: pathlib.Path, made, data: _Data):
   name = f"arrays-{data.images.fingerprint}.npz"
   made.data.options.path = str(folder / name)
   made.data.options.labels = None
-  if made.search.controller not in CONTROLLERS:
-    hint = image_data.nearest(made.search.controller, CONTROLLERS)
-    raise ValueError(f"strategy {made.search.controller!r}: {hint}")
   with workdir.locked(folder):
     others = [p for p in folder.glob("arrays-*.npz") if p.name != name]
     if others and (folder / "config.json").exists():

@@ -118,8 +118,8 @@ def _at_place(folder, rows: list[Row], space, place: int) -> Row:
   ordered = [*first, *rest]
   if place > len(ordered):
     raise ValueError(
-      f"{folder} has no {place}. best child: {len(ordered)} different ones have"
-      " succeeded so far"
+      f"{folder} has {len(ordered)} different children that succeeded so far,"
+      f" so none has place {place}"
     )
   return ordered[place - 1]
 

@@ -74,7 +74,10 @@ def test_places_of_a_finished_search_are_those_of_its_ranking(run):
     ("7", "has no child 7: its 6 children so far are numbered from 0 to 5"),
     ("2", "child 2 of .* failed: take another"),
     ("5", "child 5 of .* was over a limit: take another"),
-    ("4th", "has no 4. best child: 3 different ones have succeeded so far"),
+    (
+      "4th",
+      "has 3 different children that succeeded so far, so none has place 4",
+    ),
     ("best", "give a child's number, as in .*#12, or its place, as in .*#2nd"),
     ("0th", "give a child's number"),
   ],
