@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+from importlib import metadata
 
 import pytest
+from packaging import version
 
 # JAX reads these once, so they are set before anything imports it. The two
 # timeouts: XLA:CPU aborts the process when devices reach a collective more
@@ -24,9 +26,12 @@ _XLA_FLAGS = {
   # Nearly all of a test's time is compiling, which takes a quarter less of it
   # so; what is compared bit by bit is compiled alike on both sides.
   "--xla_backend_optimization_level": 0,
-  # The older way to compile fusions, an eighth to a quarter less again.
-  "--xla_cpu_use_fusion_emitters": "false",
 }
+# XLA aborts the process on a flag that it does not know, so this one is only
+# set where it exists: the older way to compile fusions, an eighth to a quarter
+# less again.
+if version.parse(metadata.version("jaxlib")) < version.parse("0.12"):
+  _XLA_FLAGS["--xla_cpu_use_fusion_emitters"] = "false"
 _CACHE = pathlib.Path(__file__).parents[1] / ".cache" / "jax"
 
 
