@@ -20,7 +20,7 @@ from nasnet_jax.cli import shipped
 from nasnet_jax.controllers import CONTROLLERS
 from nasnet_jax.data import arrays, image_data, paths
 from nasnet_jax.data.image_data import DataError, ImageData
-from nasnet_jax.search import by_hand, job
+from nasnet_jax.search import any_space, job
 from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.training import workdir
 
@@ -40,6 +40,7 @@ def search(
   test: Any = None,
   space: Any = None,
   strategy: str | None = None,
+  start_from=None,
   reward: str | Mapping[str, Any] | None = None,
   limit: Mapping[str, int] | None = None,
   seed: int = 0,
@@ -62,6 +63,8 @@ def search(
     test: the same, what the winner is tested on, once; None: a share of 0.15.
     space: a name, or a space as `nas.cells` makes it.
     strategy: a key of `controllers.CONTROLLERS`.
+    start_from: the folder, or the study, of another search of this space, from
+      whose children the strategy learns before its first own.
     reward: "accuracy", or fields of `search.reward`: dict(kind="mnasnet_soft",
       cost="params", target=1e6).
     limit: the most that a child may have: dict(params=..., macs=...,
@@ -90,6 +93,8 @@ def search(
     if children is None and hours and config is None:
       children = 20_000  # the hours end it
     _set(made, "search", children=children, controller=strategy)
+    if start_from is not None:
+      made.search.start_from = str(getattr(start_from, "folder", start_from))
     _set(made, "child", epochs=epochs)
     _take_space(made, space)
     _take_reward(made, reward, limit)
@@ -241,7 +246,7 @@ def _set(made, group: str, **values):
 def _take_space(made, space):
   if space is None:
     return
-  space = by_hand.as_space(space)
+  space = any_space.as_space(space)
   if not isinstance(space, CellSpace):
     raise ValueError(
       f"space {space.name!r} is no space of cells: its networks have other"

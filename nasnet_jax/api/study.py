@@ -46,6 +46,9 @@ class Study:
     strategy: of a search by hand, a key of `controllers.CONTROLLERS`.
     seed: of the strategy and of all children.
     enqueue: decisions of children that come first, before the strategy's own.
+    start_from: the folder, or the study, of another search of this space, from
+      whose children the strategy learns before its first own; what it knew at
+      the start is kept in this folder.
     **options: of the strategy.
 
   Raises:
@@ -72,19 +75,23 @@ class Study:
     strategy: str | None = None,
     seed: int = 0,
     enqueue: Iterable = (),
+    start_from=None,
     **options,
   ):
     self.folder: pathlib.Path = paths.local(folder)
     self._hand: by_hand.ByHand | None = None
     given = {"strategy": strategy, "seed": seed, "enqueue": enqueue, **options}
+    given["start_from"] = start_from
     if space is not None:
       starting.prepare()
       given["strategy"] = strategy or "evolution"
       self._hand = by_hand.ByHand(self.folder, space, **given)
-    elif strategy is not None or seed or len(list(enqueue)) or options:
+    elif strategy is not None or any(
+      (seed, list(enqueue), start_from, options)
+    ):
       raise ValueError(
-        "a strategy, seed, enqueue and options are for a search by hand: give"
-        " its space, too"
+        "a strategy, seed, enqueue, start_from and options are for a search by"
+        " hand: give its space, too"
       )
     else:
       runs.read_run(self.folder)  # says what is wrong with a folder

@@ -70,17 +70,22 @@ class Controller(NamedTuple):
       even none are arrays of the usual types, with m = 0.
     tell: (state, proposals, rewards f32[m], status i32[m]) -> state. A
       reward of NaN or a status of FAILED must harm nothing.
+    teach: (state, decisions i32[k, D], rewards f32[k]) -> state. What `init`
+      gave, as if its first k children had been these, with these rewards: its
+      next id is k. None where a strategy cannot learn from children that it
+      did not propose.
   """
 
   init: Callable
   ask: Callable
   tell: Callable
+  teach: Callable | None = None
 
 
-def bind(settings, init, ask, tell) -> Controller:
-  """The controller of three functions whose first argument is `settings`."""
+def bind(settings, init, ask, tell, teach=None) -> Controller:
+  """The controller of functions whose first argument is `settings`."""
   return Controller(
-    *(functools.partial(f, settings) for f in (init, ask, tell))
+    *(f and functools.partial(f, settings) for f in (init, ask, tell, teach))
   )
 
 
@@ -111,6 +116,11 @@ def number(next_id, decisions, extras=()) -> tuple[Proposals, np.ndarray]:
 def join(parts: Sequence[Proposals]) -> Proposals:
   """The rows of all parts (at least one), in their order."""
   return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+
+def renumber(proposals: Proposals, shift: int) -> Proposals:
+  """The proposals, with other ids."""
+  return dataclasses.replace(proposals, id=np.asarray(proposals.id) + shift)
 
 
 def succeeded(proposals: Proposals, rewards, status) -> np.ndarray:

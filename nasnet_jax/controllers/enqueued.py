@@ -42,7 +42,7 @@ def enqueued(
     taken = min(n, count - given)
     own, inner = controller.ask(state.inner, rng, n - taken)
     mine = _proposals(given, first[given : given + taken], own.extras)
-    proposals = base.join([mine, _renumbered(own, count)])
+    proposals = base.join([mine, base.renumber(own, count)])
     return proposals, State(np.array(given + taken, np.int64), inner)
 
   def tell(state: State, proposals, rewards, status) -> State:
@@ -50,7 +50,7 @@ def enqueued(
     counts = np.asarray(proposals.id) >= count
     if learns:
       counts[:] = True
-    told = _renumbered(proposals.rows(counts), -count)
+    told = base.renumber(proposals.rows(counts), -count)
     rewards, status = np.asarray(rewards)[counts], np.asarray(status)[counts]
     return state._replace(
       inner=controller.tell(state.inner, told, rewards, status)
@@ -67,13 +67,4 @@ def _proposals(start: int, decisions, extras) -> base.Proposals:
   )
   return base.Proposals(
     proposals.id, proposals.decisions, proposals.budget, empty
-  )
-
-
-def _renumbered(proposals: base.Proposals, shift: int) -> base.Proposals:
-  return base.Proposals(
-    np.asarray(proposals.id) + shift,
-    proposals.decisions,
-    proposals.budget,
-    proposals.extras,
   )

@@ -126,7 +126,7 @@ def evolution(
     ageing,
     mutation_of(space, redraw),
   )
-  return base.bind(settings, init, ask, tell)
+  return base.bind(settings, init, ask, tell, teach)
 
 
 def init(settings: Settings, rng) -> State:
@@ -184,6 +184,24 @@ def tell(settings: Settings, state: State, proposals, rewards, status) -> State:
     state.rewards[slot] = rewards[row]
     state.serial[slot] = born + row
   return state._replace(born=np.array(born + len(told), np.int64))
+
+
+def teach(settings: Settings, state: State, decisions, rewards) -> State:
+  """The state with these as members: the last P of them, or without ageing the
+  best. As many fewer children are random."""
+  rewards, size = np.asarray(rewards, np.float32), settings.population
+  rows = np.arange(len(rewards))
+  if not settings.ageing:
+    rows = np.sort(np.argsort(-rewards, kind="stable")[:size])
+  rows = rows[-size:]
+  state = State(*(np.array(x) for x in state))
+  state.decisions[: len(rows)] = np.asarray(decisions)[rows]
+  state.rewards[: len(rows)] = rewards[rows]
+  state.serial[: len(rows)] = np.arange(len(rows))
+  return state._replace(
+    born=np.array(len(rows), np.int64),
+    next_id=np.array(len(rewards), np.int64),
+  )
 
 
 def mutation_of(space, redraw: bool) -> Mutation:

@@ -93,7 +93,7 @@ def genetic(
   settings = Settings(
     np.asarray(space.num_choices), np.asarray(space.groups), population, *rates
   )
-  return base.bind(settings, init, ask, tell)
+  return base.bind(settings, init, ask, tell, teach)
 
 
 def init(settings: Settings, rng) -> State:
@@ -137,6 +137,17 @@ def tell(settings: Settings, state: State, proposals, rewards, status) -> State:
   kept[place] = np.where(good, np.asarray(rewards, np.float32), 0)
   succeeded[place], answered[place] = good, True
   return state._replace(rewards=kept, succeeded=succeeded, answered=answered)
+
+
+def teach(settings: Settings, state: State, decisions, rewards) -> State:
+  """The state whose generation before the first are the best P of these."""
+  rewards = np.asarray(rewards, np.float32)
+  rows = np.argsort(-rewards, kind="stable")[: settings.population]
+  state = State(*(np.array(x) for x in state))
+  state.decisions[: len(rows)] = np.asarray(decisions)[rows]
+  state.rewards[: len(rows)] = rewards[rows]
+  state.succeeded[: len(rows)] = True
+  return state._replace(next_id=np.array(len(rewards), np.int64))
 
 
 def next_generation(

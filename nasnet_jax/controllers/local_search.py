@@ -113,7 +113,7 @@ def local_search(
     raise ValueError(f"memory must be at least {most}, the candidates at once")
 
   settings = Settings(space, first_improvement, starts, memory, most)
-  return base.bind(settings, init, ask, tell)
+  return base.bind(settings, init, ask, tell, teach)
 
 
 def init(settings: Settings, rng) -> State:
@@ -163,6 +163,23 @@ def tell(settings: Settings, state: State, proposals, rewards, status) -> State:
   known[rows] = np.where(good, rewards, 0)[kept]
   result[rows] = np.where(good, KNOWN, FAILED)[kept]
   return state._replace(rewards=known, status=result)
+
+
+def teach(settings: Settings, state: State, decisions, rewards) -> State:
+  """The state that remembers these, and whose climb starts from the best of the
+  ones that are remembered."""
+  decisions, count = np.asarray(decisions, np.int32), len(rewards)
+  ids = np.arange(count)[-settings.memory :]
+  rows = ids % settings.memory
+  state = State(*(np.array(x) for x in state))
+  state.keys[rows] = base.keys(settings.space, decisions[ids])
+  state.rewards[rows], state.status[rows] = np.asarray(rewards)[ids], KNOWN
+  best = ids[np.asarray(rewards)[ids].argmax()]
+  state.candidates[0], state.ids[0] = decisions[best], best
+  state.candidate_keys[0] = state.keys[best % settings.memory]
+  return state._replace(
+    total=np.array(1, np.int64), next_id=np.array(count, np.int64)
+  )
 
 
 def advance(

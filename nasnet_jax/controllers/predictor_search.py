@@ -190,7 +190,7 @@ def predictor_search(
     batch_size=batch_size,
     max_children=max_children,
   )
-  return base.bind(settings, init, ask, tell)
+  return base.bind(settings, init, ask, tell, teach)
 
 
 def init(settings: Settings, rng) -> State:
@@ -235,6 +235,21 @@ def tell(settings: Settings, state: State, proposals, rewards, status) -> State:
   state.rewards[rows] = np.where(good, rewards, 0)[known]
   state.status[rows] = np.where(good, GOOD, FAILED)[known]
   return state
+
+
+def teach(settings: Settings, state: State, decisions, rewards) -> State:
+  """The state that remembers these; an architecture that is there twice counts
+  with its last reward."""
+  rows = settings.space.canonical(np.asarray(decisions))
+  _, last = np.unique(rows[::-1], axis=0, return_index=True)
+  last = np.sort(len(rows) - 1 - last)
+  proposals, next_id = base.number(state.next_id, rows.astype(np.int32))
+  state = State(*(np.array(x) for x in state))
+  known = proposals.rows(last)
+  _remember(state, known)
+  good = np.zeros(len(last), np.int32)
+  state = tell(settings, state, known, np.asarray(rewards)[last], good)
+  return state._replace(next_id=next_id)
 
 
 def advise(

@@ -148,6 +148,9 @@ def _search() -> ConfigDict:
   search = ConfigDict()
   search.controller = "ppo"  # a name of controller_options
   search.controller_options = strategies.options()
+  # Folder of another search of this space: the strategy (evolution, genetic,
+  # local_search, predictor_search) learns from its children before its first.
+  search.start_from = ""
   search.children = 20_000  # Zoph et al. 2018, appendix A
   # Asked for at a time: what the controller learns from, PPO's batch of 20.
   search.children_per_round = 20

@@ -70,7 +70,7 @@ def recorded(config, **more) -> Row:
 
 
 # What `recorded` adds to a config.
-_FOUND = ("data_fingerprint", "data_split", "cells")
+_FOUND = ("data_fingerprint", "data_split", "cells", "known")
 
 
 def read_config(run_dir) -> ConfigDict:

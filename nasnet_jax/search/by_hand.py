@@ -22,7 +22,8 @@ from nasnet_jax.controllers.enqueued import enqueued
 from nasnet_jax.data import paths
 from nasnet_jax.jobs import results
 from nasnet_jax.population.evaluation import FAILED, OK, Outcome
-from nasnet_jax.search import rounds
+from nasnet_jax.search import any_space, rounds
+from nasnet_jax.search import start_from as earlier
 from nasnet_jax.spaces.base import check_decisions
 from nasnet_jax.training import workdir
 
@@ -54,33 +55,6 @@ class Child:
   budget: float
 
 
-def as_space(space):
-  """The space that is meant: a name, numbers of choices, or a space itself.
-
-  Raises:
-    ValueError: one line, for anything else.
-  """
-  if isinstance(space, str):
-    return spaces.get(space)
-  try:
-    return base.as_space(space)
-  except TypeError:
-    raise ValueError(
-      f"space is {space!r}: give a name, numbers of choices such as [3, 3, 4],"
-      " or a space"
-    ) from None
-
-
-def describe(space) -> Row:
-  """What config.json says of a space: `spaces.get` reads it, if it knows it."""
-  if hasattr(space, "options"):
-    return {"name": space.name, **space.options}
-  return {
-    "name": space.name,
-    "num_choices": [int(c) for c in space.num_choices],
-  }
-
-
 class ByHand:
   """Asked for children, told of their rewards, in a run's folder.
 
@@ -95,11 +69,15 @@ class ByHand:
     strategy: str = "evolution",
     seed: int = 0,
     enqueue: Iterable = (),
+    start_from=None,
     **options,
   ):
     """See `nas.Study`."""
-    self.space = as_space(space)
+    self.space = any_space.as_space(space)
     controller = controllers.make(strategy, self.space, **options)
+    other = start_from and str(getattr(start_from, "folder", start_from))
+    known = earlier.read(paths.local(folder), other, self.space)
+    controller = earlier.teach(controller, strategy, known)
     first = _enqueued(self.space, enqueue)
     if len(first):
       learns = strategy in _LEARNS and options.get("ageing", True)
@@ -114,13 +92,17 @@ class ByHand:
     self.folder = self._lock(folder)
     config = {
       "job": JOB,
-      "space": describe(self.space),
+      "space": any_space.describe(self.space),
       "strategy": strategy,
       "options": options,
       "seed": int(seed),
       "enqueue": first.tolist(),
+      "start_from": other or None,
+      **earlier.recorded(known),
     }
     try:
+      earlier.tell(self.folder, other, known, config)
+      earlier.keep(self.folder, known)
       workdir.claim(self.folder / results.CONFIG, config)
       self._standing()
     except BaseException:
@@ -315,5 +297,6 @@ def reopen(folder, config: Row) -> ByHand:
     config["strategy"],
     config["seed"],
     config["enqueue"],
+    config.get("start_from"),
     **config["options"],
   )

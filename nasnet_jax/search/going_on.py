@@ -53,6 +53,7 @@ WHY = {
   "search.seed": "every child there is follows from it",
   "search.controller": "a strategy goes on from its own state",
   "search.controller_options": "the strategy's state was made with the old one",
+  "search.start_from": "a strategy learns from it before its first child",
   "search.children_per_round": "what was learnt from which children follows"
   " from it",
   "search.asynchronous": "what was learnt from which children follows from it",

@@ -24,6 +24,7 @@ from nasnet_jax.search import (
   going_on,
   rounds,
   search_config,
+  start_from,
 )
 from nasnet_jax.search.console import Console
 from nasnet_jax.search.parts import Parts, prepare
@@ -70,8 +71,10 @@ def run(
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
     tell = listeners(config, callbacks)
     split = job_config.known_split(folder)
-    parts = prepare(config, make_evaluator, split)
-    _claim(folder, config, parts.images)
+    parts, known = _taught(
+      folder, config, prepare(config, make_evaluator, split)
+    )
+    _claim(folder, config, parts.images, known)
     trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
     with run_log.log_file(folder), Scalars(folder) as scalars, trace:
       if not hosts.of_first((folder / results.RESULT).exists()):
@@ -149,12 +152,25 @@ def _rows_there_are(folder, parts: Parts) -> list[Row]:
   return at.rows
 
 
-def _claim(folder: pathlib.Path, config, images: job_config.Splits):
-  """Makes the folder the config's, or raises WorkdirError."""
+def _taught(
+  folder: pathlib.Path, config, parts: Parts
+) -> tuple[Parts, list[Row]]:
+  """The parts, whose strategy has learnt from `search.start_from`, and what
+  it has learnt from."""
+  search = config.search
+  other = search.get("start_from")
+  known = start_from.read(folder, other, parts.space)
+  controller = start_from.teach(parts.controller, search.controller, known)
+  return parts._replace(controller=controller), known
+
+
+def _claim(folder: pathlib.Path, config, images: job_config.Splits, known=()):
+  """Makes the folder the config's, or raises WorkdirError. known: of `_taught`."""
   recorded = run_log.recorded(
     config,
     data_fingerprint=images.fingerprint,
     **job_config.recorded_split(images),
+    **start_from.recorded(known),
   )
   arguments = (
     folder / results.CONFIG,
@@ -165,6 +181,8 @@ def _claim(folder: pathlib.Path, config, images: job_config.Splits):
   )
   workdir.check_claim(*arguments)
   going_on.make_room(folder, recorded, search_config.absent())
+  start_from.tell(folder, config.search.get("start_from"), known, recorded)
+  start_from.keep(folder, known)
   workdir.claim(*arguments)
 
 

@@ -44,7 +44,7 @@ def absent() -> dict[str, Any]:
   }
   found |= {f"search.{name}": value for name, value in _BUDGET.items()}
   found |= {f"search.limit.{k}": v for k, v in limits.OFF._asdict().items()}
-  found["final.now"] = False
+  found |= {"final.now": False, "search.start_from": ""}
   for name, factory in controllers.CONTROLLERS.items():
     for option in inspect.signature(factory).parameters.values():
       if option.kind == option.KEYWORD_ONLY:

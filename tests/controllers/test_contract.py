@@ -104,6 +104,7 @@ NO_STRATEGIES = {
   "policy",
   "predictors",
   "surrogate",
+  "taught",
 }
 
 # Policies compile per space (seconds), so the tests share a few.
