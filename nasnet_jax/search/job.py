@@ -165,7 +165,11 @@ def _taught(
 
 
 def _claim(folder: pathlib.Path, config, images: job_config.Splits, known=()):
-  """Makes the folder the config's, or raises WorkdirError. known: of `_taught`."""
+  """Makes the folder the config's, or raises WorkdirError.
+
+  Args:
+    known: see `_taught`.
+  """
   recorded = run_log.recorded(
     config,
     data_fingerprint=images.fingerprint,
