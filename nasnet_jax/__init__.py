@@ -24,9 +24,11 @@ _WHERE = {
   "cells": "nasnet_jax.api.parts",
   "check": "nasnet_jax.api.checks",
   "create_model": "nasnet_jax.api.models",
+  "data_source": "nasnet_jax.api.parts",
   "list_models": "nasnet_jax.api.models",
   "load": "nasnet_jax.api.models",
   "operation": "nasnet_jax.api.parts",
+  "reward": "nasnet_jax.api.parts",
   "strategy": "nasnet_jax.api.parts",
 }
 # Packages that are called by their own name -> where that function is.

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasnet_jax import controllers
+from nasnet_jax import controllers, data
 from nasnet_jax.api import starting
 from nasnet_jax.controllers import base
 from nasnet_jax.models import ops
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.population import mixed
+from nasnet_jax.search import rewards
 from nasnet_jax.spaces.cells import CellSpace
 
 _CHOICES = (3, 2, 4)
@@ -20,8 +21,8 @@ def check(part) -> str:
   """What was looked at, in a line, if the part keeps its promises.
 
   Args:
-    part: the name of an operation or of a strategy, or a space of cells, whose
-      operations are looked at.
+    part: the name of an operation, a strategy, a reward of one's own or a data
+      source, or a space of cells, whose operations are looked at.
 
   Raises:
     ValueError: one line: which promise is broken.
@@ -38,9 +39,14 @@ def check(part) -> str:
     return _check_operation(part)
   if part in controllers.CONTROLLERS:
     return _check_strategy(part)
+  if part in rewards.OWN:
+    return _check_reward(part)
+  if part in data.SOURCES:
+    return _check_source(part)
   raise ValueError(
-    f"{part!r} is no operation, no strategy and no space: register it first,"
-    " nas.operation or nas.strategy"
+    f"{part!r} is no operation, strategy, reward, data source or space:"
+    " register it first, with nas.operation, nas.strategy, nas.reward or"
+    " nas.data_source"
   )
 
 
@@ -81,6 +87,31 @@ def _check_module(where: str, module, stride: int, width: int):
   gradient = jax.grad(lambda x: module.apply(variables, x, False).sum())(x)
   if not np.isfinite(gradient).all():
     raise ValueError(f"{where} has a gradient that is not finite")
+
+
+def _check_reward(name: str) -> str:
+  row = {"accuracy": 0.5, "params": 1_000_000, "macs": 10_000_000}
+  found = [rewards.OwnReward(name).of_row(dict(row)) for _ in range(2)]
+  if found[0] != found[1]:
+    raise ValueError(
+      f"reward {name!r} gives {found[0]} and {found[1]} for one row: it has to"
+      " be a function of the row alone"
+    )
+  return f"reward {name!r}: {found[0]:g} for {row}"
+
+
+def _check_source(name: str) -> str:
+  images, again = (data.load(name) for _ in range(2))
+  if images.fingerprint != again.fingerprint:
+    raise ValueError(
+      f"data source {name!r} gives other images each time: all that is random"
+      " has to come from its seed"
+    )
+  return (
+    f"data source {name!r}: {len(images.train_images):,} images to train on and"
+    f" {len(images.test_images):,} to test, {list(images.image_shape)},"
+    f" {images.num_classes} classes"
+  )
 
 
 def _check_strategy(name: str) -> str:

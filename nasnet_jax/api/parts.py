@@ -1,4 +1,4 @@
-"""Operations, spaces and strategies out of a user's own file.
+"""Operations, spaces, strategies, rewards and data out of a user's own file.
 
     import flax.linen as nn
     import nasnet_jax as nas
@@ -19,15 +19,21 @@ from collections.abc import Callable, Sequence
 
 from nasnet_jax import controllers
 from nasnet_jax.costs import counting
-from nasnet_jax.data import image_data
+from nasnet_jax.data import SOURCES, image_data
 from nasnet_jax.models import ops
 from nasnet_jax.population import mixed
+from nasnet_jax.search import rewards
 from nasnet_jax.spaces import OWN
 from nasnet_jax.spaces.cells import CellSpace
-from nasnet_jax.training import program_cache
+from nasnet_jax.training import own_parts, program_cache
 
-# Names of the library's operations and strategies.
-OURS = frozenset(ops.OPERATIONS), frozenset(controllers.CONTROLLERS)
+# Names of the library's operations, strategies, rewards and data sources.
+OURS = (
+  frozenset(ops.OPERATIONS),
+  frozenset(controllers.CONTROLLERS),
+  frozenset(rewards.KINDS),
+  frozenset(SOURCES),
+)
 _FIELDS = ("numerics", "features", "stride")
 
 
@@ -58,6 +64,7 @@ def operation(name: str) -> Callable:
       )
     ops.OPERATIONS[name] = module
     program_cache.note(made)
+    own_parts.note("operation", name, module)
     # A notebook's cell is run again after a change.
     mixed.make.cache_clear()
     counting.forget_operations()
@@ -78,7 +85,62 @@ def strategy(name: str) -> Callable:
 
   def register(factory):
     controllers.CONTROLLERS[name] = factory
+    own_parts.note("strategy", name, factory)
     return factory
+
+  return register
+
+
+def reward(name: str) -> Callable:
+  """Gives a reward a name, which `search.reward.kind` can be.
+
+  A reward is a function of a child's row, a dict with accuracy, params and
+  macs, and with bytes or latency where `search.reward.cost` says so. It returns
+  a number, larger for better children, or None for one that counts as failed.
+
+  Raises:
+    ValueError: one line, for a name of the library's own.
+
+  >>> @reward("small_and_good")
+  ... def small_and_good(row):
+  ...   return row["accuracy"] - 0.01 * row["params"] / 1e6
+  """
+  if name in OURS[2]:
+    raise ValueError(f"reward {name!r} is the library's: take another name")
+
+  def register(function):
+    rewards.OWN[name] = function
+    own_parts.note("reward", name, function)
+    return function
+
+  return register
+
+
+def data_source(name: str) -> Callable:
+  """Gives a source of images a name, which `data.source` can be.
+
+  A source is a function of data_dir and keyword arguments, which are
+  `data.options` of a config ("seed" is `data.seed`); it returns a
+  `nasnet_jax.data.ImageData`.
+
+  Raises:
+    ValueError: one line, for a name of the library's own, or no such function.
+  """
+  if name in OURS[3]:
+    raise ValueError(f"data source {name!r} is the library's: take another")
+
+  def register(function):
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters or any(
+      p.kind != inspect.Parameter.KEYWORD_ONLY for p in parameters[1:]
+    ):
+      raise ValueError(
+        f"data source {name!r} takes data_dir, and all else by keyword only:"
+        " def load(data_dir=None, *, size=8)"
+      )
+    SOURCES[name] = function
+    own_parts.note("data source", name, function)
+    return function
 
   return register
 

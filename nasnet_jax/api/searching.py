@@ -4,22 +4,25 @@ The arrays are kept in the run's folder, under the digits of their SHA-256, so
 that the run can go on, be evaluated and be looked at by any other command.
 """
 
+import contextlib
 import logging
 import os
 import pathlib
+import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from nasnet_jax.api import checks, parts, starting
+from nasnet_jax.api import checks, given_images, parts, starting
+from nasnet_jax.api.given_images import GivenImages
 from nasnet_jax.api.study import Study
 from nasnet_jax.cli import shipped
 from nasnet_jax.controllers import CONTROLLERS
-from nasnet_jax.data import arrays, image_data, paths
-from nasnet_jax.data.image_data import DataError, ImageData
+from nasnet_jax.data import image_data, paths
+from nasnet_jax.data.image_data import ImageData
 from nasnet_jax.search import any_space, job
 from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.training import workdir
@@ -31,7 +34,7 @@ _SMALLEST = 4  # pixels of the last maps
 
 def search(
   images,
-  labels,
+  labels=None,
   *,
   hours: float = 0.0,
   children: int | None = None,
@@ -41,7 +44,7 @@ def search(
   space: Any = None,
   strategy: str | None = None,
   start_from=None,
-  reward: str | Mapping[str, Any] | None = None,
+  reward: str | Callable | Mapping[str, Any] | None = None,
   limit: Mapping[str, int] | None = None,
   seed: int = 0,
   folder=None,
@@ -53,7 +56,8 @@ def search(
   The same call with the same folder goes on with a search that was stopped.
 
   Args:
-    images: uint8[N, H, W, C] of 0..255, or floats of 0..1; C is 1, 3 or 4.
+    images: uint8[N, H, W, C] of 0..255, or floats of 0..1; C is 1, 3 or 4. Or
+      the name of a data source, or an ImageData, with labels and test images.
     labels: int[N], classes from 0.
     hours: of the whole search, with the last training; 0: no limit.
     children: that are tried; None: 64, or as many as the hours allow.
@@ -65,7 +69,8 @@ def search(
     strategy: a key of `controllers.CONTROLLERS`.
     start_from: the folder, or the study, of another search of this space, from
       whose children the strategy learns before its first own.
-    reward: "accuracy", or fields of `search.reward`: dict(kind="mnasnet_soft",
+    reward: "accuracy", a function of a child's row (see `nas.reward`) or its
+      name, or fields of `search.reward`: dict(kind="mnasnet_soft",
       cost="params", target=1e6).
     limit: the most that a child may have: dict(params=..., macs=...,
       bytes=...).
@@ -86,7 +91,7 @@ def search(
   starting.prepare()
   seed = _whole("seed", seed)
   with starting.spoken():
-    data = _data(images, labels, valid, test, seed)
+    data = given_images.take(images, labels, valid, test, seed)
     made = _config(config, data)
     _set(made, "search", hours=hours or None, seed=seed)
     made.data.seed = seed
@@ -101,90 +106,30 @@ def search(
     if made.search.controller not in CONTROLLERS:
       hint = image_data.nearest(made.search.controller, CONTROLLERS)
       raise ValueError(f"strategy {made.search.controller!r}: {hint}")
-    if folder is None:
+    temporary = folder is None
+    if temporary:
       folder = tempfile.mkdtemp(prefix="nasnet_jax_")
       _log.warning(
         "no folder is given: the search is in %s, which the system may remove",
         folder,
       )
     folder = paths.local(folder).absolute()
-    _keep(folder, made, data)
-    job.run(made, folder, command="nas.search(...)", callbacks=callbacks)
+    with _no_trace(folder, temporary):
+      _keep(folder, made, data)
+      job.run(made, folder, command="nas.search(...)", callbacks=callbacks)
   return Study(folder)
 
 
-class _Data:
-  """Checked arrays, and how they are divided.
-
-  Attributes:
-    images: an ImageData; its last `valid` training images validate, if that
-      is a number of images.
-    valid, test: a share, or the number of images that were given apart.
-  """
-
-  def __init__(self, images: ImageData, valid, test):
-    self.images, self.valid, self.test = images, valid, test
-
-
-def _data(images, labels, valid, test, seed: int) -> _Data:
-  train = _pair("images", images, labels)
-  count = int(train[1].max()) + 1
-  if len(np.unique(train[1])) < 2:
-    raise DataError(
-      f"labels: all are {train[1][0]}: there is nothing to tell apart, give"
-      " images of two classes or more"
-    )
-  name = "arrays"
-  if isinstance(test, tuple | list):
-    tested = _pair("test", *_two("test", test))
-  else:
-    share = _share("test", 0.15 if test is None else test)
-    keep, aside = image_data.set_aside(name, train[1], share, seed)
-    tested = train[0][aside], train[1][aside]
-    train = train[0][keep], train[1][keep]
-  if isinstance(valid, tuple | list):
-    shown = _pair("valid", *_two("valid", valid))
-    if shown[0].shape[1:] != train[0].shape[1:]:
-      raise DataError(
-        f"valid: images are {list(shown[0].shape[1:])}, and those to train on"
-        f" {list(train[0].shape[1:])}: bring them to one size"
-      )
-    train = tuple(np.concatenate(both) for both in zip(train, shown))
-    valid = len(shown[0])
-  else:
-    valid = _share("valid", valid)
-  names = tuple(str(i) for i in range(count))
-  checked = image_data.checked(ImageData(*train, *tested, names, name))
-  return _Data(checked, valid, test)
-
-
-def _pair(name: str, images, labels):
-  """(uint8[N, H, W, C], int32[N]); DataError, one line, for anything else."""
-  images, labels = arrays.as_pixels(name, images), np.asarray(labels)
-  if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
-    raise DataError(
-      f"{name}: labels are {labels.dtype}{list(labels.shape)}: give"
-      " integers[N], the number of each image's class"
-    )
-  image_data.check_images(name, images, len(labels))
-  if labels.min() < 0:
-    raise DataError(f"{name}: a label is {labels.min()}: number from 0")
-  return images, labels.astype(np.int32)
-
-
-def _two(name: str, pair):
-  if len(pair) != 2:
-    raise DataError(f"{name}: {len(pair)} arrays: give (images, labels)")
-  return pair
-
-
-def _share(name: str, share) -> float:
-  if not isinstance(share, float) or not 0 < share < 1:
-    raise DataError(
-      f"{name} is {share!r}: give a share between 0 and 1, or a pair (images,"
-      " labels)"
-    )
-  return share
+@contextlib.contextmanager
+def _no_trace(folder: pathlib.Path, temporary: bool):
+  """Takes a new folder away again if no search begins in it."""
+  new = temporary or not folder.exists()
+  try:
+    yield
+  except BaseException:
+    if new and not (folder / "config.json").exists():
+      shutil.rmtree(folder, ignore_errors=True)
+    raise
 
 
 def _whole(name: str, number) -> int:
@@ -193,7 +138,7 @@ def _whole(name: str, number) -> int:
   return int(number)
 
 
-def _config(config, data: _Data):
+def _config(config, data: GivenImages):
   """A copy of the config, of sizes that fit images and device if none is
   given."""
   if config is None:
@@ -259,6 +204,10 @@ def _take_space(made, space):
 
 
 def _take_reward(made, reward, limit):
+  if callable(reward):
+    name = getattr(reward, "__name__", "reward").strip("<>")
+    parts.reward(name)(reward)
+    reward = name
   if isinstance(reward, str):
     reward = {"kind": reward}
   for group, fields in (("reward", reward), ("limit", limit)):
@@ -269,7 +218,7 @@ def _take_reward(made, reward, limit):
       made.search[group][name] = value
 
 
-def _keep(folder: pathlib.Path, made, data: _Data):
+def _keep(folder: pathlib.Path, made, data: GivenImages):
   """Writes the arrays into the folder, unless it has others."""
   name = f"arrays-{data.images.fingerprint}.npz"
   made.data.options.path = str(folder / name)
@@ -283,9 +232,9 @@ def _keep(folder: pathlib.Path, made, data: _Data):
       )
     if (folder / name).exists():
       return
-    parts = dict(zip(("x_train", "y_train", "x_test", "y_test"), data.images))
+    both = dict(zip(("x_train", "y_train", "x_test", "y_test"), data.images))
     partial = folder / f".{name}.part.npz"
-    np.savez(partial, **parts, class_names=np.array(data.images.class_names))
+    np.savez(partial, **both, class_names=np.array(data.images.class_names))
     os.replace(partial, folder / name)
     for path in others:
       path.unlink()

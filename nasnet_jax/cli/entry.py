@@ -34,7 +34,7 @@ def run(main: Callable[[list[str]], int | None]):
   """
   flags.DEFINE_bool("traceback", False, "show where an error happened")
   flags.DEFINE_list(
-    "import", [], "files of one's own operations, spaces and strategies"
+    "import", [], "files of one's own operations, strategies, rewards, data"
   )
   starting.say(sys.argv[1:])
   with pipe.quiet(), live.to(sys.stdout):

@@ -1,4 +1,5 @@
-"""`--import=my_parts.py`: operations, spaces and strategies of a user's own."""
+"""`--import=my_parts.py`: operations, spaces, strategies, rewards and data
+sources of a user's own."""
 
 import importlib.util
 import sys

@@ -44,7 +44,9 @@ def load(
   """
   if source not in SOURCES:
     hint = image_data.nearest(source, SOURCES)
-    raise DataError(f"no data source {source!r}: {hint}")
+    raise DataError(
+      f"no data source {source!r}: {hint}; one of your own: --import=FILE"
+    )
   loader = SOURCES[source]
   known = _options(loader)
   for option in options:
@@ -59,6 +61,12 @@ def load(
     place = paths.expanded if source == "tfds" else paths.local
     data_dir = place(data_dir)
   data = loader(data_dir, **options)
+  if not isinstance(data, ImageData):
+    raise DataError(
+      f"source {source!r} gives {type(data).__name__}: it has to be an"
+      " ImageData of nasnet_jax.data"
+    )
+  image_data.check_images(source, data.train_images, len(data.train_labels))
   return image_data.checked(
     image_data.limit(data, fraction, max_per_class, seed)
   )

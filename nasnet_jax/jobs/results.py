@@ -25,6 +25,7 @@ from nasnet_jax.training import (
   datasets,
   evaluation,
   fit,
+  own_parts,
   recipes,
   workdir,
 )
@@ -83,6 +84,7 @@ def load(run_dir) -> Trained:
   folder = paths.local(run_dir)
   result = read_result(folder)
   _check_classifier(folder, result)
+  own_parts.need(result)
   network = build(result)
   aug = augmentation_of(result)
   template = template_of(network, result["data"]["image_shape"])

@@ -70,7 +70,7 @@ def recorded(config, **more) -> Row:
 
 
 # What `recorded` adds to a config.
-_FOUND = ("data_fingerprint", "data_split", "cells", "known")
+_FOUND = ("data_fingerprint", "data_split", "cells", "known", "own_parts")
 
 
 def read_config(run_dir) -> ConfigDict:

@@ -35,6 +35,7 @@ from nasnet_jax.training import (
   fit,
   hosts,
   mesh,
+  own_parts,
   profile,
   recipes,
   stop,
@@ -49,6 +50,7 @@ _KEY = {"id": 0, "stage": "train"}  # of its lines in `resumable.CURVES`
 # May differ between two processes of one run: none changes the result, except
 # for the rounding of sums over another number of devices (`mesh.data`).
 MAY_CHANGE = (
+  own_parts.FIELD,  # `own_parts.check` knows which may
   "callbacks",
   "log",
   "profile",
@@ -103,8 +105,10 @@ def run(
       config,
       data_fingerprint=parts.images.fingerprint,
       cells=parts.space.to_json(parts.genotype),
+      **_own_parts(config, parts),
       **job_config.recorded_split(parts.images),
     )
+    own_parts.check(folder / results.CONFIG, recorded)
     longer.claim(folder, recorded, parts, MAY_CHANGE)
     result = complete(
       folder,
@@ -118,6 +122,13 @@ def run(
     _log.info("%s", summary(result))
     run_log.finish_page(folder)
   return result
+
+
+def _own_parts(config, parts: Parts) -> Row:
+  """What config.json and result.json say of users' parts; {} of none."""
+  operations = getattr(parts.space, "operations", ())
+  sources = [config.data.source]
+  return own_parts.of({"operation": operations, "data source": sources})
 
 
 def complete(
@@ -401,5 +412,6 @@ def _result(folder, config, parts: Parts, score, tested, command: str) -> Row:
     "cost": {"total_seconds": round(sum(r["seconds"] for r in points), 3)},
     "environment": run_log.environment(),
     "command": command,
+    **_own_parts(config, parts),
   }
   return {**result, "how_to_load": report.how_to_load(result, folder)}

@@ -25,7 +25,7 @@ from nasnet_jax.population.evaluation import FAILED, OK, Outcome
 from nasnet_jax.search import any_space, rounds
 from nasnet_jax.search import start_from as earlier
 from nasnet_jax.spaces.base import check_decisions
-from nasnet_jax.training import workdir
+from nasnet_jax.training import own_parts, workdir
 
 _log = logging.getLogger(__name__)
 Row = dict[str, Any]
@@ -99,11 +99,13 @@ class ByHand:
       "enqueue": first.tolist(),
       "start_from": other or None,
       **earlier.recorded(known),
+      **own_parts.of({"strategy": [strategy]}),
     }
     try:
+      own_parts.check(self.folder / results.CONFIG, config)
       earlier.tell(self.folder, other, known, config)
       earlier.keep(self.folder, known)
-      workdir.claim(self.folder / results.CONFIG, config)
+      workdir.claim(self.folder / results.CONFIG, config, (own_parts.FIELD,))
       self._standing()
     except BaseException:
       self.close()

@@ -13,7 +13,13 @@ from nasnet_jax.jobs import (
   run_log,
   tested_answers,
 )
-from nasnet_jax.search import final, going_on, halving, limits
+from nasnet_jax.search import (
+  final,
+  going_on,
+  halving,
+  limits,
+  search_config,
+)
 from nasnet_jax.search.console import Console
 from nasnet_jax.search.parts import Parts
 from nasnet_jax.training import (
@@ -163,6 +169,7 @@ def result_of(
     "cost": _cost(folder, rows, scalars, config.child.epochs),
     "environment": run_log.environment(),
   }
+  result |= search_config.own_parts(config, space)
   return {**result, "how_to_load": report.how_to_load(result, folder)}
 
 

@@ -33,6 +33,7 @@ from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.training import (
   fit,
   hosts,
+  own_parts,
   profile,
   stop,
   workdir,
@@ -74,7 +75,7 @@ def run(
     parts, known = _taught(
       folder, config, prepare(config, make_evaluator, split)
     )
-    _claim(folder, config, parts.images, known)
+    _claim(folder, config, parts.images, known, parts.space)
     trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
     with run_log.log_file(folder), Scalars(folder) as scalars, trace:
       if not hosts.of_first((folder / results.RESULT).exists()):
@@ -164,17 +165,25 @@ def _taught(
   return parts._replace(controller=controller), known
 
 
-def _claim(folder: pathlib.Path, config, images: job_config.Splits, known=()):
+def _claim(
+  folder: pathlib.Path,
+  config,
+  images: job_config.Splits,
+  known=(),
+  space=None,
+):
   """Makes the folder the config's, or raises WorkdirError.
 
   Args:
     known: see `_taught`.
+    space: that is searched.
   """
   recorded = run_log.recorded(
     config,
     data_fingerprint=images.fingerprint,
     **job_config.recorded_split(images),
     **start_from.recorded(known),
+    **search_config.own_parts(config, space),
   )
   arguments = (
     folder / results.CONFIG,
@@ -184,6 +193,7 @@ def _claim(folder: pathlib.Path, config, images: job_config.Splits, known=()):
     going_on.WHY,
   )
   workdir.check_claim(*arguments)
+  own_parts.check(folder / results.CONFIG, recorded)
   going_on.make_room(folder, recorded, search_config.absent())
   start_from.tell(folder, config.search.get("start_from"), known, recorded)
   start_from.keep(folder, known)

@@ -8,7 +8,7 @@ device among them.
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 # kind -> (alpha, beta) of Tan et al. 2019, section 3.1. Soft: twice the cost
@@ -19,6 +19,8 @@ KINDS = {
   "mnasnet_hard": (0.0, -1.0),
 }
 COSTS = ("params", "macs", "bytes", "latency")
+# Functions of a child's row, of a user's own file: {kind: function}.
+OWN: dict[str, Callable[[dict[str, Any]], float | None]] = {}
 
 
 class Reward(NamedTuple):
@@ -53,6 +55,44 @@ class Reward(NamedTuple):
 ACCURACY = Reward()
 
 
+class OwnReward(NamedTuple):
+  """The same of a user's function.
+
+  Attributes:
+    kind: a key of OWN.
+    cost: one of COSTS; bytes and latency are counted only if it says so.
+  """
+
+  kind: str
+  cost: str = "params"
+
+  def __call__(self, accuracy: float, costs: Mapping[str, Any]) -> float:
+    """NaN for a child that failed, or that the function gives None for.
+
+    Raises:
+      ValueError: one line, for a function that fails or gives no number.
+    """
+    if not math.isfinite(accuracy):
+      return math.nan
+    row = {name: costs[name] for name in COSTS if costs.get(name)}
+    return self.of_row({"accuracy": accuracy, **row})
+
+  def of_row(self, row: dict[str, Any]) -> float:
+    """The function's answer to a row."""
+    where = f"search.reward.kind is {self.kind!r}, your function"
+    try:
+      found = OWN[self.kind](row)
+      return math.nan if found is None else float(found)
+    except KeyError as error:
+      raise ValueError(
+        f"{where}: a child's row has no {error}, only {', '.join(row)}; bytes"
+        " and latency are counted where search.reward.cost says so"
+      ) from error
+    except Exception as error:  # whatever a user's function raises
+      words = " ".join(str(error).split())[:200]
+      raise ValueError(f"{where}: {type(error).__name__}: {words}") from error
+
+
 def mnasnet(
   accuracy: float, cost: float, target: float, alpha: float, beta: float
 ) -> float:
@@ -70,14 +110,17 @@ def make(
   """The reward of a config's `search.reward`.
 
   Args:
-    kind, cost, target: see `Reward`.
+    kind, cost, target: see `Reward`; a kind of OWN has no target and no
+      exponents.
     alpha, beta: None: the paper's for that kind.
 
   Raises:
     ValueError: one line, for an unknown name, no target, or exponents that
       would reward cost.
   """
-  _check_name("kind", kind, list(KINDS))
+  if kind in OWN:
+    return _own(kind, cost, target or alpha or beta)
+  _check_name("kind", kind, [*KINDS, *OWN])
   if kind == "accuracy":
     return ACCURACY
   _check_name("cost", cost, list(COSTS))
@@ -99,10 +142,27 @@ def make(
   return Reward(kind, cost, float(target), *map(float, exponents))
 
 
+def _own(kind: str, cost: str, numbers) -> OwnReward:
+  """The user's reward, tried on a row before children are trained for it."""
+  _check_name("cost", cost, list(COSTS))
+  if numbers:
+    raise ValueError(
+      f"search.reward.kind is {kind!r}, your function, which takes no target,"
+      " alpha or beta: leave them out"
+    )
+  reward = OwnReward(kind, cost)
+  tried = {"params": 1_000_000, "macs": 10_000_000, cost: 1_000_000}
+  if cost == "latency":
+    tried[cost] = 0.01
+  reward(0.5, tried)
+  return reward
+
+
 def _check_name(field: str, name: str, known: list[str]):
   if name not in known:
     nearest = difflib.get_close_matches(str(name), known, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    own = "; a function of your own: --import=FILE" if field == "kind" else ""
     raise ValueError(
-      f"search.reward.{field} is {name!r}; {hint}({', '.join(known)})"
+      f"search.reward.{field} is {name!r}; {hint}({', '.join(known)}){own}"
     )

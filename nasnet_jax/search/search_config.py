@@ -13,12 +13,14 @@ from nasnet_jax.models import families, layers
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.population.evaluation import Evaluator
 from nasnet_jax.search import budgets, final, halving, limits, rewards, rounds
+from nasnet_jax.training import own_parts as own
 from nasnet_jax.training import recipes
 
 # May differ between two processes of one run: none changes the result, except
 # for the rounding of sums over another number of devices (`mesh.data`).
 MAY_CHANGE = (
   "callbacks",
+  own.FIELD,  # `own_parts.check` knows which may
   "log",
   "profile",
   "mesh",
@@ -155,6 +157,17 @@ def get_costs(config):
 def get_reward(config) -> rewards.Reward:
   """The reward that the controller is told; ValueError for bad values."""
   return rewards.make(**config.search.reward.to_dict())
+
+
+def own_parts(config, space) -> dict[str, Any]:
+  """What config.json and result.json say of users' parts; {} of none."""
+  names = {
+    "operation": getattr(space, "operations", ()),
+    "strategy": [config.search.controller],
+    "reward": [config.search.reward.kind],
+    "data source": [config.data.source],
+  }
+  return own.of(names)
 
 
 def get_controller(config, space) -> base.Controller:

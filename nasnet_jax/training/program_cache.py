@@ -199,11 +199,17 @@ def _own_source() -> str | None:
   these use; "" without such parts, None if one of them is in no file."""
   if not _own:
     return ""
+  found = [files_of(part.__module__) for part in _own.values()]
+  if None in found:
+    return None
+  return _digest(sorted({pair for files in found for pair in files}))
+
+
+def files_of(module: str) -> list[tuple[str, str]] | None:
+  """(module, digest of its file) of a user's module and of those that it uses;
+  None if it is in no file."""
   files: dict[str, str] = {}
-  for part in _own.values():
-    if not _add_files(part.__module__, files):
-      return None
-  return _digest(sorted(files.items()))
+  return sorted(files.items()) if _add_files(module, files) else None
 
 
 def _add_files(name: str, files: dict[str, str]) -> bool:

@@ -15,7 +15,7 @@ from nasnet_jax.controllers import random_search
 from nasnet_jax.models import ops
 from nasnet_jax.models.kernels import pools
 from nasnet_jax.models.layers import BatchNorm, Numerics, PointwiseConv
-from nasnet_jax.training import program_cache
+from nasnet_jax.training import own_parts, program_cache
 
 _NAME = "mixed_pool_3x3"
 
@@ -59,6 +59,7 @@ def _forget():
   for name in {*controllers.CONTROLLERS} - nas_parts().OURS[1]:
     del controllers.CONTROLLERS[name]
   program_cache._own.clear()
+  own_parts.forget()
 
 
 def nas_parts():

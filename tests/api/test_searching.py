@@ -1,12 +1,15 @@
 """A search on arrays, in a call."""
 
 import json
+import tempfile
 
 import numpy as np
 import pytest
 
 import nasnet_jax as nas
 from nasnet_jax.cli import shipped
+from nasnet_jax.search import rewards
+from nasnet_jax.training import own_parts
 
 _OPERATIONS = ("identity", "max_pool_3x3")
 
@@ -38,7 +41,30 @@ def _config():
 @pytest.fixture(name="study", scope="module")
 def _study(tmp_path_factory):
   folder = tmp_path_factory.mktemp("search") / "run"
-  return nas.search(*_images(), folder=folder, config=_config())
+  yield nas.search(*_images(), folder=folder, config=_config(), reward=_small)
+  rewards.OWN.clear()
+  own_parts.forget()
+
+
+def _small(row):
+  return row["accuracy"] - row["params"] / 1e8
+
+
+def test_a_reward_of_ones_own_is_told_and_recorded(study):
+  for row in study.children:
+    assert row["reward"] == pytest.approx(_small(row), abs=1e-6)
+  (own,) = study.result["own_parts"]["reward"].values()
+  assert own["is"] == f"{__name__}:_small"
+  assert study.config["own_parts"] == study.result["own_parts"]
+
+  def _other(row):
+    return row["params"]
+
+  _other.__name__ = "_small"
+  again = {"folder": study.folder, "config": _config()}
+  with pytest.raises(ValueError, match="begun with another reward '_small'"):
+    nas.search(*_images(), reward=_other, **again)
+  nas.reward("_small")(_small)
 
 
 def test_a_search_on_arrays_ends_with_a_network_that_predicts(study):
@@ -62,7 +88,9 @@ def test_the_run_remembers_its_arrays(study):
 
 def test_the_same_call_finds_what_is_finished(study):
   before = (study.folder / "result.json").read_bytes()
-  again = nas.search(*_images(), folder=study.folder, config=_config())
+  again = nas.search(
+    *_images(), folder=study.folder, config=_config(), reward=_small
+  )
   assert (again.folder / "result.json").read_bytes() == before
 
 
@@ -89,12 +117,21 @@ def _wrong(**changes):
     ({"strategy": "evolutoin"}, "did you mean 'evolution'"),
     ({"space": "genetic_cnn"}, "is no space of cells"),
     ({"seed": -1}, "seed is -1"),
+    ({"hours": -1}, "search.hours is -1"),
+    ({"reward": lambda row: row["latency"]}, "has no 'latency'"),
   ],
 )
-def test_bad_input_is_one_clear_line(tmp_path, given, words):
-  with pytest.raises(ValueError, match=words) as caught:
-    nas.search(**_wrong(**given), folder=tmp_path)
-  assert "\n" not in str(caught.value)
+def test_bad_input_is_one_clear_line_and_leaves_no_folder(
+  tmp_path, monkeypatch, given, words
+):
+  monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+  (tmp_path / "temporary").mkdir()
+  for folder in (tmp_path / "new", None):
+    with pytest.raises(ValueError, match=words) as caught:
+      nas.search(**_wrong(**given), folder=folder)
+    assert "\n" not in str(caught.value)
+  assert not (tmp_path / "new").exists()
+  assert not [*(tmp_path / "temporary").iterdir()]
 
 
 def test_fewer_images_than_a_batch_are_refused(tmp_path):
@@ -104,10 +141,10 @@ def test_fewer_images_than_a_batch_are_refused(tmp_path):
 
 
 def test_sizes_follow_the_images():
-  from nasnet_jax.api import searching
+  from nasnet_jax.api import given_images, searching
 
   images, labels = _images()
-  data = searching._data(images, labels, (images, labels), 0.25, 0)
+  data = given_images.take(images, labels, (images, labels), 0.25, 0)
   made = searching._config(None, data)
   assert made.network.num_reductions == 1  # 8 pixels, then 4
   assert (made.data.num_valid, made.data.valid_last) == (160, True)
