@@ -28,6 +28,8 @@ _WHERE = {
   "list_models": "nasnet_jax.api.models",
   "load": "nasnet_jax.api.models",
   "operation": "nasnet_jax.api.parts",
+  "optuna_sampler": "nasnet_jax.api.with_optuna",
+  "optuna_strategy": "nasnet_jax.api.with_optuna",
   "reward": "nasnet_jax.api.parts",
   "strategy": "nasnet_jax.api.parts",
 }
