@@ -32,25 +32,27 @@ def run(
   chip = chips.of(topology)
   devices = program.get_devices(topology)
 
-  def look(config) -> Row:
-    plan = plans.make_plan(config, devices)
+  def look(config) -> tuple[Row, plans.Plan]:
+    plan = plans.make_plan(config, devices, chip.hbm)
     found = figures.figures(plan, compile_step(plan.step), chip)
-    return {"topology": topology, "slice_chips": len(devices), **found}
+    about = {"topology": topology, "slice_chips": len(devices)}
+    return {**about, "chosen": list(plan.chosen), **found}, plan
 
-  found = look(config)
+  found, plan = look(config)
+  config = plan.config  # what was chosen is what is changed
   if not fit or found["fits"]:
     return found
   tried = []
   for change in changes(config, len(devices)):
     with_it = config.copy_and_resolve_references()
     with_it.update_from_flattened_dict(change)
-    found = look(with_it)
+    found, _ = look(with_it)
     flags = [f"--config.{name}={value}" for name, value in change.items()]
     row = {"changes": flags, "fits": found["fits"], "hbm": found["hbm"]}
     tried.append(row)
     if found["fits"]:
       break
-  return {**found, "tried": tried}
+  return {**found, "chosen": list(plan.chosen), "tried": tried}
 
 
 def changes(config, num_devices: int) -> Iterator[Change]:

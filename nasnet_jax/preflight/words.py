@@ -58,6 +58,7 @@ def _head(found: Row) -> list[str]:
     f"compiled by the TPU's own compiler in {minutes:.1f} min (JAX"
     f" {found['jax']}); nothing was run",
   ]
+  lines += found.get("chosen", [])
   idle = found["slice_chips"] - found["chips"]
   if idle:
     lines.append(
