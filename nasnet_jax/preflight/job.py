@@ -14,6 +14,7 @@ def run(
   topology: str,
   *,
   fit: bool = False,
+  top: int = 0,
   compile_step: Callable = program.compile_step,
 ) -> Row:
   """Figures of a config's step on a topology, see `figures.figures`.
@@ -24,6 +25,7 @@ def run(
     fit: whether to try changes, one compilation each, until the step fits. The
       figures are then those of the first that fits, or of the last change;
       "tried" lists them all.
+    top: of `figures.figures`.
     compile_step: (Step) -> Compiled.
 
   Raises:
@@ -34,7 +36,7 @@ def run(
 
   def look(config) -> tuple[Row, plans.Plan]:
     plan = plans.make_plan(config, devices, chip.hbm)
-    found = figures.figures(plan, compile_step(plan.step), chip)
+    found = figures.figures(plan, compile_step(plan.step), chip, top)
     about = {"topology": topology, "slice_chips": len(devices)}
     return {**about, "chosen": list(plan.chosen), **found}, plan
 
