@@ -55,6 +55,8 @@ class Subject:
 
 
 _EPOCH = 45_000 // 32
+# As on a CPU, whatever would be chosen for the chip.
+_PLAIN = {"child.fold": 1, "child.width": 1, "child.steps_per_call": 1}
 _LARGE = {
   "train.dtype": "bfloat16",
   "network.remat": True,
@@ -64,22 +66,23 @@ _LARGE = {
 _LOOPED = {**_LARGE, "network.scan_cells": True}
 SUBJECTS = {
   # Small enough for every slice: how figures per chip scale.
-  "search_digits": Subject("search_digits:tiny", SLICES),
+  "search_digits": Subject("search_digits:tiny", SLICES, _PLAIN),
   "search_cifar": Subject(
     "search_cifar",
     ("v5e:16x16", "v5e:1x1", "v5e:2x2", "v5e:4x4", "v6e:2x2", "v5p:2x2x1"),
-    {"child.steps_per_call": _EPOCH},
+    {**_PLAIN, "child.steps_per_call": _EPOCH},
   ),
   "search_cifar_folded": Subject(
     "search_cifar",
     ("v5e:1x1",),
-    {"child.steps_per_call": _EPOCH, "child.fold": 4},
+    {**_PLAIN, "child.steps_per_call": _EPOCH, "child.fold": 4},
   ),
   # Another recipe: the paper does not give its batch.
   "search_cifar_folded_128": Subject(
     "search_cifar",
     ("v5e:1x1",),
     {
+      **_PLAIN,
       "child.steps_per_call": 45_000 // 128,
       "child.fold": 4,
       "child.batch_size": 128,

@@ -19,9 +19,10 @@ Command:  python launch/main.py --config=configs/search_cifar.py \\
           --config.search.epochs and .patience, which are reproducible, as
           hours are not. The same folder takes more children later.
 Hardware: the paper's search took 500 P100 GPUs for 4 days. Two CPU cores
-          manage what `:small` asks for. On TPUs add
-          --config.child.steps_per_call=1406 and --config.child.fold=4; what
-          they gain by the compiler's count stands in docs/pods.md.
+          manage what `:small` asks for. On 256 chips of a TPU v5e it would
+          be 21.5 hours, by the compiler's count (docs/pods.md), with
+          --config.search.children_per_round=256. What suits the machine is
+          chosen by itself and told in a line (docs/speed.md).
 Result:   see docs/results; nothing is claimed here.
 
 Where the paper gives no number, the comment beside it says so.

@@ -48,7 +48,6 @@ def get_config(variant: str = ""):
   config.network.width = published.width  # of the variant
   config.network.depth = published.depth  # of the variant
   config.network.dropout = published.dropout  # of the variant
-  config.train.steps_per_call = 1  # a stream gives one batch per call
   if is_mnasnet:
     config.data.augmentation.policy = ""  # mnasnet_main.py has none
   if variant == "tiny":

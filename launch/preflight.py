@@ -7,7 +7,8 @@ Compiles the very step that the job would run, with the TPU's own compiler, and
 prints one page: memory, collectives, FLOPs, bytes, estimates of the time. No
 TPU is needed, but libtpu is: pip install 'nasnet_jax[tpu]'. --json=FILE writes
 all figures; --fit tries changes until the step fits; --brief compiles in a
-fraction of the time, to slower code. Exits with 1 if it does not fit.
+fraction of the time, to slower code; --top=30 lists the instructions that take
+the most cycles. Exits with 1 if it does not fit.
 """
 
 import functools
@@ -36,6 +37,9 @@ _FIT = flags.DEFINE_bool(
 _BRIEF = flags.DEFINE_bool(
   "brief", False, "let the compiler look for fast code as little as it can"
 )
+_TOP = flags.DEFINE_integer(
+  "top", 0, "list so many kinds of instructions, by cycles", lower_bound=0
+)
 _SHOW = flags.DEFINE_bool("show", False, "print the config and end")
 
 
@@ -58,6 +62,7 @@ def main(argv: list[str]) -> int:
     _CONFIG.value,
     _TOPOLOGY.value,
     fit=_FIT.value,
+    top=_TOP.value,
     compile_step=functools.partial(program.compile_step, brief=_BRIEF.value),
   )
   found |= {"config": name, "brief": _BRIEF.value}

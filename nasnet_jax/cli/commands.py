@@ -176,7 +176,15 @@ COMMANDS = {
   "preflight": Command(
     "preflight.py",
     "plan a TPU slice without holding it",
-    ("--config=", "--topology=", "--json=", "--fit", "--brief", "--show"),
+    (
+      "--config=",
+      "--topology=",
+      "--json=",
+      "--fit",
+      "--brief",
+      "--top=",
+      "--show",
+    ),
     ("preflight --config=search_digits:tiny --topology=v5e:2x2",),
   ),
   "doctor": Command(

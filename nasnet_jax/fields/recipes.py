@@ -19,11 +19,11 @@ def child() -> ConfigDict:
   child.bn_decay = 0.9  # slim, nasnet_cifar_arg_scope
   child.bn_epsilon = 1e-5  # slim, nasnet_cifar_arg_scope
   child.bn_group = 0  # examples; 0: the whole batch
-  child.width = 1  # children at once per device, as memory allows
-  child.steps_per_call = 1  # 1 on CPU; an epoch on TPU
-  child.eval_batch_size = 500  # images per step of evaluation
+  child.width = 0  # children at once per device; 0: chosen (docs/speed.md)
+  child.steps_per_call = 0  # updates per device call; 0: chosen
+  child.eval_batch_size = 0  # images per step of evaluation; 0: chosen
   child.dtype = "float32"  # "bfloat16" on TPU: activations only
-  child.fold = 1  # examples side by side; 4 on TPU (docs/pods.md)
+  child.fold = 0  # examples side by side in channels; 0: chosen
   return child
 
 
@@ -51,8 +51,8 @@ def final(network: ConfigDict) -> ConfigDict:
   final.label_smoothing = 0.0
   final.drop_path_keep = 0.6  # slim, cifar_config
   final.drop_path_version = "both"  # slim's v3; the paper: "time"
-  final.steps_per_call = 1  # 1 on CPU; an epoch on TPU
-  final.eval_batch_size = 500  # images per step of evaluation
+  final.steps_per_call = 0  # updates per device call; 0: chosen
+  final.eval_batch_size = 0  # images per step of evaluation; 0: chosen
   final.report_epochs = 1.0  # between points of the curve
   final.checkpoint_seconds = 600.0  # between saved states
   final.now = False  # True: a winner out of the children there are
@@ -85,8 +85,8 @@ def nasnet_cifar() -> ConfigDict:
   train.bn_group = 0  # examples; 0: the whole batch
   train.dtype = "float32"  # "bfloat16" on TPU: activations only
   train.freeze = False  # True: the classifier alone
-  train.steps_per_call = 1  # 1 on CPU; an epoch on TPU, not of a stream
-  train.eval_batch_size = 500  # images per step of evaluation
+  train.steps_per_call = 0  # updates per device call; 0: chosen
+  train.eval_batch_size = 0  # images per step of evaluation; 0: chosen
   train.report_epochs = 1.0  # between points of the curve
   train.checkpoint_seconds = 600.0  # between saved states
   return train
@@ -123,7 +123,6 @@ def nasnet_imagenet(large: bool) -> ConfigDict:
   train.drop_path_keep = 0.7 if large else 1.0  # slim
   train.ema_decay = 0.9999  # Zoph et al. 2018, A.7
   train.bn_group = 16 if large else 32  # examples of a replica of slim's
-  train.eval_batch_size = 200
   return train
 
 
@@ -187,7 +186,6 @@ def efficientnet() -> ConfigDict:
   train.drop_path_version = "depth"  # their code
   train.ema_decay = 0.9999  # their code
   train.bn_group = 0  # examples; theirs: those of 8 or more replicas
-  train.eval_batch_size = 200
   # The paper stops early and does not say when; this keeps the best epoch.
   train.patience_epochs = 350.0
   return train
@@ -229,7 +227,6 @@ def scaling_cifar() -> ConfigDict:
   train.clip_norm = 5.0  # slim, cifar_config
   train.label_smoothing = 0.0
   train.ema_decay = 0.0  # 0: no averaged weights
-  train.eval_batch_size = 500  # images per step of evaluation
   return train
 
 
@@ -257,8 +254,8 @@ def detection(large: bool = False) -> ConfigDict:
   train.micro_batches = 1  # parts of a batch, one after another
   train.bn_group = 0  # examples; 0: the whole batch
   train.dtype = "float32"  # "bfloat16" on TPU: activations only
-  train.steps_per_call = 1  # a stream gives one batch per call
-  train.eval_batch_size = 1  # pictures per step of evaluation
+  train.steps_per_call = 0  # 0 or 1: a stream gives one batch per call
+  train.eval_batch_size = 0  # pictures per step of evaluation; 0: chosen
   train.report_epochs = 1.0  # between points of the curve
   train.patience_epochs = 0.0  # 0: to the end, and the last weights
   train.checkpoint_seconds = 600.0  # between saved states

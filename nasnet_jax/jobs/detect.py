@@ -22,6 +22,7 @@ from nasnet_jax.detection import picture_stream as streams
 from nasnet_jax.detection.anchors import Anchors
 from nasnet_jax.detection.loss import make_loss
 from nasnet_jax.jobs import (
+  by_machine,
   job_config,
   results,
   resumable,
@@ -70,8 +71,15 @@ class Data(NamedTuple):
 
 
 class Parts(NamedTuple):
-  """All that a config stands for, checked, before anything is written."""
+  """All that a config stands for, checked, before anything is written.
 
+  Attributes:
+    config: it, with what the machine chose (`jobs.by_machine`).
+    chosen: lines on that.
+  """
+
+  config: Any
+  chosen: tuple[str, ...]
   space: Any
   genotype: Any
   network: det.Detector
@@ -102,7 +110,8 @@ def run(
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
     tell = listeners(config, callbacks)
-    parts = prepare(config)
+    parts = prepare(config, before=job_config.known_config(folder))
+    config = parts.config
     workdir.claim(
       folder / "config.json",
       run_log.recorded(
@@ -134,13 +143,21 @@ def summary(result: Row) -> str:
   return f"{words}, {test['images']:,} images, {result['params']:,} parameters"
 
 
-def prepare(config, data: Data | None = None, devices=None) -> Parts:
+def prepare(
+  config,
+  data: Data | None = None,
+  devices=None,
+  before: Row | None = None,
+  memory: int | None = None,
+) -> Parts:
   """All that a config stands for, or ValueError where parts of it do not fit
   together.
 
   Args:
     data: None: opened now, as the config says.
     devices: to train on; None: those of this machine.
+    before: config.json of the run that goes on; None: it begins.
+    memory: of `by_machine.machine_of`.
   """
   if config.train.seed < 0:
     raise ValueError(f"train.seed is {config.train.seed}: give 0 or more")
@@ -157,6 +174,13 @@ def prepare(config, data: Data | None = None, devices=None) -> Parts:
     )
   job_config.check_batch(
     data.train.num_images, "train.batch_size", config.train.batch_size
+  )
+  config, chosen = by_machine.for_train(
+    config,
+    by_machine.machine_of(devices, memory),
+    data.train.num_images,
+    "pictures",
+    before,
   )
   if found is not None:
     channels = data.train.image_shape[2]
@@ -200,6 +224,8 @@ def prepare(config, data: Data | None = None, devices=None) -> Parts:
     lambda: fit.init_state(network, recipe, data.train.image_shape, 1, 0, start)
   )
   return Parts(
+    config,
+    chosen,
     space,
     genotype,
     network,
@@ -335,6 +361,7 @@ def _describe(parts: Parts):
   _log.info("%s", words)
   if parts.start is not None:
     _log.info("new, and not of the checkpoint: %s", ", ".join(_NEW))
+  by_machine.tell(parts.chosen)
   platform.work_unit().set_notes(words)
 
 

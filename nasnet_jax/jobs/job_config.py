@@ -14,6 +14,7 @@ from nasnet_jax import data as image_sources
 from nasnet_jax.data import augment, batches, image_data, photographs
 from nasnet_jax.data import photo_stream as streams
 from nasnet_jax.data.image_data import DataError
+from nasnet_jax.jobs import by_machine
 from nasnet_jax.models import families
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.training import datasets, recipes, workdir
@@ -59,7 +60,7 @@ def load_images(fields, batch_sizes, split: str | None = None) -> Splits:
     fields: config.data. With num_valid 0 there is no validation set.
     batch_sizes: of the trainings to come, {field of the config: size}; or only
       sizes, then of train.batch_size.
-    split: how an earlier run of this config divided them, see `known_split`.
+    split: how an earlier run of this config divided them, see `split_of`.
 
   Raises:
     DataError: in one line that names the fix.
@@ -119,13 +120,19 @@ def _open_streams(fields, batch_sizes, split: str | None) -> Splits:
   )
 
 
-def known_split(folder: pathlib.Path) -> str | None:
-  """How the run in a folder divided its images, so that it goes on with the
-  same; None: there is none yet."""
+def known_config(folder: pathlib.Path) -> dict[str, Any] | None:
+  """config.json of the run in a folder; None: there is none yet."""
   path = folder / "config.json"
-  if not path.exists():
-    return None
-  return workdir.read_json(path).get("data_split", image_data.PLAIN)
+  return workdir.read_json(path) if path.exists() else None
+
+
+def split_of(before: dict[str, Any] | None) -> str | None:
+  """How a run divided its images, so that it goes on with the same.
+
+  Args:
+    before: of `known_config`.
+  """
+  return None if before is None else before.get("data_split", image_data.PLAIN)
 
 
 def recorded_split(images: Splits) -> dict[str, str]:
@@ -326,9 +333,11 @@ def get_network(fields, num_classes: int, space):
 
 
 def recipe_fields(fields) -> dict[str, Any]:
-  """The fields of `recipes.Recipe` that a config has, except epochs."""
+  """The fields of `recipes.Recipe` that a config has, except epochs, and those
+  that are left to the machine: see `by_machine`."""
+  given = by_machine.without_open(fields)
   return {
-    f.name: fields[f.name]
+    f.name: given[f.name]
     for f in dataclasses.fields(recipes.Recipe)
-    if f.name != "epochs" and f.name in fields
+    if f.name != "epochs" and f.name in given
   }

@@ -16,7 +16,13 @@ import numpy as np
 from nasnet_jax import __version__, report
 from nasnet_jax.costs import counting
 from nasnet_jax.data import augment, pixels
-from nasnet_jax.jobs import job_config, results, resumable, run_log
+from nasnet_jax.jobs import (
+  by_machine,
+  job_config,
+  results,
+  resumable,
+  run_log,
+)
 from nasnet_jax.jobs.callbacks import listeners
 from nasnet_jax.models import families
 from nasnet_jax.spaces import compound_scaling
@@ -55,8 +61,15 @@ ABSENT = {
 
 
 class Parts(NamedTuple):
-  """All that a config stands for, checked, before anything is written."""
+  """All that a config stands for, checked, before anything is written.
 
+  Attributes:
+    config: it, with what the machine chose (`jobs.by_machine`).
+    chosen: lines on that.
+  """
+
+  config: Any
+  chosen: tuple[str, ...]
   space: Any
   genotype: Any
   sizes: Any
@@ -103,7 +116,8 @@ def run(
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
     tell = listeners(config, callbacks)
-    parts = _prepare(config, job_config.known_split(folder))
+    parts = _prepare(config, job_config.known_config(folder))
+    config = parts.config
     workdir.claim(
       folder / "config.json",
       run_log.recorded(
@@ -121,6 +135,7 @@ def run(
           request, scalars, config.log.seconds, tell=tell
         )
         tell("on_start", folder, config.to_dict())
+        by_machine.tell(parts.chosen)
         job_config.tell_slow_statistics(
           parts.recipe.epochs
           * (parts.images.train.num_images // parts.recipe.batch_size),
@@ -140,7 +155,7 @@ def run(
   return result
 
 
-def _prepare(config, split: str | None = None) -> Parts:
+def _prepare(config, before: Row | None = None) -> Parts:
   fields = config.scale
   if fields.seeds < 1:
     raise ValueError(f"scale.seeds is {fields.seeds}: give 1 or more")
@@ -153,7 +168,17 @@ def _prepare(config, split: str | None = None) -> Parts:
       compound_scaling.grid(fields.target, fields.tolerance, fields.step)
     )
   images = job_config.load_images(
-    config.data, {"train.batch_size": config.train.batch_size}, split
+    config.data,
+    {"train.batch_size": config.train.batch_size},
+    job_config.split_of(before),
+  )
+  streamed = not isinstance(images.train, datasets.Images)
+  config, chosen = by_machine.for_train(
+    config,
+    by_machine.machine_of(),
+    images.train.num_images,
+    "stream" if streamed else "memory",
+    before,
   )
   if not images.valid.num_images:
     raise ValueError("coefficients are chosen by a score: set data.num_valid")
@@ -173,9 +198,19 @@ def _prepare(config, split: str | None = None) -> Parts:
     recipe,
     job_config.get_augmentation(config.data, images),
     devices,
-    streamed=not isinstance(images.train, datasets.Images),
+    streamed=streamed,
   )
-  return Parts(space, genotype, sizes, recipe, images, devices, points)
+  return Parts(
+    config,
+    chosen,
+    space,
+    genotype,
+    sizes,
+    recipe,
+    images,
+    devices,
+    points,
+  )
 
 
 def _search(folder, config, parts: Parts, console):

@@ -18,6 +18,7 @@ from nasnet_jax import __version__, report
 from nasnet_jax.costs import counting
 from nasnet_jax.data import augment
 from nasnet_jax.jobs import (
+  by_machine,
   job_config,
   longer,
   preparation,
@@ -66,8 +67,15 @@ MAY_CHANGE = (
 
 
 class Parts(NamedTuple):
-  """All that a config stands for, checked, before anything is written."""
+  """All that a config stands for, checked, before anything is written.
 
+  Attributes:
+    config: it, with what the machine chose (`jobs.by_machine`).
+    chosen: lines on that.
+  """
+
+  config: Any
+  chosen: tuple[str, ...]
   space: Any
   genotype: Any
   network: nn.Module
@@ -99,7 +107,8 @@ def run(
     OSError: the folder cannot be written, or the disk is full.
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
-    parts = prepare(config, split=job_config.known_split(folder))
+    parts = prepare(config, before=job_config.known_config(folder))
+    config = parts.config
     tell = listeners(config, callbacks)
     recorded = run_log.recorded(
       config,
@@ -183,7 +192,8 @@ def prepare(
   config,
   images: job_config.Splits | None = None,
   devices=None,
-  split: str | None = None,
+  before: Row | None = None,
+  memory: int | None = None,
 ) -> Parts:
   """All that a config stands for, or ValueError where parts of it do not fit
   together.
@@ -191,7 +201,8 @@ def prepare(
   Args:
     images: None: read now, as the config says.
     devices: to train on; None: those of this machine.
-    split: of `job_config.load_images`.
+    before: config.json of the run that goes on; None: it begins.
+    memory: of `by_machine.machine_of`.
   """
   if config.train.seed < 0:
     raise ValueError(f"train.seed is {config.train.seed}: give 0 or more")
@@ -200,8 +211,18 @@ def prepare(
     found = results.load(config.model.checkpoint)
   if images is None:
     images = job_config.load_images(
-      config.data, {"train.batch_size": config.train.batch_size}, split
+      config.data,
+      {"train.batch_size": config.train.batch_size},
+      job_config.split_of(before),
     )
+  streamed = not isinstance(images.train, datasets.Images)
+  config, chosen = by_machine.for_train(
+    config,
+    by_machine.machine_of(devices, memory),
+    images.train.num_images,
+    "stream" if streamed else "memory",
+    before,
+  )
   if found is not None:
     results.check_channels(found, images.name, images.image_shape[2])
   aug = job_config.get_augmentation(config.data, images)
@@ -216,7 +237,6 @@ def prepare(
     raise ValueError(
       "train.patience_epochs needs images to score: set data.num_valid"
     )
-  streamed = not isinstance(images.train, datasets.Images)
   on = mesh.make_mesh(1, config.mesh.data, devices)
   # Checks how batches divide.
   fit.make_step(network, recipe, aug, on, streamed=streamed)
@@ -226,6 +246,8 @@ def prepare(
     start = results.transfer(found, keep_head=config.model.keep_head)
     _shapes(network, recipe, images, start)  # checks that the weights fit
   return Parts(
+    config,
+    chosen,
     space,
     genotype,
     network,
@@ -334,6 +356,7 @@ def _describe(parts: Parts):
     f" {jax.default_backend()} device(s)"
   )
   _log.info("%s", words)
+  by_machine.tell(parts.chosen)
   platform.work_unit().set_notes(words)
   state = _shapes(parts.network, parts.recipe, images)
   _log.debug(

@@ -6,7 +6,7 @@ branches, weighted by how often each is taken.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -126,35 +126,68 @@ class Walk:
       self._costs[name] = total
     return self._costs[name]
 
+  def runs(self) -> dict[str, float]:
+    """How often each computation runs in one run of the program."""
+    found: dict[str, float] = {}
+
+    def add(name: str, times: float):
+      found[name] = found.get(name, 0.0) + times
+      computation = self.module.computations[name]
+      for instruction in computation.instructions.values():
+        for inner, each in self._within(instruction, computation) or ():
+          if each:
+            add(inner, times * each)
+
+    add(self.module.entry, 1.0)
+    return found
+
+  def leaves(self, name: str) -> Iterator[tuple[Instruction, Cost]]:
+    """Instructions of a computation that take something by themselves."""
+    computation = self.module.computations[name]
+    for instruction in computation.instructions.values():
+      if self._within(instruction, computation) is None:
+        yield instruction, self._leaf(instruction, computation)
+
   def _of(self, instruction: Instruction, computation: Computation) -> Cost:
+    within = self._within(instruction, computation)
+    if within is None:
+      return self._leaf(instruction, computation)
+    total = Cost()
+    for name, times in within:
+      total = total.plus(self.cost(name), times)
+    return total
+
+  def _within(self, instruction, computation) -> list | None:
+    """(computation, how often) of what an instruction runs; [] for one that
+    takes nothing, None for one that takes something by itself."""
     opcode = instruction.opcode
     if opcode in hlo.FREE or opcode.endswith("-done"):
-      return Cost()
+      return []
     if opcode == "while":
       return self._loop(instruction, computation)
     if opcode == "conditional":
       return self._switch(instruction)
     if opcode == "call":
-      return self.cost(hlo.called(instruction, "to_apply"))
-    return self._leaf(instruction, computation)
+      return [(hlo.called(instruction, "to_apply"), 1.0)]
+    return None
 
-  def _loop(self, instruction, computation) -> Cost:
+  def _loop(self, instruction, computation) -> list:
     trips = hlo.loop_length(self.module, instruction, computation)
     if trips is None:
       trips = self.trips
       self.unknown_loops.append(instruction.name)
-    body = self.cost(hlo.called(instruction, "body"))
-    return Cost().plus(body, trips)
+    return [(hlo.called(instruction, "body"), trips)]
 
-  def _switch(self, instruction) -> Cost:
-    costs = [self.cost(name) for name in hlo.branches(instruction)]
-    shares = self.shares.get(len(costs))
+  def _switch(self, instruction) -> list:
+    names = hlo.branches(instruction)
+    shares = self.shares.get(len(names))
     if shares is None:
-      return max(costs, key=lambda c: (c.seconds, c.cycles, c.flops))
-    total = Cost()
-    for cost, share in zip(costs, shares, strict=True):
-      total = total.plus(cost, float(share))
-    return total
+      costs = {name: self.cost(name) for name in names}
+      dearest = max(
+        names, key=lambda n: (costs[n].seconds, costs[n].cycles, costs[n].flops)
+      )
+      return [(dearest, 1.0)]
+    return list(zip(names, map(float, shares), strict=True))
 
   def _leaf(self, instruction, computation) -> Cost:
     flops = self._flops(instruction, computation)

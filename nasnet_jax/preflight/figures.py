@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nasnet_jax.preflight import collectives, costs, hlo
+from nasnet_jax.preflight import collectives, costs, hlo, profile
 from nasnet_jax.preflight.chips import Chip
 from nasnet_jax.preflight.plans import Plan
 from nasnet_jax.preflight.program import Compiled, OutOfMemory
@@ -15,8 +15,11 @@ Row = dict[str, Any]
 _DRAWS = 200  # random choices of children, to estimate how long chips wait
 
 
-def figures(plan: Plan, compiled: Compiled, chip: Chip) -> Row:
+def figures(plan: Plan, compiled: Compiled, chip: Chip, top: int = 0) -> Row:
   """All that the page says, as JSON.
+
+  Args:
+    top: how many kinds of instructions to list, see `profile`.
 
   Per chip and per update of one network: `flops`, `bytes`, `instructions`,
   `cycles`, and `seconds`, the longer of the two estimates.
@@ -45,7 +48,28 @@ def figures(plan: Plan, compiled: Compiled, chip: Chip) -> Row:
     "largest_buffers": [b._asdict() for b in hlo.largest_buffers(module)],
     **_per_update(plan, module, chip),
   }
+  if top:
+    found["top"] = _top(plan, module, chip, top)
   return {**found, **_whole_job(plan, found)}
+
+
+def _top(plan: Plan, module: hlo.Module, chip: Chip, count: int) -> list[Row]:
+  """The instructions that take the most, per update of one network."""
+  step = plan.step
+  updates = step.updates * step.children
+  rows = [
+    row._asdict() for row in profile.instructions(_walk(plan, module, chip))
+  ]
+  for row in rows[:count]:
+    for name in ("runs", "cycles", "seconds", "bytes"):
+      row[name] /= updates
+  return rows[:count]
+
+
+def _walk(plan: Plan, module: hlo.Module, chip: Chip) -> costs.Walk:
+  """With each branch as often as random children take it."""
+  mean = {n: rows.mean(0) for n, rows in plan.step.shares.items()}
+  return costs.Walk(module, limits(chip), mean, plan.step.trips)
 
 
 def _did_not_fit(trouble: OutOfMemory) -> Row:
@@ -75,8 +99,7 @@ def limits(chip: Chip) -> costs.Limits:
 def _per_update(plan: Plan, module: hlo.Module, chip: Chip) -> Row:
   step = plan.step
   updates = step.updates * step.children
-  mean = {n: rows.mean(0) for n, rows in step.shares.items()}
-  walk = costs.Walk(module, limits(chip), mean, step.trips)
+  walk = _walk(plan, module, chip)
   total = walk.total()
   roofline = total.seconds / updates
   cycles = total.cycles / updates

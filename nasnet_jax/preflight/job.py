@@ -14,6 +14,7 @@ def run(
   topology: str,
   *,
   fit: bool = False,
+  top: int = 0,
   compile_step: Callable = program.compile_step,
 ) -> Row:
   """Figures of a config's step on a topology, see `figures.figures`.
@@ -24,6 +25,7 @@ def run(
     fit: whether to try changes, one compilation each, until the step fits. The
       figures are then those of the first that fits, or of the last change;
       "tried" lists them all.
+    top: of `figures.figures`.
     compile_step: (Step) -> Compiled.
 
   Raises:
@@ -32,25 +34,27 @@ def run(
   chip = chips.of(topology)
   devices = program.get_devices(topology)
 
-  def look(config) -> Row:
-    plan = plans.make_plan(config, devices)
-    found = figures.figures(plan, compile_step(plan.step), chip)
-    return {"topology": topology, "slice_chips": len(devices), **found}
+  def look(config) -> tuple[Row, plans.Plan]:
+    plan = plans.make_plan(config, devices, chip.hbm)
+    found = figures.figures(plan, compile_step(plan.step), chip, top)
+    about = {"topology": topology, "slice_chips": len(devices)}
+    return {**about, "chosen": list(plan.chosen), **found}, plan
 
-  found = look(config)
+  found, plan = look(config)
+  config = plan.config  # what was chosen is what is changed
   if not fit or found["fits"]:
     return found
   tried = []
   for change in changes(config, len(devices)):
     with_it = config.copy_and_resolve_references()
     with_it.update_from_flattened_dict(change)
-    found = look(with_it)
+    found, _ = look(with_it)
     flags = [f"--config.{name}={value}" for name, value in change.items()]
     row = {"changes": flags, "fits": found["fits"], "hbm": found["hbm"]}
     tried.append(row)
     if found["fits"]:
       break
-  return {**found, "tried": tried}
+  return {**found, "chosen": list(plan.chosen), "tried": tried}
 
 
 def changes(config, num_devices: int) -> Iterator[Change]:

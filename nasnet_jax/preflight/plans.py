@@ -16,7 +16,7 @@ from nasnet_jax.costs import counting
 from nasnet_jax.data import batches
 from nasnet_jax.detection import detector, picture_stream
 from nasnet_jax.detection.loss import make_loss
-from nasnet_jax.jobs import detect, job_config, train
+from nasnet_jax.jobs import by_machine, detect, job_config, train
 from nasnet_jax.models import stacked_plan
 from nasnet_jax.population import cell_blocks, networks, population
 from nasnet_jax.preflight import known_data
@@ -59,6 +59,8 @@ class Plan(NamedTuple):
     batch_size: examples per update.
     macs: multiply-adds of one image's forward pass: the mean of sampled
       children, or the network's; a detector's include the crops in its loss.
+    config: with what the chip chooses (`jobs.by_machine`).
+    chosen: lines on that.
   """
 
   job: str
@@ -67,20 +69,25 @@ class Plan(NamedTuple):
   num_children: int
   batch_size: int
   macs: float
+  config: Any
+  chosen: tuple[str, ...]
 
 
-def make_plan(config, devices: list) -> Plan:
+def make_plan(config, devices: list, memory: int | None = None) -> Plan:
   """The step of a config's job on these devices, ready to be compiled.
+
+  Args:
+    memory: bytes of one device, for what it chooses; None: what it says.
 
   Raises:
     ValueError: in one line, for a config whose parts do not fit together or
       do not fit the slice.
   """
   if config.job == "search":
-    return _search(config, devices)
+    return _search(config, devices, memory)
   if config.job == "detect":
-    return _detect(config, devices)
-  return _train(config, devices)
+    return _detect(config, devices, memory)
+  return _train(config, devices, memory)
 
 
 def _shapes(tree, sharding):
@@ -98,6 +105,8 @@ def _placed(tree, shardings):
 class _Search(NamedTuple):
   """A search's population for the devices of a topology."""
 
+  config: Any
+  chosen: tuple[str, ...]
   space: Any
   images: job_config.Splits
   recipe: population.ChildRecipe
@@ -106,11 +115,18 @@ class _Search(NamedTuple):
   mesh: jax.sharding.Mesh
 
 
-def open_search(config, devices) -> _Search:
-  """The population that the evaluator of a search would make of its config."""
+def open_search(config, devices, memory: int | None = None) -> _Search:
+  """The population that the evaluator of a search would make of its config.
+
+  Args:
+    devices, memory: see `make_plan`.
+  """
   space = search_config.get_space(config)
   images = known_data.images_of(
     config, (config.child.batch_size, config.final.batch_size)
+  )
+  config, chosen = search_config.resolve(
+    config, space, images, by_machine.machine_of(devices, memory)
   )
   recipe = search_config.child_recipe(config)
   on = mesh.make_mesh(config.mesh.arch, config.mesh.data, devices)
@@ -127,15 +143,23 @@ def open_search(config, devices) -> _Search:
     images.valid.num_images,
   )
   return _Search(
-    space, images, recipe, pop, make_counter(images.image_shape), on
+    config,
+    chosen,
+    space,
+    images,
+    recipe,
+    pop,
+    make_counter(images.image_shape),
+    on,
   )
 
 
 _SAMPLED = 512  # children, for means of what depends on their cells
 
 
-def _search(config, devices) -> Plan:
-  found = open_search(config, devices)
+def _search(config, devices, memory) -> Plan:
+  found = open_search(config, devices, memory)
+  config = found.config
   pop, recipe, images = found.population, found.recipe, found.images
   children = NamedSharding(found.mesh, PartitionSpec("arch"))
   in_slots = jax.tree.map(
@@ -169,6 +193,8 @@ def _search(config, devices) -> Plan:
     config.search.children,
     recipe.batch_size,
     float(np.mean(macs)),
+    config,
+    found.chosen,
   )
 
 
@@ -212,9 +238,9 @@ def _mean_used(genotypes) -> float:
   return 1.0 if concat is None else float(concat.sum(-1).mean())
 
 
-def _train(config, devices) -> Plan:
+def _train(config, devices, memory) -> Plan:
   images = known_data.images_of(config, (config.train.batch_size,))
-  parts = train.prepare(config, images, devices)
+  parts = train.prepare(config, images, devices, memory=memory)
   streamed = not isinstance(images.train, datasets.Images)
   count = parts.recipe.batch_size if streamed else images.train.num_images
   data = known_data.in_memory(count, images.image_shape)
@@ -228,8 +254,10 @@ def _train(config, devices) -> Plan:
   )
 
 
-def _detect(config, devices) -> Plan:
-  parts = detect.prepare(config, known_data.pictures_of(config), devices)
+def _detect(config, devices, memory) -> Plan:
+  parts = detect.prepare(
+    config, known_data.pictures_of(config), devices, memory=memory
+  )
   images, network = parts.data.train, parts.network
   size = parts.recipe.batch_size
   # Where batches have several shapes, one of the largest.
@@ -263,7 +291,8 @@ def _training(
   """The plan of one network that `fit` trains.
 
   Args:
-    parts: of its job: network, recipe, augmentation, mesh, shard_params.
+    parts: of its job: network, recipe, augmentation, mesh, shard_params,
+      config, chosen.
     images: the set that is trained on.
     data: what a device call reads.
     **options: of `fit.make_step`: streamed, make_loss.
@@ -303,4 +332,6 @@ def _training(
     1,
     recipe.batch_size,
     float(macs),
+    parts.config,
+    parts.chosen,
   )

@@ -44,6 +44,8 @@ def page(found: Row) -> str:
       "",
       *_job(found),
     ]
+  if found.get("top"):
+    lines += ["", *_top(found)]
   for change in found.get("tried", []):
     lines.append(_tried(change))
   return "\n".join(lines)
@@ -58,6 +60,7 @@ def _head(found: Row) -> list[str]:
     f"compiled by the TPU's own compiler in {minutes:.1f} min (JAX"
     f" {found['jax']}); nothing was run",
   ]
+  lines += found.get("chosen", [])
   idle = found["slice_chips"] - found["chips"]
   if idle:
     lines.append(
@@ -128,6 +131,30 @@ def _update(found: Row) -> list[str]:
       f"  ESTIMATE, compiler's cycles: {seconds(by_cycles)}"
       f" ({number(found['cycles'])})"
     )
+  return lines
+
+
+def _top(found: Row) -> list[str]:
+  by_cycles = any(row["cycles"] for row in found["top"])
+  key = "cycles" if by_cycles else "seconds"
+  total = found["cycles"] if by_cycles else found["roofline_seconds"]
+  said = number if by_cycles else seconds
+  lines = [
+    f"Instructions by their {key} per update"
+    f"{'' if by_cycles else ' (roofline)'}, those of one kind together:",
+    f"  {'all runs':>8} {'share':>5} {'runs':>7} {'in text':>7}  what",
+  ]
+  for row in found["top"]:
+    made_by = row["made_by"]
+    if len(made_by) > 60:
+      made_by = "..." + made_by[-57:]
+    lines.append(
+      f"  {said(row[key]):>8} {row[key] / (total or 1):>5.1%}"
+      f" {number(row['runs']):>7} {row['instructions']:>7}  {row['opcode']}"
+      f" {row['shape']} {made_by}"
+    )
+  listed = sum(row[key] for row in found["top"])
+  lines.append(f"  together {listed / (total or 1):.0%} of {said(total)}")
   return lines
 
 

@@ -12,7 +12,7 @@ from clu import parameter_overview, platform
 
 from nasnet_jax import report
 from nasnet_jax.costs import counting
-from nasnet_jax.jobs import job_config, results, run_log
+from nasnet_jax.jobs import by_machine, job_config, results, run_log
 from nasnet_jax.jobs.callbacks import listeners
 from nasnet_jax.population.evaluation import Evaluator
 from nasnet_jax.search import (
@@ -71,10 +71,10 @@ def run(
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
     tell = listeners(config, callbacks)
-    split = job_config.known_split(folder)
-    parts, known = _taught(
-      folder, config, prepare(config, make_evaluator, split)
-    )
+    before = job_config.known_config(folder)
+    parts = prepare(config, make_evaluator, before)
+    config = parts.config
+    parts, known = _taught(folder, config, parts)
     _claim(folder, config, parts.images, known, parts.space)
     trace = profile.StepTrace(folder / "profile", config.get("profile", ""))
     with run_log.log_file(folder), Scalars(folder) as scalars, trace:
@@ -188,7 +188,11 @@ def _claim(
   arguments = (
     folder / results.CONFIG,
     recorded,
-    (*search_config.MAY_CHANGE, *going_on.MAY_CHANGE),
+    (
+      *search_config.MAY_CHANGE,
+      *going_on.MAY_CHANGE,
+      *by_machine.may_change(config),
+    ),
     search_config.absent(),
     going_on.WHY,
   )
@@ -201,8 +205,8 @@ def _claim(
 
 
 def _describe(parts: Parts):
-  """Logs one line on what is searched and, in the log file only, a child's
-  parameters."""
+  """Logs a line on what is searched, what the machine chose and, in the log
+  file only, a child's parameters."""
   space, images = parts.space, parts.images
   words = (
     f"space {space.name}, {space.summary}; {images.name}:"
@@ -212,6 +216,8 @@ def _describe(parts: Parts):
     f" {jax.default_backend()} device(s)"
   )
   _log.info("%s", words)
+  by_machine.tell(parts.chosen)
+  _tell_idle(parts)
   platform.work_unit().set_notes(words)
   child = space.sample(np.random.default_rng(parts.rounds.seed), 1)[0]
   network = final.network_of(space, child, parts.final.network)
@@ -224,6 +230,19 @@ def _describe(parts: Parts):
       state.params, include_stats=False
     ),
   )
+
+
+def _tell_idle(parts: Parts):
+  """Warns of rounds that are smaller than what trains at once."""
+  settings, slots = parts.rounds, getattr(parts.evaluator, "slots", 0)
+  if not settings.asynchronous and slots > settings.children_per_round:
+    _log.warning(
+      "%d children train at once, and search.children_per_round is %d: the"
+      " rest of the devices is idle; raise it, set search.asynchronous, or take"
+      " fewer devices (mesh.arch)",
+      slots,
+      settings.children_per_round,
+    )
 
 
 def _write_costs(folder, config, parts: Parts):

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 
 from nasnet_jax import controllers, spaces
 from nasnet_jax.controllers import base
-from nasnet_jax.jobs import job_config
-from nasnet_jax.models import families, layers
+from nasnet_jax.jobs import by_machine, job_config
+from nasnet_jax.models import families, layers, stacked_plan
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.population.evaluation import Evaluator
 from nasnet_jax.search import budgets, final, halving, limits, rewards, rounds
+from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.training import own_parts as own
 from nasnet_jax.training import recipes
 
@@ -112,11 +113,30 @@ def child_network(config, num_classes: int, space):
   )
 
 
+def resolve(config, space, images: job_config.Splits, machine, before=None):
+  """`by_machine.Resolved`: the config with what the machine chooses.
+
+  Args:
+    machine: a `by_machine.Machine`.
+    before: config.json of the run that goes on.
+  """
+  maps, blocks = (), 0
+  if isinstance(space, CellSpace):
+    sizes = child_network(config, images.num_classes, space)
+    blocks, side = space.num_blocks, images.image_shape[:2]
+    shapes = stacked_plan.cell_shapes(sizes, blocks, side)
+    maps = tuple((s.features, max(s.out_side)) for s in shapes)
+  return by_machine.for_search(
+    config, machine, images.train.num_images, maps, blocks, before
+  )
+
+
 def child_recipe(config):
-  """population.ChildRecipe of the children."""
+  """population.ChildRecipe of the children; what is left to the machine, and
+  not chosen yet, has the recipe's defaults."""
   from nasnet_jax.population import population
 
-  fields = config.child.to_dict()
+  fields = by_machine.without_open(config.child)
   del fields["bn_group"]  # of the network
   return population.ChildRecipe(**fields)
 

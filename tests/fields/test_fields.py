@@ -12,7 +12,7 @@ from nasnet_jax import controllers, data, fields
 from nasnet_jax.cli import shipped
 from nasnet_jax.data import photographs
 from nasnet_jax.detection import pictures
-from nasnet_jax.jobs import run_log, scale, train
+from nasnet_jax.jobs import by_machine, run_log, scale, train
 from nasnet_jax.population import population
 from nasnet_jax.search import search_config
 from nasnet_jax.training import recipes, workdir
@@ -181,9 +181,17 @@ _CLAIMS = {
 }
 
 
+def _chosen(config):
+  """With what a CPU chooses, as a job has it in config.json."""
+  cpu = by_machine.Machine("cpu", "cpu", 1)
+  if config.job == "search":
+    return by_machine.for_search(config, cpu, 1000, (), 0).config
+  return by_machine.for_train(config, cpu, 1000, "memory").config
+
+
 @pytest.mark.parametrize("name", _YOUNG)
 def test_a_run_of_before_a_field_was_there_goes_on(name, tmp_path):
-  config = shipped.config(name)
+  config = _chosen(shipped.config(name))
   path, arguments = tmp_path / "config.json", _CLAIMS[config.job]()
   old = run_log.recorded(config)
   for field in _YOUNG[name]:
@@ -200,7 +208,7 @@ def test_a_run_of_before_a_field_was_there_goes_on(name, tmp_path):
 
 
 def test_a_field_that_was_not_there_may_not_say_something_else(tmp_path):
-  config = shipped.config("search_digits:tiny")
+  config = _chosen(shipped.config("search_digits:tiny"))
   old = run_log.recorded(config)
   del old["child"]["fold"]
   path, arguments = tmp_path / "config.json", _CLAIMS["search"]()

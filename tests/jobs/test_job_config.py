@@ -59,9 +59,12 @@ def test_no_class_is_missing_from_training_or_validation(fields, caplog):
 
 
 def test_a_run_that_began_with_a_plain_split_keeps_it(fields, tmp_path):
-  assert job_config.known_split(tmp_path) is None
+  def known():
+    return job_config.split_of(job_config.known_config(tmp_path))
+
+  assert known() is None
   (tmp_path / "config.json").write_text("{}")  # as older versions leave it
-  old = job_config.known_split(tmp_path)
+  old = known()
   found = job_config.load_images(fields, {}, old)
   labels = np.repeat(np.arange(4), COUNTS)
   train, _ = image_data.split(labels, 40, fields.seed)
@@ -70,7 +73,7 @@ def test_a_run_that_began_with_a_plain_split_keeps_it(fields, tmp_path):
   new = job_config.load_images(fields, {})
   said = json.dumps(job_config.recorded_split(new))
   (tmp_path / "config.json").write_text(said)
-  assert job_config.known_split(tmp_path) == image_data.STRATIFIED
+  assert known() == image_data.STRATIFIED
 
 
 def test_a_split_that_loses_no_class_is_the_plain_one(fields):

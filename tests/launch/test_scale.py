@@ -110,7 +110,7 @@ def test_a_member_of_several_seeds_is_chosen_by_its_mean(monkeypatch):
   monkeypatch.setattr(scale, "_train", trained_row)
   config = _config("tiny", scale__seeds=2)
   points = (*map(compound_scaling.Coefficients._make, config.scale.points),)
-  parts = scale.Parts(*[None] * 6, points)
+  parts = scale.Parts(*[None] * 8, points)
   rows, chosen = scale._search(None, config, parts, None)
   assert chosen == 1 and len(rows) == 10
   assert [member.id for member in seen] == [*range(10)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nasnet_jax.preflight import collectives, costs, hlo
+from nasnet_jax.preflight import collectives, costs, hlo, profile, words
 
 # One byte of HBM per second, one FLOP per second, one byte over the links.
 UNIT = costs.Limits(1.0, 1.0, 1.0)
@@ -77,6 +77,83 @@ def test_a_switch_costs_what_its_branches_do_by_how_often_each_is_taken():
   assert _total(SWITCH).flops == DOT  # the dearest, if nothing is known
   shares = {3: np.array([0.5, 0.25, 0.25])}
   assert _total(SWITCH, shares=shares).flops == 0.25 * DOT
+
+
+# A loop of three trips around a switch, whose large branch has two instructions
+# of one kind; the compiler's estimates are 7 and 50 cycles.
+NESTED = """HloModule nested, is_scheduled=true
+
+%small (p: f32[8,128]) -> f32[8,128] {
+  %p = f32[8,128]{1,0:T(8,128)} parameter(0)
+  ROOT %n = f32[8,128]{1,0:T(8,128)} negate(%p), backend_config={"estimated_cycles":"50"}
+}
+
+%large (q: f32[8,128]) -> f32[8,128] {
+  %q = f32[8,128]{1,0:T(8,128)} parameter(0)
+  %y = f32[8,128]{1,0:T(8,128)} exponential(%q), metadata={op_name="jit(f)/exp"}, backend_config={"estimated_cycles":"7"}
+  ROOT %z = f32[8,128]{1,0:T(8,128)} exponential(%y), metadata={op_name="jit(f)/exp"}, backend_config={"estimated_cycles":"7"}
+}
+
+%body (p: (s32[], f32[8,128])) -> (s32[], f32[8,128]) {
+  %p = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) parameter(0)
+  %i = s32[]{:T(128)} get-tuple-element(%p), index=0
+  %x = f32[8,128]{1,0:T(8,128)} get-tuple-element(%p), index=1
+  %c = f32[8,128]{1,0:T(8,128)} conditional(%i, %x, %x, %x), branch_computations={%small, %large, %small}
+  ROOT %t = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) tuple(%i, %c)
+}
+
+%condition (q: (s32[], f32[8,128])) -> pred[] {
+  %q = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) parameter(0)
+  %j = s32[]{:T(128)} get-tuple-element(%q), index=0
+  %n = s32[]{:T(128)} constant(5)
+  ROOT %lt = pred[]{:T(512)} compare(%j, %n), direction=LT
+}
+
+ENTRY %main (a: f32[8,128]) -> f32[8,128] {
+  %a = f32[8,128]{1,0:T(8,128)} parameter(0)
+  %zero = s32[]{:T(128)} constant(2)
+  %start = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) tuple(%zero, %a)
+  %w = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) while(%start), condition=%condition, body=%body
+  ROOT %out = f32[8,128]{1,0:T(8,128)} get-tuple-element(%w), index=1
+}
+"""  # noqa: E501
+
+
+def test_instructions_are_listed_by_cycles_times_how_often_they_run():
+  shares = {3: np.array([0.1, 0.75, 0.15])}
+  walk = costs.Walk(hlo.parse(NESTED), UNIT, shares)
+  found = profile.instructions(walk)
+  assert [
+    (row.opcode, row.instructions, row.runs, row.cycles) for row in found
+  ] == [
+    ("negate", 1, pytest.approx(0.75), pytest.approx(37.5)),
+    ("exponential", 2, pytest.approx(4.5), pytest.approx(31.5)),
+  ]
+  assert (found[1].shape, found[1].made_by) == ("f32[8,128]", "jit(f)/exp")
+  total = walk.total()
+  assert sum(row.cycles for row in found) == pytest.approx(total.cycles)
+  assert sum(row.runs for row in found) == pytest.approx(total.instructions)
+  assert sum(row.bytes for row in found) == pytest.approx(total.bytes)
+
+
+def test_of_a_switch_that_nothing_is_known_of_the_dearest_branch_is_listed():
+  found = profile.instructions(costs.Walk(hlo.parse(NESTED), UNIT))
+  # Equal by the roofline in bytes per instruction, so two take longer than one.
+  assert [(row.opcode, row.runs) for row in found] == [("exponential", 6.0)]
+
+
+def test_the_page_lists_instructions_with_their_share():
+  rows = [
+    row._asdict()
+    for row in profile.instructions(costs.Walk(hlo.parse(NESTED), UNIT))
+  ]
+  text = "\n".join(words._top({"top": rows, "cycles": 84.0}))
+  assert "42 50.0%       6       2  exponential f32[8,128] jit(f)/exp" in text
+  assert "together 50% of 84" in text
+  for row in rows:  # a compiler that estimates nothing
+    row["cycles"] = 0.0
+  text = "\n".join(words._top({"top": rows, "roofline_seconds": 1e5}))
+  assert "seconds per update (roofline)" in text
 
 
 def _program(*lines, parameters="a: f32[8,32]"):

@@ -49,8 +49,10 @@ def load_config(name, variant=""):
 
 
 def tiny_search(**fields):
-  """Three operations, one normal and one reduction cell, F=4."""
+  """Three operations, one normal and one reduction cell, F=4; an update of
+  unfolded examples per call."""
   config = load_config("search_digits", "tiny")
+  config.child.fold = config.child.width = config.child.steps_per_call = 1
   config.update_from_flattened_dict(fields)
   return config
 
@@ -65,6 +67,8 @@ def tiny(tmp_path_factory):
       "launch/preflight.py",
       "--config=configs/search_digits.py:tiny",
       "--topology=v5e:2x2",
+      "--config.child.fold=1",
+      "--config.child.steps_per_call=1",
       f"--json={file}",
     ],
     cwd=ROOT,
@@ -87,6 +91,8 @@ def test_a_tiny_search_is_planned_for_a_slice_that_is_not_here(tiny):
   assert 3 < found["flops"] / (2 * 64 * found["macs_per_image"]) < 4
   assert found["children_that_fit"] > 100
   assert "ESTIMATE, roofline" in text and "4 of 4 chips" in text
+  # What is given is not chosen.
+  assert "chosen for 4 x TPU v5 lite: child.width=1 final." in text
 
 
 @needs_libtpu
@@ -97,6 +103,18 @@ def test_a_tpu_program_has_plain_convolutions():
   text = program.lower(plan.step)[0].as_text()
   assert "feature_group_count = 4" in text  # depthwise, F=4
   assert "inlineable" not in text  # of `memory.materialise`, on CPU alone
+
+
+@needs_libtpu
+def test_a_plan_has_what_its_chip_would_choose():
+  config = load_config("search_digits", "tiny")
+  devices = program.get_devices("v5e:2x2")
+  plan = plans.make_plan(config, devices, 16 * 2**30)
+  child = plan.config.child
+  # 64 images of F=4 would take 8; 300 are evaluated at once.
+  assert (child.fold, child.steps_per_call) == (4, 18)
+  assert plan.step.updates == 18
+  assert "child.fold=4 child.width=1" in plan.chosen[0]
 
 
 @needs_libtpu
@@ -264,12 +282,12 @@ def _fake(monkeypatch, fits):
   """job.run without a compiler: `fits(config)` decides."""
   seen = []
 
-  def make_plan(config, devices):
-    del devices
+  def make_plan(config, devices, memory):
+    del devices, memory
     seen.append(config)
     mesh = types.SimpleNamespace(size=4, shape={"arch": 1, "data": 4})
     step = types.SimpleNamespace(mesh=mesh, children=1)
-    return plans.Plan("train", step, 1, 1, 1, 1.0)
+    return plans.Plan("train", step, 1, 1, 1, 1.0, config, ())
 
   def made(plan, compiled, chip):
     del plan, compiled, chip
