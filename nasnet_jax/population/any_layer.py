@@ -179,8 +179,10 @@ class AnyLayer:
   def _run(self, index, params, stats, x):
     branch, skip = index
     states = _as_states(x)
-    y, new, moments = self.mix.forward(branch, states, params, stats)
+    y, moments = self.mix.forward(branch, states, params)
     y = memory.materialise(y + self._shortcut(skip, states))
+    keep = self._numerics.bn_decay
+    new = mixed.running_stats(self.mix, keep, branch, stats, moments)
     return y, new, moments
 
   def _forward(self, index, params, stats, x):

@@ -99,7 +99,7 @@ class Blocks:
   ):
     self.mix, self.raw_places = mix, raw_places
     self.num_inputs, self.combines = num_inputs, have_a_switch(combiners)
-    self.fold = numerics.fold
+    self.fold, self.bn_decay = numerics.fold, numerics.bn_decay
     branches = _combiner_branches(numerics, combiners)
     self.combine_forward = mixed.switch_one(branches)
     self.combine_evaluate = mixed.switch_one(
@@ -164,19 +164,27 @@ class Blocks:
     """-> (stack, new stats, (moments of the batch, ys)): the last is for the
     backward pass."""
     edges = branch_numbers(genes, self.mix, self.raw_places)
-    xs = (*self._per_block(genes, edges), params, stats, masks)
+    combine = stats.get("combine")
+    xs = (*self._per_block(genes, edges), params, combine, masks)
     block = functools.partial(self._block, raw)
-    stack, (stats, kept) = lax.scan(block, stack, xs)
-    return stack, stats, kept
+    stack, (combine, kept) = lax.scan(block, stack, xs)
+    moments, _ = kept
+    running = mixed.running_stats(
+      self.mix, self.bn_decay, edges[0], stats["edges"], moments
+    )
+    new = {"edges": running}
+    if self.combines:
+      new["combine"] = combine
+    return stack, new, kept
 
   def _block(self, raw, stack, xs):
-    b, genes, branch, raw_place, params, stats, masks = xs
+    b, genes, branch, raw_place, params, combine, masks = xs
     first = self.num_inputs
 
     def edge(stack, args):
-      side, i, place, raw_i, params, stats, mask = args
+      side, i, place, raw_i, params, mask = args
       states = ((stack, place), *((r, raw_i) for r in raw))
-      y, new, moments = self.mix.forward(i, states, params, stats)
+      y, moments = self.mix.forward(i, states, params)
       if mask is not None:
         y = folded.masked(y, mask, self.fold)
       # The first side finds 0 in the block's place, or what the child before
@@ -184,9 +192,9 @@ class Blocks:
       old = lax.dynamic_index_in_dim(stack, b + first, 0, keepdims=False)
       total = jnp.where(side == 0, y, old + y)
       stack = lax.dynamic_update_index_in_dim(stack, total, b + first, 0)
-      return stack, (new, moments, y if self.combines else ())
+      return stack, (moments, y if self.combines else ())
 
-    stack, (new, moments, ys) = lax.scan(
+    stack, (moments, ys) = lax.scan(
       edge,
       stack,
       (
@@ -195,17 +203,15 @@ class Blocks:
         genes.inputs,
         raw_place,
         params["edges"],
-        stats["edges"],
         masks,
       ),
     )
-    new_stats = {"edges": new}
     if self.combines:
-      y, new_stats["combine"] = self.combine_forward(
-        genes.combine, (), ys, params["combine"], stats["combine"]
+      y, combine = self.combine_forward(
+        genes.combine, (), ys, params["combine"], combine
       )
       stack = lax.dynamic_update_index_in_dim(stack, y, b + first, 0)
-    return stack, (new_stats, (moments, ys))
+    return stack, (combine, (moments, ys))
 
   def _forward(self, genes, params, stats, stack, raw, masks):
     final, new, kept = self._run(genes, params, stats, stack, raw, masks)
@@ -214,19 +220,20 @@ class Blocks:
   def _backward(self, saved, cotangents):
     genes, params, stats, stack, raw, masks, kept = saved
     edges = branch_numbers(genes, self.mix, self.raw_places)
-    xs = (*self._per_block(genes, edges), params, stats, masks, kept)
+    combine = stats.get("combine")
+    xs = (*self._per_block(genes, edges), params, combine, masks, kept)
     grads = (cotangents[0], *(jnp.zeros_like(r) for r in raw))
     block = functools.partial(self._block_backward, stack, raw)
     grads, dparams = lax.scan(block, grads, xs, reverse=True)
     return None, dparams, None, grads[0], grads[1:], None
 
   def _block_backward(self, stack, raw, grads, xs):
-    b, genes, branch, raw_place, params, stats, masks, (moments, ys) = xs
+    b, genes, branch, raw_place, params, combine, masks, (moments, ys) = xs
     first, dparams, gs = self.num_inputs, {}, None
     if self.combines:
       g = lax.dynamic_index_in_dim(grads[0], b + first, 0, keepdims=False)
       gs, dparams["combine"] = self.combine_backward(
-        genes.combine, (), ys, params["combine"], stats["combine"], g
+        genes.combine, (), ys, params["combine"], combine, g
       )
 
     def edge(grads, args):

@@ -127,8 +127,8 @@ def read_view(layout: Layout, bank: dict[str, Array]) -> dict:
   return tree
 
 
-def write_view(layout: Layout, tree: Any, sizes: dict[str, int], rest=None):
-  """A bank whose front is `tree`; behind it `rest`'s own tail, or zeros."""
+def write_view(layout: Layout, tree: Any, sizes: dict[str, int]):
+  """A bank whose front is `tree`; behind it are zeros."""
   bank = {}
   for name, size in sizes.items():
     parts, stop = [], 0
@@ -138,8 +138,7 @@ def write_view(layout: Layout, tree: Any, sizes: dict[str, int], rest=None):
         leaf = leaf[key]
       parts.append(leaf.reshape(-1))
       stop = piece.stop
-    tail = jnp.zeros(size - stop) if rest is None else rest[name][stop:]
-    bank[name] = jnp.concatenate([*parts, tail])
+    bank[name] = jnp.concatenate([*parts, jnp.zeros(size - stop)])
   return bank
 
 
@@ -170,7 +169,7 @@ class Mixed(NamedTuple):
   inactive: int
   params: dict[str, int]
   stats: dict[str, int]
-  # (branch, states, params, stats) -> (y, stats, moments)
+  # (branch, states, params) -> (y, moments); `running_stats` takes these
   forward: Callable
   # (branch, states + (gradients,), params, moments, mask) -> (dxs, dparams)
   backward: Callable
@@ -198,20 +197,17 @@ class _Functions:
     self.groups, self.features, self.numerics = groups, features, numerics
     self.params, self.stats = params, stats
 
-  def forward(self, branch, states, params, stats):
+  def forward(self, branch, states, params):
+    # Running statistics begin anew here and are thrown away.
     y, new = branch.module.apply(
-      _variables(branch, params, stats),
+      {"params": read_view(branch.params, params)},
       read_state(states, branch.group),
       True,
       mutable=["batch_stats", "moments"],
     )
-    kept, moments = new.get("batch_stats", {}), new.get("moments", {})
-    return (
-      y,
-      write_view(branch.stats, kept, self.stats, stats),
-      self._over_parts(
-        lambda part: write_view(branch.stats, part, self.stats), moments
-      ),
+    return y, self._over_parts(
+      lambda part: write_view(branch.stats, part, self.stats),
+      new.get("moments", {}),
     )
 
   def _over_parts(self, function, moments):
@@ -257,11 +253,12 @@ class _Functions:
     width = self.features * self.numerics.fold
     return jnp.zeros((batch, *side, width), states[0][0].dtype)
 
-  def nothing_forward(self, states, _, stats):
-    moments = jax.tree.map(
-      lambda s: jnp.zeros((self.numerics.bn_parts, *s.shape)), stats
-    )
-    return self.nothing(states), stats, moments
+  def nothing_forward(self, states, _):
+    parts = self.numerics.bn_parts
+    moments = {
+      name: jnp.zeros((parts, size)) for name, size in self.stats.items()
+    }
+    return self.nothing(states), moments
 
   def nothing_backward(self, states, params, *_):
     dxs = [jnp.zeros(s.shape[1:], s.dtype) for s, _ in states[:-1]]
@@ -271,7 +268,7 @@ class _Functions:
 def read_state(states, group: int) -> Array:
   """The state that a place of one of the stacks points to."""
   stack, place = states[group]
-  return memory.row_major(
+  return memory.pixel_major(
     lax.dynamic_index_in_dim(stack, place, 0, keepdims=False)
   )
 
@@ -410,6 +407,30 @@ def _pieces(mixed: Mixed, numerics: Numerics, name: str):
     stops[i, len(branch.params.get(name, ())) :] = stop
   starts = np.pad(stops, ((0, 0), (1, 0)))[:, :-1]
   return jnp.asarray(starts), jnp.asarray(stops), jnp.asarray(values)
+
+
+def running_stats(
+  mixed: Mixed, keep: float, branch: Array, stats: Any, moments: Any
+) -> dict[str, Array]:
+  """Running statistics after a step, of many edges at once: by themselves
+  they are small instructions, a dozen per edge.
+
+  Args:
+    keep: `Numerics.bn_decay`.
+    branch: int32[...] of each edge.
+    stats: banks [..., size].
+    moments: banks [..., parts, size] that `forward` gave.
+  """
+  new = {}
+  for name, old in stats.items():
+    stops = [
+      b.stats[name][-1].stop if name in b.stats else 0 for b in mixed.branches
+    ]
+    stop = jnp.asarray([*stops, 0], jnp.int32)[branch]
+    inside = jnp.arange(old.shape[-1]) < stop[..., None]
+    mean = moments[name].mean(-2)
+    new[name] = jnp.where(inside, keep * old + (1 - keep) * mean, old)
+  return new
 
 
 def init_stats(mixed: Mixed) -> dict[str, Array]:
