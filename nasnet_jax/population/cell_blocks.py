@@ -14,7 +14,7 @@ from nasnet_jax.models.layers import (
   ExampleNorm,
   Numerics,
 )
-from nasnet_jax.population import mixed, state_sums
+from nasnet_jax.population import mixed, state_sums, switches
 from nasnet_jax.spaces.genotype import COMBINERS, Genes
 
 Array = jax.Array
@@ -101,11 +101,11 @@ class Blocks:
     self.num_inputs, self.combines = num_inputs, have_a_switch(combiners)
     self.fold, self.bn_decay = numerics.fold, numerics.bn_decay
     branches = _combiner_branches(numerics, combiners)
-    self.combine_forward = mixed.switch_one(branches)
-    self.combine_evaluate = mixed.switch_one(
+    self.combine_forward = switches.switch_one(branches)
+    self.combine_evaluate = switches.switch_one(
       _combiner_branches(numerics, combiners, train=False)
     )
-    self.combine_backward = mixed.switch_one(list(map(_pullback, branches)))
+    self.combine_backward = switches.switch_one(list(map(_pullback, branches)))
 
     @jax.custom_vjp
     def train(*args):
@@ -241,13 +241,7 @@ class Blocks:
       source = (gs, side) if self.combines else (grads[0], b + first)
       states = ((stack, place), *((r, raw_i) for r in raw), source)
       dxs, dparams = self.mix.backward(i, states, params, moments, mask)
-      grads = tuple(
-        _add_at(grad, where, dx)
-        for grad, where, dx in zip(
-          grads, (place, raw_i)[: len(grads)], dxs, strict=True
-        )
-      )
-      return grads, dparams
+      return self._add(grads, i, (place, raw_i), dxs), dparams
 
     grads, dparams["edges"] = lax.scan(
       edge,
@@ -263,6 +257,19 @@ class Blocks:
       ),
     )
     return grads, dparams
+
+  def _add(self, grads, branch, places, dxs):
+    """Gradients of the states, and of raw ones if any, with those of an edge
+    added where it read: it reads one stack only."""
+    if len(grads) == 1:
+      return (_add_at(grads[0], places[0], dxs[0]),)
+    read = branch // self.mix.num_operations
+    return tuple(
+      switches.add_where(read == group, grad, place, dx)
+      for group, (grad, place, dx) in enumerate(
+        zip(grads, places, dxs, strict=True)
+      )
+    )
 
 
 def _pullback(branch):

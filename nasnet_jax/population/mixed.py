@@ -1,9 +1,5 @@
 """The mixed operation: one of many, chosen by a traced index, one executed.
 
-A switch whose index is batched becomes a select that runs every branch. Here
-the index stays scalar under `vmap`: the batching rule maps over the batch and
-calls the function itself, so vmap of vmap works too.
-
 All operations of an edge share one bank of weights, as large as the largest
 needs; each views the front of it. What is behind the view is never read, gets
 gradient 0 and never changes.
@@ -19,73 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.custom_batching import custom_vmap
 
 from nasnet_jax.models import folded
 from nasnet_jax.models.kernels import memory
 from nasnet_jax.models.layers import TRUNCATED_STD, Numerics, kernel_std
 from nasnet_jax.models.ops import OPERATIONS
+from nasnet_jax.population import switches
 
 Array = jax.Array
 _KINDS = ("kernel", "scale", "bias", "mean", "var")  # names of variables
-
-
-def unbatched(function: Callable) -> Callable:
-  """f(index, states, *operands) that never sees a batch, also under `vmap`.
-
-  Args:
-    function: (index, states, *operands). `index` is a pytree of small arrays
-      that decide what runs. `states` is a tuple of (stack [k, ...], place),
-      of which stack[place + i] is read: the batching rule flattens batched
-      stacks and moves the places, so that no child's stack is ever copied.
-  """
-
-  @custom_vmap
-  def run(index, states, *operands):
-    return function(index, states, *operands)
-
-  @run.def_vmap
-  def rule(axis_size, batched, index, states, *operands):
-    _, batched_states, *_ = batched
-    numbers = jnp.arange(axis_size, dtype=jnp.int32)
-    stacks, places = [], []
-    for (stack, place), flags in zip(states, batched_states, strict=True):
-      place = place if flags[1] else jnp.broadcast_to(place, (axis_size,))
-      if flags[0]:
-        place = place + numbers * stack.shape[1]
-        stack = stack.reshape(-1, *stack.shape[2:])
-      stacks.append(stack)
-      places.append(place)
-    leaves, treedef = jax.tree.flatten((index, operands))
-    flags = jax.tree.leaves((batched[0], tuple(batched[2:])))
-    mapped = [x for x, flag in zip(leaves, flags, strict=True) if flag]
-
-    def one(args):
-      place, mapped = args
-      rest = iter(mapped)
-      row = [
-        next(rest) if flag else x for x, flag in zip(leaves, flags, strict=True)
-      ]
-      index, operands = jax.tree.unflatten(treedef, row)
-      return run(index, tuple(zip(stacks, place, strict=True)), *operands)
-
-    ys = lax.map(one, (places, mapped))
-    return ys, jax.tree.map(lambda _: True, ys)
-
-  return run
-
-
-def switch_one(branches: list[Callable]) -> Callable:
-  """f(index, states, *operands) that runs exactly one branch, also in vmap.
-
-  Args:
-    branches: functions of (states, *operands) of equal output shapes.
-  """
-  return unbatched(
-    lambda index, states, *operands: lax.switch(
-      index, branches, states, *operands
-    )
-  )
 
 
 class Piece(NamedTuple):
@@ -330,7 +268,7 @@ def of_modules(
 
   def switch(function, inactive):
     ways = [functools.partial(function, branch) for branch in branches]
-    return switch_one([*ways, inactive])
+    return switches.switch_one([*ways, inactive])
 
   return Mixed(
     tuple(branches),
