@@ -263,13 +263,18 @@ class Blocks:
     added where it read: it reads one stack only."""
     if len(grads) == 1:
       return (_add_at(grads[0], places[0], dxs[0]),)
-    read = branch // self.mix.num_operations
-    return tuple(
-      switches.add_where(read == group, grad, place, dx)
-      for group, (grad, place, dx) in enumerate(
-        zip(grads, places, dxs, strict=True)
-      )
-    )
+    first, size = 0, self.mix.num_operations
+    added = []
+    for grad, place, dx in zip(grads, places, dxs, strict=True):
+      behind = first + size
+      reads = (first <= branch) & (branch < behind)
+      # By this name `preflight.costs` knows how often the loop turns.
+      with jax.named_scope(
+        switches.scope(first, behind, self.mix.inactive + 1)
+      ):
+        added.append(switches.add_where(reads, grad, place, dx))
+      first = behind
+    return tuple(added)
 
 
 def _pullback(branch):

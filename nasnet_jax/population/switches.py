@@ -73,6 +73,12 @@ def switch_one(branches: list[Callable]) -> Callable:
   )
 
 
+def scope(first: int, behind: int, count: int) -> str:
+  """The name of what only runs where a switch of `count` branches takes one of
+  first, first + 1, ..., behind - 1."""
+  return f"if_branch_{first}_to_{behind}_of_{count}"
+
+
 @custom_vmap
 def add_where(flag: Array, stack: Array, place: Array, value: Array) -> Array:
   """The stack with value added at stack[place], if the scalar flag is set.

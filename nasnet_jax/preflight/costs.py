@@ -141,10 +141,23 @@ class Walk:
   def _loop(self, instruction, computation) -> Cost:
     trips = hlo.loop_length(self.module, instruction, computation)
     if trips is None:
+      trips = self._trips_of_a_branch(instruction)
+    if trips is None:
       trips = self.trips
       self.unknown_loops.append(instruction.name)
     body = self.cost(hlo.called(instruction, "body"))
     return Cost().plus(body, trips)
+
+  def _trips_of_a_branch(self, loop) -> float | None:
+    """The mean, of a loop that turns once if a switch takes certain branches
+    (`switches.scope`); None for other loops."""
+    found = re.search(r"if_branch_(\d+)_to_(\d+)_of_(\d+)", loop.rest)
+    if not found:
+      return None
+    first, behind, count = map(int, found.groups())
+    if count not in self.shares:
+      return 1.0
+    return float(self.shares[count][first:behind].sum())
 
   def _switch(self, instruction) -> Cost:
     costs = [self.cost(name) for name in hlo.branches(instruction)]

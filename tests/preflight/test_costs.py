@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nasnet_jax.population import switches
 from nasnet_jax.preflight import collectives, costs, hlo
 
 # One byte of HBM per second, one FLOP per second, one byte over the links.
@@ -52,6 +53,19 @@ def test_a_loop_whose_length_is_data_takes_the_length_it_is_told():
   walk = costs.Walk(hlo.parse(text), UNIT, trips=2.5)
   assert walk.total().flops == 2.5 * DOT
   assert walk.unknown_loops == ["w"]
+
+
+def test_a_loop_of_a_branch_turns_as_often_as_the_branch_is_taken():
+  text = LOOP.replace("STOP", "9").replace("BOUND", "%j")
+  text = text.replace("constant(2)", "parameter(1)")
+  name = switches.scope(1, 3, 4)
+  text = text.replace(
+    "body=%body", f'body=%body, metadata={{op_name="jit(f)/{name}/while"}}'
+  )
+  shares = {4: np.array([0.5, 0.25, 0.125, 0.125])}
+  walk = costs.Walk(hlo.parse(text), UNIT, shares=shares, trips=2.5)
+  assert walk.total().flops == 0.375 * DOT
+  assert walk.unknown_loops == []
 
 
 SWITCH = """HloModule switch, is_scheduled=true
