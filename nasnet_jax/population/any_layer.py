@@ -192,7 +192,8 @@ class AnyLayer:
   def _backward(self, saved, cotangents):
     (branch, skip), params, x, moments = saved
     states = (*_as_states(x), *_as_states(memory.materialise(cotangents[0])))
-    (dx,), dparams = self.mix.backward(branch, states, params, moments, None)
+    (backward,) = self.mix.backward
+    dx, dparams = backward(branch, states, params, moments, None)
     return None, dparams, None, dx + self._shortcut_backward(skip, states)
 
   def evaluate(self, index, params, stats, x):

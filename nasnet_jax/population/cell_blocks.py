@@ -107,6 +107,9 @@ class Blocks:
     )
     self.combine_backward = switches.switch_one(list(map(_pullback, branches)))
 
+    num_groups = len(mix.backward)
+    self._add_gradients = [self._adder(group) for group in range(num_groups)]
+
     @jax.custom_vjp
     def train(*args):
       return self._run(*args)[:2]
@@ -238,10 +241,19 @@ class Blocks:
 
     def edge(grads, args):
       side, i, place, raw_i, params, moments, mask = args
-      source = (gs, side) if self.combines else (grads[0], b + first)
-      states = ((stack, place), *((r, raw_i) for r in raw), source)
-      dxs, dparams = self.mix.backward(i, states, params, moments, mask)
-      return self._add(grads, i, (place, raw_i), dxs), dparams
+      bank = jax.tree.map(jnp.zeros_like, params)
+      states = ((stack, place), *((r, raw_i) for r in raw))
+      stacks = list(grads)
+      places = (jnp.stack([place, b + first]), raw_i[None])
+      for group, add in enumerate(self._add_gradients):
+        source = ((gs, side),) if self.combines else ()
+        if group and not self.combines:
+          source = ((stacks[0], b + first),)
+        changed = (stacks[group], places[group])
+        stacks[group], bank = add(
+          i, (*states, *source), changed, params, moments, mask, bank
+        )
+      return tuple(stacks), bank
 
     grads, dparams["edges"] = lax.scan(
       edge,
@@ -258,23 +270,36 @@ class Blocks:
     )
     return grads, dparams
 
-  def _add(self, grads, branch, places, dxs):
-    """Gradients of the states, and of raw ones if any, with those of an edge
-    added where it read: it reads one stack only."""
-    if len(grads) == 1:
-      return (_add_at(grads[0], places[0], dxs[0]),)
-    first, size = 0, self.mix.num_operations
-    added = []
-    for grad, place, dx in zip(grads, places, dxs, strict=True):
-      behind = first + size
+  def _adder(self, group: int) -> Callable:
+    """(branch, states, (gradients, [place of the state that was read, place of
+    the block]), params, moments, mask, bank) -> (gradients, dparams), both as
+    they were where the edge reads another stack.
+
+    In place: a loop of no or one turn, since a conditional copies what it
+    passes on. Where gradients of outputs lie in another stack, or come out of
+    a combiner, they are the last of `states`.
+    """
+    size, count = self.mix.num_operations, self.mix.inactive + 1
+    first, behind = group * size, (group + 1) * size
+    in_stack = group == 0 and not self.combines
+
+    def add(branch, states, changed, params, moments, mask, bank):
+      def turn(_, carry):
+        grads, _ = carry
+        source = ((grads, places[1]),) if in_stack else ()
+        dx, bank = self.mix.backward[group](
+          branch - first, (*states, *source), params, moments, mask
+        )
+        return _add_at(grads, places[0], dx), bank
+
+      grads, places = changed
       reads = (first <= branch) & (branch < behind)
       # By this name `preflight.costs` knows how often the loop turns.
-      with jax.named_scope(
-        switches.scope(first, behind, self.mix.inactive + 1)
-      ):
-        added.append(switches.add_where(reads, grad, place, dx))
-      first = behind
-    return tuple(added)
+      with jax.named_scope(switches.scope(first, behind, count)):
+        turns = reads.astype(jnp.int32)
+        return lax.fori_loop(0, turns, turn, (grads, bank))
+
+    return switches.unbatched_in_place(add)
 
 
 def _pullback(branch):

@@ -109,8 +109,9 @@ class Mixed(NamedTuple):
   stats: dict[str, int]
   # (branch, states, params) -> (y, moments); `running_stats` takes these
   forward: Callable
-  # (branch, states + (gradients,), params, moments, mask) -> (dxs, dparams)
-  backward: Callable
+  # Of each group: (branch's place in it, states + (gradients,), params,
+  # moments, mask) -> (dx, dparams). Of a single group the last is `inactive`.
+  backward: tuple[Callable, ...]
   evaluate: Callable  # (branch, states, params, stats) -> y
 
 
@@ -172,13 +173,7 @@ class _Functions:
 
     view = read_view(branch.params, params)
     dx, dview = jax.vjp(op, read_state(states, branch.group), view)[1](g)
-    dxs = tuple(
-      dx
-      if group == branch.group
-      else jnp.zeros(states[group][0].shape[1:], dx.dtype)
-      for group in range(len(states))
-    )
-    return dxs, write_view(branch.params, dview, self.params)
+    return dx, write_view(branch.params, dview, self.params)
 
   def evaluate(self, branch, states, params, stats):
     found = _variables(branch, params, stats)
@@ -199,8 +194,9 @@ class _Functions:
     return self.nothing(states), moments
 
   def nothing_backward(self, states, params, *_):
-    dxs = [jnp.zeros(s.shape[1:], s.dtype) for s, _ in states[:-1]]
-    return tuple(dxs), jax.tree.map(jnp.zeros_like, params)
+    (stack, _), _ = states
+    dx = jnp.zeros(stack.shape[1:], stack.dtype)
+    return dx, jax.tree.map(jnp.zeros_like, params)
 
 
 def read_state(states, group: int) -> Array:
@@ -266,10 +262,15 @@ def of_modules(
   stats_sizes = _bank_sizes([b.stats for b in branches])
   do = _Functions(groups, features, numerics, params_sizes, stats_sizes)
 
-  def switch(function, inactive):
-    ways = [functools.partial(function, branch) for branch in branches]
-    return switches.switch_one([*ways, inactive])
+  def switch(function, inactive=None, only=None):
+    ways = [
+      functools.partial(function, branch)
+      for branch in branches
+      if only is None or branch.group == only
+    ]
+    return switches.switch_one(ways if inactive is None else [*ways, inactive])
 
+  alone = do.nothing_backward if len(groups) == 1 else None
   return Mixed(
     tuple(branches),
     num_operations,
@@ -277,7 +278,7 @@ def of_modules(
     params_sizes,
     stats_sizes,
     switch(do.forward, do.nothing_forward),
-    switch(do.backward, do.nothing_backward),
+    tuple(switch(do.backward, alone, group) for group in range(len(groups))),
     switch(do.evaluate, do.nothing),
   )
 

@@ -31,29 +31,17 @@ def unbatched(function: Callable) -> Callable:
 
   @run.def_vmap
   def rule(axis_size, batched, index, states, *operands):
-    _, batched_states, *_ = batched
-    numbers = jnp.arange(axis_size, dtype=jnp.int32)
-    stacks, places = [], []
-    for (stack, place), flags in zip(states, batched_states, strict=True):
-      place = place if flags[1] else jnp.broadcast_to(place, (axis_size,))
-      if flags[0]:
-        place = place + numbers * stack.shape[1]
-        stack = stack.reshape(-1, *stack.shape[2:])
-      stacks.append(stack)
-      places.append(place)
-    leaves, treedef = jax.tree.flatten((index, operands))
-    flags = jax.tree.leaves((batched[0], tuple(batched[2:])))
-    mapped = [x for x, flag in zip(leaves, flags, strict=True) if flag]
+    states = _flat_states(axis_size, batched[1], states)
+    stacks = [stack for stack, _ in states]
+    flags = (batched[0], tuple(batched[2:]))
+    mapped, row_of = _mapped(flags, (index, operands))
 
     def one(args):
-      place, mapped = args
-      rest = iter(mapped)
-      row = [
-        next(rest) if flag else x for x, flag in zip(leaves, flags, strict=True)
-      ]
-      index, operands = jax.tree.unflatten(treedef, row)
-      return run(index, tuple(zip(stacks, place, strict=True)), *operands)
+      places, mapped = args
+      index, operands = row_of(mapped)
+      return run(index, tuple(zip(stacks, places, strict=True)), *operands)
 
+    places = [place for _, place in states]
     ys = lax.map(one, (places, mapped))
     return ys, jax.tree.map(lambda _: True, ys)
 
@@ -79,33 +67,66 @@ def scope(first: int, behind: int, count: int) -> str:
   return f"if_branch_{first}_to_{behind}_of_{count}"
 
 
-@custom_vmap
-def add_where(flag: Array, stack: Array, place: Array, value: Array) -> Array:
-  """The stack with value added at stack[place], if the scalar flag is set.
+def unbatched_in_place(function: Callable) -> Callable:
+  """As `unbatched`, of a function that also changes a stack in place.
 
-  In place: a loop of no or one turn, since a conditional copies what it passes
-  on. Also under `vmap`, where a flag that is batched would be a select over
-  all of the stack.
+  Args:
+    function: (index, states, (stack, places), *operands) -> (stack, ys).
+      `places` is int[n], of the stack; the rest is as for `unbatched`.
   """
 
-  def add(_, stack):
-    old = lax.dynamic_index_in_dim(stack, place, 0, keepdims=False)
-    return lax.dynamic_update_index_in_dim(stack, old + value, place, 0)
+  @custom_vmap
+  def run(index, states, changed, *operands):
+    return function(index, states, changed, *operands)
 
-  return lax.fori_loop(0, flag.astype(jnp.int32), add, stack)
+  @run.def_vmap
+  def rule(axis_size, batched, index, states, changed, *operands):
+    states = _flat_states(axis_size, batched[1], states)
+    ((stack, places),) = _flat_states(axis_size, (batched[2],), (changed,))
+    if not batched[2][0]:
+      raise NotImplementedError("children that change one stack")
+    flags = (batched[0], tuple(batched[3:]))
+    mapped, row_of = _mapped(flags, (index, operands))
+
+    def one(stack, args):
+      places_of_states, places, mapped = args
+      index, operands = row_of(mapped)
+      stacks = [stack for stack, _ in states]
+      found = tuple(zip(stacks, places_of_states, strict=True))
+      return run(index, found, (stack, places), *operands)
+
+    xs = (tuple(place for _, place in states), places, mapped)
+    flat, ys = lax.scan(one, stack, xs)
+    out = (flat.reshape(changed[0].shape), ys)
+    return out, jax.tree.map(lambda _: True, out)
+
+  return run
 
 
-@add_where.def_vmap
-def _add_where_batched(axis_size, batched, *args):
-  flag, stack, place, value = (
-    x if is_batched else jnp.broadcast_to(x, (axis_size, *x.shape))
-    for x, is_batched in zip(args, batched, strict=True)
-  )
-  num_states = stack.shape[1]
+def _flat_states(axis_size: int, batched, states):
+  """(stack of all children's states, places in it [axis_size, ...])."""
+  numbers, flat = jnp.arange(axis_size, dtype=jnp.int32), []
+  for (stack, place), flags in zip(states, batched, strict=True):
+    if not flags[1]:
+      place = jnp.broadcast_to(place, (axis_size, *jnp.shape(place)))
+    if flags[0]:
+      first = numbers * stack.shape[1]
+      place = place + first.reshape(-1, *[1] * (place.ndim - 1))
+      stack = stack.reshape(-1, *stack.shape[2:])
+    flat.append((stack, place))
+  return flat
 
-  def child(i, flat):
-    return add_where(flag[i], flat, place[i] + i * num_states, value[i])
 
-  flat = stack.reshape(-1, *stack.shape[2:])
-  flat = lax.fori_loop(0, axis_size, child, flat)
-  return flat.reshape(stack.shape), True
+def _mapped(flags, tree):
+  """(the batched leaves, a function from those of one child to the tree)."""
+  leaves, treedef = jax.tree.flatten(tree)
+  flags = jax.tree.leaves(flags)
+  pairs = list(zip(leaves, flags, strict=True))
+
+  def row_of(mapped):
+    rest = iter(mapped)
+    return jax.tree.unflatten(
+      treedef, [next(rest) if flag else x for x, flag in pairs]
+    )
+
+  return [x for x, flag in pairs if flag], row_of

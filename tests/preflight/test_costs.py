@@ -87,6 +87,15 @@ ENTRY %main (i: s32[], a: f32[8,128]) -> f32[8,128] {
 """  # noqa: E501
 
 
+def test_a_switch_inside_of_such_a_loop_takes_the_branches_of_its_scope():
+  name = switches.scope(1, 3, 5)  # of three branches the last is for nobody
+  text = SWITCH.replace(
+    "%large, %small}", f'%large, %small}}, metadata={{op_name="{name}/cond"}}'
+  )
+  shares = {5: np.array([0.5, 0.3, 0.1, 0.05, 0.05])}
+  assert _total(text, shares=shares).flops == pytest.approx(0.25 * DOT)
+
+
 def test_a_switch_costs_what_its_branches_do_by_how_often_each_is_taken():
   assert _total(SWITCH).flops == DOT  # the dearest, if nothing is known
   shares = {3: np.array([0.5, 0.25, 0.25])}
