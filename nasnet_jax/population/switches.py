@@ -82,9 +82,11 @@ def unbatched_in_place(function: Callable) -> Callable:
   @run.def_vmap
   def rule(axis_size, batched, index, states, changed, *operands):
     states = _flat_states(axis_size, batched[1], states)
-    ((stack, places),) = _flat_states(axis_size, (batched[2],), (changed,))
-    if not batched[2][0]:
-      raise NotImplementedError("children that change one stack")
+    stack, places = changed
+    if not batched[2][0]:  # from now on each child has its own
+      stack = jnp.broadcast_to(stack, (axis_size, *stack.shape))
+    shape, flags = stack.shape, (True, batched[2][1])
+    ((stack, places),) = _flat_states(axis_size, (flags,), ((stack, places),))
     flags = (batched[0], tuple(batched[3:]))
     mapped, row_of = _mapped(flags, (index, operands))
 
@@ -97,7 +99,7 @@ def unbatched_in_place(function: Callable) -> Callable:
 
     xs = (tuple(place for _, place in states), places, mapped)
     flat, ys = lax.scan(one, stack, xs)
-    out = (flat.reshape(changed[0].shape), ys)
+    out = (flat.reshape(shape), ys)
     return out, jax.tree.map(lambda _: True, out)
 
   return run

@@ -24,7 +24,9 @@ def _double(index, states, changed, factor):
   return jax.lax.fori_loop(0, index.astype(jnp.int32), turn, (stack, zero))
 
 
-@pytest.mark.parametrize("shared", [(), ("index",), ("place", "other")])
+@pytest.mark.parametrize(
+  "shared", [(), ("index",), ("place", "other"), ("stack",)]
+)
 def test_stacks_change_in_place_also_under_vmap_of_vmap(shared):
   rng = np.random.default_rng(0)
   args = {
