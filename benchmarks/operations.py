@@ -86,23 +86,23 @@ def measure(mix, groups, names, shares, batch, fold, sharding) -> dict:
     for (height, width, channels), _ in groups
   ]
   params = {name: shaped(size) for name, size in mix.params.items()}
-  stats = {name: shaped(size) for name, size in mix.stats.items()}
   moments = {name: shaped(1, size) for name, size in mix.stats.items()}
   rows, mean = {}, 0.0
   for number in range(mix.inactive):
 
-    def forward(states, params, stats, number=number):
-      return mix.forward(jnp.int32(number), _places(states), params, stats)
+    def forward(states, params, number=number):
+      return mix.forward(jnp.int32(number), _places(states), params)
 
-    def backward(states, g, params, moments, number=number):
-      states = _places([*states, g])
-      return mix.backward(jnp.int32(number), states, params, moments, None)
+    group, operation = divmod(number, mix.num_operations)
+
+    def backward(states, g, params, moments, group=group, operation=operation):
+      states, operation = _places([*states, g]), jnp.int32(operation)
+      return mix.backward[group](operation, states, params, moments, None)
 
     found = [
-      _cycles(forward, states, params, stats),
+      _cycles(forward, states, params),
       _cycles(backward, states, states[0], params, moments),
     ]
-    group, operation = divmod(number, mix.num_operations)
     name = f"{names[operation]} of {states[group].shape}"
     print(name, *found, file=sys.stderr, flush=True)
     rows[name] = found

@@ -25,8 +25,18 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 
-def _setup(num_cells=2, features=32, batch=32, width=1, arch=1, train=4096):
-  """An evaluator of the paper's search child on random images."""
+# The children of `search_cifar`, the paper's and that of `:small`.
+CHILDREN = {
+  "paper": {"num_cells": 2, "features": 32, "side": 32, "batch": 32},
+  "small": {"num_cells": 1, "features": 8, "side": 16, "batch": 64},
+}
+
+
+def _setup(
+  num_cells=2, features=32, side=32, batch=32, width=1, arch=1, train=4096
+):
+  """An evaluator of a search child, the paper's by default, on random
+  images."""
   import jax
   import numpy as np
 
@@ -38,7 +48,7 @@ def _setup(num_cells=2, features=32, batch=32, width=1, arch=1, train=4096):
   from nasnet_jax.population.evaluator import PopulationEvaluator
 
   rng = np.random.default_rng(0)
-  images = rng.integers(0, 256, (train, 32, 32, 3)).astype(np.uint8)
+  images = rng.integers(0, 256, (train, side, side, 3)).astype(np.uint8)
   labels = rng.integers(0, 10, train).astype(np.int32)
   mesh = jax.make_mesh(
     (arch, 1),
@@ -261,25 +271,103 @@ def section_torch(python):
 
   evaluator.space = Cell
   step = _static_stepper(evaluator, np.zeros((1, 1), int), 32, plain=False)
-  ours, theirs, version = [], [], ""
+  cells = nasnet.NASNET.to_json(Cell.decode(None))["cells"]
   step()
-  for _ in range(3):
-    ours += _time(step, 3)
-    command = [
-      python,
-      str(ROOT / "benchmarks/peers/torch_child.py"),
-      "--steps=3",
-    ]
-    out = subprocess.run(command, capture_output=True, text=True, check=True)
-    peer = json.loads(out.stdout)
-    version = peer["version"]
-    theirs += peer["seconds"]
+  ours, theirs = [], []
+  with _TorchChildren(python) as peer:
+    for _ in range(3):
+      ours += _time(step, 3)
+      answer = peer.measure(cells=cells, steps=3, **CHILDREN["paper"])
+      theirs += answer["seconds"]
   medians = statistics.median(ours), statistics.median(theirs)
   return {
     "static_nasnet_a": ours,
     "torch": theirs,
-    "torch_version": version,
+    "torch_version": answer["version"],
     "ours_to_torch": medians[0] / medians[1],
+  }
+
+
+class _TorchChildren:
+  """Eager PyTorch in a process of its own, which waits between turns."""
+
+  def __init__(self, python):
+    self._command = [python, str(ROOT / "benchmarks/peers/torch_child.py")]
+
+  def __enter__(self):
+    self._process = subprocess.Popen(
+      self._command,
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+      bufsize=1,
+    )
+    return self
+
+  def measure(self, **child):
+    """See the program: {"seconds", "params", "version"}."""
+    self._process.stdin.write(json.dumps(child) + "\n")
+    self._process.stdin.flush()
+    return json.loads(self._process.stdout.readline())
+
+  def __exit__(self, *_):
+    self._process.stdin.close()
+    self._process.wait()
+
+
+def section_cells(python, child, cells=6, turns=3):
+  """Random cells of all operations in the search's loop against the same in
+  eager PyTorch, in turns."""
+  import numpy as np
+
+  from nasnet_jax.costs import counting
+  from nasnet_jax.models.stacked_plan import NetworkConfig
+
+  sizes = CHILDREN[child]
+  evaluator = _setup(**sizes)
+  space, side = evaluator.space, sizes["side"]
+  network = NetworkConfig(
+    num_cells=sizes["num_cells"], features=sizes["features"]
+  )
+  count = counting.make_counter(
+    network, space.operations, space.num_blocks, (side, side, 3)
+  )
+  rows = []
+  with _TorchChildren(python) as peer:
+    for decisions in space.sample(np.random.default_rng(0), cells):
+      genotype = space.decode(decisions)
+      ours, theirs = [], []
+      step = _any_cell_stepper(evaluator, decisions[None])
+      step()
+      for _ in range(turns):
+        step()  # the first call after another program is slower
+        ours += _time(step, 3)
+        answer = peer.measure(
+          cells=space.to_json(genotype)["cells"], steps=3, **sizes
+        )
+        theirs += answer["seconds"]
+      params, macs = count(genotype)
+      if params != answer["params"]:
+        sys.exit(
+          f"PyTorch's child has {answer['params']} weights, not {params}"
+        )
+      medians = statistics.median(ours), statistics.median(theirs)
+      rows.append(
+        {
+          "decisions": decisions.tolist(),
+          "macs": int(macs),
+          "ours": ours,
+          "torch": theirs,
+          "ours_to_torch": medians[0] / medians[1],
+        }
+      )
+  ratios = sorted(row["ours_to_torch"] for row in rows)
+  return {
+    "child": child,
+    "torch_version": answer["version"],
+    "ours_to_torch": statistics.median(ratios),
+    "spread": [ratios[0], ratios[-1]],
+    "cells": rows,
   }
 
 
@@ -409,6 +497,10 @@ def _sections(wanted, torch_python):
         yield f"step_{batch}", _run("step", cache, batch=batch)
     if "torch" in wanted and torch_python:
       yield "torch", _run("torch", cache, python=torch_python)
+    if "cells" in wanted and torch_python:
+      for child in CHILDREN:
+        found = _run("cells", cache, python=torch_python, child=child)
+        yield f"cells_{child}", found
     if "devices" in wanted:
       seconds = {}
       for count in (1, 8):
@@ -423,7 +515,7 @@ def main():
   parser.add_argument("--out")
   parser.add_argument("--torch-python")
   parser.add_argument(
-    "--sections", default="compile,step,torch,devices,overhead"
+    "--sections", default="compile,step,torch,cells,devices,overhead"
   )
   parser.add_argument("--section", help=argparse.SUPPRESS)
   parser.add_argument("--arguments", help=argparse.SUPPRESS)

@@ -1,38 +1,19 @@
-"""The search child of NASNet-A in eager PyTorch: the peer of the benchmarks.
+"""A search child in eager PyTorch, for any cells: the peer of the benchmarks.
 
-Run by `population.py` with a Python that has torch; prints JSON. Nothing of
-nasnet_jax is imported.
+Run by `population.py` with a Python that has torch. Each line of standard input
+is a child as JSON: `cells` as `CellSpace.to_json` writes them, `num_cells`,
+`features`, `side`, `batch`, `steps`; each is answered by a line of JSON.
+Nothing of nasnet_jax is imported.
 """
 
 import argparse
 import json
-import statistics
+import sys
 import time
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-NORMAL = (
-  (
-    (0, 1, "sep5", "sep3"),
-    (1, 1, "sep5", "sep3"),
-    (0, 1, "avg", "id"),
-    (1, 1, "avg", "avg"),
-    (0, 0, "sep3", "id"),
-  ),
-  (1, 2, 3, 4, 5, 6),
-)
-REDUCTION = (
-  (
-    (0, 1, "sep5", "sep7"),
-    (0, 1, "max", "sep7"),
-    (0, 1, "avg", "sep5"),
-    (3, 2, "id", "avg"),
-    (2, 0, "sep3", "max"),
-  ),
-  (3, 4, 5, 6),
-)
 
 
 def norm(channels):
@@ -62,16 +43,49 @@ def project(cin, cout, stride=1, relu=True):
   return nn.Sequential(*layers, conv, norm(cout))
 
 
+def dense(cin, cout, stride, *shapes, dilation=1):
+  layers = []
+  for height, width in shapes:
+    # A 1x7 convolution strides over columns, the 7x1 after it over rows.
+    strides = [
+      stride if k > 1 or (height, width) == (1, 1) else 1
+      for k in (height, width)
+    ]
+    padding = [dilation * (k // 2) for k in (height, width)]
+    conv = nn.Conv2d(
+      cin, cout, (height, width), strides, padding, dilation, bias=False
+    )
+    layers += [nn.ReLU(), conv, norm(cout)]
+    cin = cout
+  return nn.Sequential(*layers)
+
+
+DENSE = {
+  "conv_1x1": [(1, 1)],
+  "conv_3x3": [(3, 3)],
+  "conv_1x3_3x1": [(1, 3), (3, 1)],
+  "conv_1x7_7x1": [(1, 7), (7, 1)],
+}
+
+
 def operation(name, cin, cout, stride):
-  if name.startswith("sep"):
-    return Separable(cin, cout, int(name[3:]), stride)
-  if name == "id":
+  if name in DENSE:
+    return dense(cin, cout, stride, *DENSE[name])
+  if name == "dil_conv_3x3":
+    return dense(cin, cout, stride, (3, 3), dilation=2)
+  if name == "identity":
     same = stride == 1 and cin == cout
     return nn.Identity() if same else project(cin, cout, stride)
-  if name == "avg":
-    pool = nn.AvgPool2d(3, stride, 1, count_include_pad=False)
+  kind, _, size = name.rpartition("_")
+  k = int(size[0])
+  if kind == "sep_conv":
+    return Separable(cin, cout, k, stride)
+  if kind == "avg_pool":
+    pool = nn.AvgPool2d(k, stride, k // 2, count_include_pad=False)
+  elif kind == "max_pool":
+    pool = nn.MaxPool2d(k, stride, k // 2)
   else:
-    pool = nn.MaxPool2d(3, stride, 1)
+    raise ValueError(f"no operation {name!r} here")
   if cin == cout:
     return pool
   return nn.Sequential(pool, project(cin, cout, relu=False))
@@ -92,7 +106,10 @@ class Reduce(nn.Module):
 class Cell(nn.Module):
   def __init__(self, spec, cin, cprev, features, stride, reduce_previous):
     super().__init__()
-    self.blocks, self.concat = spec
+    self.blocks = [
+      (*block["inputs"], *block["operations"]) for block in spec["blocks"]
+    ]
+    self.concat = spec["concat"]
     self.project = project(cin, features)
     self.fit = None
     widths = [features, cprev]
@@ -137,7 +154,8 @@ class Cell(nn.Module):
 
 
 class Child(nn.Module):
-  def __init__(self, n=2, features=32, classes=10):
+  def __init__(self, kinds, n, features, classes=10):
+    """kinds: the normal and the reduction cell; n: normal cells in a row."""
     super().__init__()
     self.stem = nn.Sequential(
       nn.Conv2d(3, 3 * features, 3, 1, 1, bias=False), norm(3 * features)
@@ -145,15 +163,14 @@ class Child(nn.Module):
     outputs = [(3 * features, 0)]
     cells, f = [], features
     for stack in range(3):
-      kinds = [0] * n
+      row = [0] * n
       if stack:
         f *= 2
-        kinds = [1, *kinds]
-      for kind in kinds:
+        row = [1, *row]
+      for kind in row:
         cin, level = outputs[-1]
         cprev, plevel = outputs[-2] if len(outputs) > 1 else (0, level)
-        spec = REDUCTION if kind else NORMAL
-        cell = Cell(spec, cin, cprev, f, 1 + kind, plevel != level)
+        cell = Cell(kinds[kind], cin, cprev, f, 1 + kind, plevel != level)
         cells.append(cell)
         outputs.append((cell.width, level + kind))
     self.cells = nn.ModuleList(cells)
@@ -166,19 +183,14 @@ class Child(nn.Module):
     return self.head(F.relu(current).mean((2, 3)))
 
 
-def main():
-  parser = argparse.ArgumentParser()
-  parser.add_argument("--batch", type=int, default=32)
-  parser.add_argument("--steps", type=int, default=5)
-  parser.add_argument("--threads", type=int, default=2)
-  args = parser.parse_args()
-  torch.set_num_threads(args.threads)
+def measure(cells, num_cells, features, side, batch, steps):
+  """Seconds of each step after the first, and the number of parameters."""
   torch.manual_seed(0)
-  model = Child().to(memory_format=torch.channels_last)
-  params = sum(p.numel() for p in model.parameters())
-  images = torch.randn(args.batch, 3, 32, 32)
+  model = Child([cells["normal"], cells["reduction"]], num_cells, features)
+  model = model.to(memory_format=torch.channels_last)
+  images = torch.randn(batch, 3, side, side)
   images = images.contiguous(memory_format=torch.channels_last)
-  labels = torch.randint(0, 10, (args.batch,))
+  labels = torch.randint(0, 10, (batch,))
   optimizer = torch.optim.SGD(
     model.parameters(), 0.01, momentum=0.9, weight_decay=5e-4
   )
@@ -193,20 +205,23 @@ def main():
 
   step()
   seconds = []
-  for _ in range(args.steps):
+  for _ in range(steps):
     start = time.perf_counter()
     step()
     seconds.append(time.perf_counter() - start)
-  print(
-    json.dumps(
-      {
-        "version": torch.__version__,
-        "params": params,
-        "seconds": seconds,
-        "median": statistics.median(seconds),
-      }
-    )
-  )
+  return {
+    "version": torch.__version__,
+    "params": sum(p.numel() for p in model.parameters()),
+    "seconds": seconds,
+  }
+
+
+def main():
+  parser = argparse.ArgumentParser()
+  parser.add_argument("--threads", type=int, default=2)
+  torch.set_num_threads(parser.parse_args().threads)
+  for line in sys.stdin:
+    print(json.dumps(measure(**json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

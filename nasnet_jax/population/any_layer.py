@@ -22,7 +22,7 @@ import numpy as np
 from nasnet_jax.models import blocks
 from nasnet_jax.models.kernels import memory, pools
 from nasnet_jax.models.layers import TRUNCATED_STD, Numerics, kernel_std
-from nasnet_jax.population import mixed
+from nasnet_jax.population import mixed, switches
 from nasnet_jax.spaces.blocks import Group
 from nasnet_jax.spaces.mnasnet import SKIPS
 
@@ -98,10 +98,10 @@ class AnyLayer:
     self.mix = mixed.of_modules(
       modules, ((shape, stride),), self._features, numerics
     )
-    self._shortcut = mixed.switch_one(
+    self._shortcut = switches.switch_one(
       [functools.partial(_first_state, way) for way in self._ways()]
     )
-    self._shortcut_backward = mixed.switch_one(
+    self._shortcut_backward = switches.switch_one(
       [functools.partial(_pullback, way) for way in self._ways()]
     )
     self._tables = {name: self._table(name) for name in self.mix.params}
@@ -179,8 +179,10 @@ class AnyLayer:
   def _run(self, index, params, stats, x):
     branch, skip = index
     states = _as_states(x)
-    y, new, moments = self.mix.forward(branch, states, params, stats)
+    y, moments = self.mix.forward(branch, states, params)
     y = memory.materialise(y + self._shortcut(skip, states))
+    keep = self._numerics.bn_decay
+    new = mixed.running_stats(self.mix, keep, branch, stats, moments)
     return y, new, moments
 
   def _forward(self, index, params, stats, x):
@@ -190,7 +192,8 @@ class AnyLayer:
   def _backward(self, saved, cotangents):
     (branch, skip), params, x, moments = saved
     states = (*_as_states(x), *_as_states(memory.materialise(cotangents[0])))
-    (dx,), dparams = self.mix.backward(branch, states, params, moments, None)
+    (backward,) = self.mix.backward
+    dx, dparams = backward(branch, states, params, moments, None)
     return None, dparams, None, dx + self._shortcut_backward(skip, states)
 
   def evaluate(self, index, params, stats, x):
@@ -245,7 +248,7 @@ def _fill(table: _Table, size: int, branch: Array, width: Array) -> Array:
 
 
 def _as_states(x: Array):
-  """What `mixed.unbatched` takes for a single state."""
+  """What `switches.unbatched` takes for a single state."""
   return ((x[None], jnp.int32(0)),)
 
 

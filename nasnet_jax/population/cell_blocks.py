@@ -14,7 +14,7 @@ from nasnet_jax.models.layers import (
   ExampleNorm,
   Numerics,
 )
-from nasnet_jax.population import mixed, state_sums
+from nasnet_jax.population import mixed, state_sums, switches
 from nasnet_jax.spaces.genotype import COMBINERS, Genes
 
 Array = jax.Array
@@ -99,13 +99,16 @@ class Blocks:
   ):
     self.mix, self.raw_places = mix, raw_places
     self.num_inputs, self.combines = num_inputs, have_a_switch(combiners)
-    self.fold = numerics.fold
+    self.fold, self.bn_decay = numerics.fold, numerics.bn_decay
     branches = _combiner_branches(numerics, combiners)
-    self.combine_forward = mixed.switch_one(branches)
-    self.combine_evaluate = mixed.switch_one(
+    self.combine_forward = switches.switch_one(branches)
+    self.combine_evaluate = switches.switch_one(
       _combiner_branches(numerics, combiners, train=False)
     )
-    self.combine_backward = mixed.switch_one(list(map(_pullback, branches)))
+    self.combine_backward = switches.switch_one(list(map(_pullback, branches)))
+
+    num_groups = len(mix.backward)
+    self._add_gradients = [self._adder(group) for group in range(num_groups)]
 
     @jax.custom_vjp
     def train(*args):
@@ -164,19 +167,27 @@ class Blocks:
     """-> (stack, new stats, (moments of the batch, ys)): the last is for the
     backward pass."""
     edges = branch_numbers(genes, self.mix, self.raw_places)
-    xs = (*self._per_block(genes, edges), params, stats, masks)
+    combine = stats.get("combine")
+    xs = (*self._per_block(genes, edges), params, combine, masks)
     block = functools.partial(self._block, raw)
-    stack, (stats, kept) = lax.scan(block, stack, xs)
-    return stack, stats, kept
+    stack, (combine, kept) = lax.scan(block, stack, xs)
+    moments, _ = kept
+    running = mixed.running_stats(
+      self.mix, self.bn_decay, edges[0], stats["edges"], moments
+    )
+    new = {"edges": running}
+    if self.combines:
+      new["combine"] = combine
+    return stack, new, kept
 
   def _block(self, raw, stack, xs):
-    b, genes, branch, raw_place, params, stats, masks = xs
+    b, genes, branch, raw_place, params, combine, masks = xs
     first = self.num_inputs
 
     def edge(stack, args):
-      side, i, place, raw_i, params, stats, mask = args
+      side, i, place, raw_i, params, mask = args
       states = ((stack, place), *((r, raw_i) for r in raw))
-      y, new, moments = self.mix.forward(i, states, params, stats)
+      y, moments = self.mix.forward(i, states, params)
       if mask is not None:
         y = folded.masked(y, mask, self.fold)
       # The first side finds 0 in the block's place, or what the child before
@@ -184,9 +195,9 @@ class Blocks:
       old = lax.dynamic_index_in_dim(stack, b + first, 0, keepdims=False)
       total = jnp.where(side == 0, y, old + y)
       stack = lax.dynamic_update_index_in_dim(stack, total, b + first, 0)
-      return stack, (new, moments, y if self.combines else ())
+      return stack, (moments, y if self.combines else ())
 
-    stack, (new, moments, ys) = lax.scan(
+    stack, (moments, ys) = lax.scan(
       edge,
       stack,
       (
@@ -195,17 +206,15 @@ class Blocks:
         genes.inputs,
         raw_place,
         params["edges"],
-        stats["edges"],
         masks,
       ),
     )
-    new_stats = {"edges": new}
     if self.combines:
-      y, new_stats["combine"] = self.combine_forward(
-        genes.combine, (), ys, params["combine"], stats["combine"]
+      y, combine = self.combine_forward(
+        genes.combine, (), ys, params["combine"], combine
       )
       stack = lax.dynamic_update_index_in_dim(stack, y, b + first, 0)
-    return stack, (new_stats, (moments, ys))
+    return stack, (combine, (moments, ys))
 
   def _forward(self, genes, params, stats, stack, raw, masks):
     final, new, kept = self._run(genes, params, stats, stack, raw, masks)
@@ -214,33 +223,37 @@ class Blocks:
   def _backward(self, saved, cotangents):
     genes, params, stats, stack, raw, masks, kept = saved
     edges = branch_numbers(genes, self.mix, self.raw_places)
-    xs = (*self._per_block(genes, edges), params, stats, masks, kept)
+    combine = stats.get("combine")
+    xs = (*self._per_block(genes, edges), params, combine, masks, kept)
     grads = (cotangents[0], *(jnp.zeros_like(r) for r in raw))
     block = functools.partial(self._block_backward, stack, raw)
     grads, dparams = lax.scan(block, grads, xs, reverse=True)
     return None, dparams, None, grads[0], grads[1:], None
 
   def _block_backward(self, stack, raw, grads, xs):
-    b, genes, branch, raw_place, params, stats, masks, (moments, ys) = xs
+    b, genes, branch, raw_place, params, combine, masks, (moments, ys) = xs
     first, dparams, gs = self.num_inputs, {}, None
     if self.combines:
       g = lax.dynamic_index_in_dim(grads[0], b + first, 0, keepdims=False)
       gs, dparams["combine"] = self.combine_backward(
-        genes.combine, (), ys, params["combine"], stats["combine"], g
+        genes.combine, (), ys, params["combine"], combine, g
       )
 
     def edge(grads, args):
       side, i, place, raw_i, params, moments, mask = args
-      source = (gs, side) if self.combines else (grads[0], b + first)
-      states = ((stack, place), *((r, raw_i) for r in raw), source)
-      dxs, dparams = self.mix.backward(i, states, params, moments, mask)
-      grads = tuple(
-        _add_at(grad, where, dx)
-        for grad, where, dx in zip(
-          grads, (place, raw_i)[: len(grads)], dxs, strict=True
+      bank = jax.tree.map(jnp.zeros_like, params)
+      states = ((stack, place), *((r, raw_i) for r in raw))
+      stacks = list(grads)
+      places = (jnp.stack([place, b + first]), raw_i[None])
+      for group, add in enumerate(self._add_gradients):
+        source = ((gs, side),) if self.combines else ()
+        if group and not self.combines:
+          source = ((stacks[0], b + first),)
+        changed = (stacks[group], places[group])
+        stacks[group], bank = add(
+          i, (*states, *source), changed, params, moments, mask, bank
         )
-      )
-      return grads, dparams
+      return tuple(stacks), bank
 
     grads, dparams["edges"] = lax.scan(
       edge,
@@ -256,6 +269,37 @@ class Blocks:
       ),
     )
     return grads, dparams
+
+  def _adder(self, group: int) -> Callable:
+    """(branch, states, (gradients, [place of the state that was read, place of
+    the block]), params, moments, mask, bank) -> (gradients, dparams), both as
+    they were where the edge reads another stack.
+
+    In place: a loop of no or one turn, since a conditional copies what it
+    passes on. Where gradients of outputs lie in another stack, or come out of
+    a combiner, they are the last of `states`.
+    """
+    size, count = self.mix.num_operations, self.mix.inactive + 1
+    first, behind = group * size, (group + 1) * size
+    in_stack = group == 0 and not self.combines
+
+    def add(branch, states, changed, params, moments, mask, bank):
+      def turn(_, carry):
+        grads, _ = carry
+        source = ((grads, places[1]),) if in_stack else ()
+        dx, bank = self.mix.backward[group](
+          branch - first, (*states, *source), params, moments, mask
+        )
+        return _add_at(grads, places[0], dx), bank
+
+      grads, places = changed
+      reads = (first <= branch) & (branch < behind)
+      # By this name `preflight.costs` knows how often the loop turns.
+      with jax.named_scope(switches.scope(first, behind, count)):
+        turns = reads.astype(jnp.int32)
+        return lax.fori_loop(0, turns, turn, (grads, bank))
+
+    return switches.unbatched_in_place(add)
 
 
 def _pullback(branch):

@@ -1,9 +1,5 @@
 """The mixed operation: one of many, chosen by a traced index, one executed.
 
-A switch whose index is batched becomes a select that runs every branch. Here
-the index stays scalar under `vmap`: the batching rule maps over the batch and
-calls the function itself, so vmap of vmap works too.
-
 All operations of an edge share one bank of weights, as large as the largest
 needs; each views the front of it. What is behind the view is never read, gets
 gradient 0 and never changes.
@@ -19,73 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.custom_batching import custom_vmap
 
 from nasnet_jax.models import folded
 from nasnet_jax.models.kernels import memory
 from nasnet_jax.models.layers import TRUNCATED_STD, Numerics, kernel_std
 from nasnet_jax.models.ops import OPERATIONS
+from nasnet_jax.population import switches
 
 Array = jax.Array
 _KINDS = ("kernel", "scale", "bias", "mean", "var")  # names of variables
-
-
-def unbatched(function: Callable) -> Callable:
-  """f(index, states, *operands) that never sees a batch, also under `vmap`.
-
-  Args:
-    function: (index, states, *operands). `index` is a pytree of small arrays
-      that decide what runs. `states` is a tuple of (stack [k, ...], place),
-      of which stack[place + i] is read: the batching rule flattens batched
-      stacks and moves the places, so that no child's stack is ever copied.
-  """
-
-  @custom_vmap
-  def run(index, states, *operands):
-    return function(index, states, *operands)
-
-  @run.def_vmap
-  def rule(axis_size, batched, index, states, *operands):
-    _, batched_states, *_ = batched
-    numbers = jnp.arange(axis_size, dtype=jnp.int32)
-    stacks, places = [], []
-    for (stack, place), flags in zip(states, batched_states, strict=True):
-      place = place if flags[1] else jnp.broadcast_to(place, (axis_size,))
-      if flags[0]:
-        place = place + numbers * stack.shape[1]
-        stack = stack.reshape(-1, *stack.shape[2:])
-      stacks.append(stack)
-      places.append(place)
-    leaves, treedef = jax.tree.flatten((index, operands))
-    flags = jax.tree.leaves((batched[0], tuple(batched[2:])))
-    mapped = [x for x, flag in zip(leaves, flags, strict=True) if flag]
-
-    def one(args):
-      place, mapped = args
-      rest = iter(mapped)
-      row = [
-        next(rest) if flag else x for x, flag in zip(leaves, flags, strict=True)
-      ]
-      index, operands = jax.tree.unflatten(treedef, row)
-      return run(index, tuple(zip(stacks, place, strict=True)), *operands)
-
-    ys = lax.map(one, (places, mapped))
-    return ys, jax.tree.map(lambda _: True, ys)
-
-  return run
-
-
-def switch_one(branches: list[Callable]) -> Callable:
-  """f(index, states, *operands) that runs exactly one branch, also in vmap.
-
-  Args:
-    branches: functions of (states, *operands) of equal output shapes.
-  """
-  return unbatched(
-    lambda index, states, *operands: lax.switch(
-      index, branches, states, *operands
-    )
-  )
 
 
 class Piece(NamedTuple):
@@ -127,8 +65,8 @@ def read_view(layout: Layout, bank: dict[str, Array]) -> dict:
   return tree
 
 
-def write_view(layout: Layout, tree: Any, sizes: dict[str, int], rest=None):
-  """A bank whose front is `tree`; behind it `rest`'s own tail, or zeros."""
+def write_view(layout: Layout, tree: Any, sizes: dict[str, int]):
+  """A bank whose front is `tree`; behind it are zeros."""
   bank = {}
   for name, size in sizes.items():
     parts, stop = [], 0
@@ -138,8 +76,7 @@ def write_view(layout: Layout, tree: Any, sizes: dict[str, int], rest=None):
         leaf = leaf[key]
       parts.append(leaf.reshape(-1))
       stop = piece.stop
-    tail = jnp.zeros(size - stop) if rest is None else rest[name][stop:]
-    bank[name] = jnp.concatenate([*parts, tail])
+    bank[name] = jnp.concatenate([*parts, jnp.zeros(size - stop)])
   return bank
 
 
@@ -170,10 +107,11 @@ class Mixed(NamedTuple):
   inactive: int
   params: dict[str, int]
   stats: dict[str, int]
-  # (branch, states, params, stats) -> (y, stats, moments)
+  # (branch, states, params) -> (y, moments); `running_stats` takes these
   forward: Callable
-  # (branch, states + (gradients,), params, moments, mask) -> (dxs, dparams)
-  backward: Callable
+  # Of each group: (branch's place in it, states + (gradients,), params,
+  # moments, mask) -> (dx, dparams). Of a single group the last is `inactive`.
+  backward: tuple[Callable, ...]
   evaluate: Callable  # (branch, states, params, stats) -> y
 
 
@@ -198,20 +136,17 @@ class _Functions:
     self.groups, self.features, self.numerics = groups, features, numerics
     self.params, self.stats = params, stats
 
-  def forward(self, branch, states, params, stats):
+  def forward(self, branch, states, params):
+    # Running statistics begin anew here and are thrown away.
     y, new = branch.module.apply(
-      _variables(branch, params, stats),
+      {"params": read_view(branch.params, params)},
       read_state(states, branch.group),
       True,
       mutable=["batch_stats", "moments"],
     )
-    kept, moments = new.get("batch_stats", {}), new.get("moments", {})
-    return (
-      y,
-      write_view(branch.stats, kept, self.stats, stats),
-      self._over_parts(
-        lambda part: write_view(branch.stats, part, self.stats), moments
-      ),
+    return y, self._over_parts(
+      lambda part: write_view(branch.stats, part, self.stats),
+      new.get("moments", {}),
     )
 
   def _over_parts(self, function, moments):
@@ -238,13 +173,7 @@ class _Functions:
 
     view = read_view(branch.params, params)
     dx, dview = jax.vjp(op, read_state(states, branch.group), view)[1](g)
-    dxs = tuple(
-      dx
-      if group == branch.group
-      else jnp.zeros(states[group][0].shape[1:], dx.dtype)
-      for group in range(len(states))
-    )
-    return dxs, write_view(branch.params, dview, self.params)
+    return dx, write_view(branch.params, dview, self.params)
 
   def evaluate(self, branch, states, params, stats):
     found = _variables(branch, params, stats)
@@ -257,21 +186,23 @@ class _Functions:
     width = self.features * self.numerics.fold
     return jnp.zeros((batch, *side, width), states[0][0].dtype)
 
-  def nothing_forward(self, states, _, stats):
-    moments = jax.tree.map(
-      lambda s: jnp.zeros((self.numerics.bn_parts, *s.shape)), stats
-    )
-    return self.nothing(states), stats, moments
+  def nothing_forward(self, states, _):
+    parts = self.numerics.bn_parts
+    moments = {
+      name: jnp.zeros((parts, size)) for name, size in self.stats.items()
+    }
+    return self.nothing(states), moments
 
   def nothing_backward(self, states, params, *_):
-    dxs = [jnp.zeros(s.shape[1:], s.dtype) for s, _ in states[:-1]]
-    return tuple(dxs), jax.tree.map(jnp.zeros_like, params)
+    (stack, _), _ = states
+    dx = jnp.zeros(stack.shape[1:], stack.dtype)
+    return dx, jax.tree.map(jnp.zeros_like, params)
 
 
 def read_state(states, group: int) -> Array:
   """The state that a place of one of the stacks points to."""
   stack, place = states[group]
-  return memory.row_major(
+  return memory.pixel_major(
     lax.dynamic_index_in_dim(stack, place, 0, keepdims=False)
   )
 
@@ -331,10 +262,15 @@ def of_modules(
   stats_sizes = _bank_sizes([b.stats for b in branches])
   do = _Functions(groups, features, numerics, params_sizes, stats_sizes)
 
-  def switch(function, inactive):
-    ways = [functools.partial(function, branch) for branch in branches]
-    return switch_one([*ways, inactive])
+  def switch(function, inactive=None, only=None):
+    ways = [
+      functools.partial(function, branch)
+      for branch in branches
+      if only is None or branch.group == only
+    ]
+    return switches.switch_one(ways if inactive is None else [*ways, inactive])
 
+  alone = do.nothing_backward if len(groups) == 1 else None
   return Mixed(
     tuple(branches),
     num_operations,
@@ -342,7 +278,7 @@ def of_modules(
     params_sizes,
     stats_sizes,
     switch(do.forward, do.nothing_forward),
-    switch(do.backward, do.nothing_backward),
+    tuple(switch(do.backward, alone, group) for group in range(len(groups))),
     switch(do.evaluate, do.nothing),
   )
 
@@ -410,6 +346,30 @@ def _pieces(mixed: Mixed, numerics: Numerics, name: str):
     stops[i, len(branch.params.get(name, ())) :] = stop
   starts = np.pad(stops, ((0, 0), (1, 0)))[:, :-1]
   return jnp.asarray(starts), jnp.asarray(stops), jnp.asarray(values)
+
+
+def running_stats(
+  mixed: Mixed, keep: float, branch: Array, stats: Any, moments: Any
+) -> dict[str, Array]:
+  """Running statistics after a step, of many edges at once: by themselves
+  they are small instructions, a dozen per edge.
+
+  Args:
+    keep: `Numerics.bn_decay`.
+    branch: int32[...] of each edge.
+    stats: banks [..., size].
+    moments: banks [..., parts, size] that `forward` gave.
+  """
+  new = {}
+  for name, old in stats.items():
+    stops = [
+      b.stats[name][-1].stop if name in b.stats else 0 for b in mixed.branches
+    ]
+    stop = jnp.asarray([*stops, 0], jnp.int32)[branch]
+    inside = jnp.arange(old.shape[-1]) < stop[..., None]
+    mean = moments[name].mean(-2)
+    new[name] = jnp.where(inside, keep * old + (1 - keep) * mean, old)
+  return new
 
 
 def init_stats(mixed: Mixed) -> dict[str, Array]:

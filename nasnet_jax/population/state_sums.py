@@ -15,7 +15,7 @@ from jax import lax
 from nasnet_jax.models import folded
 from nasnet_jax.models.kernels import convolutions, memory
 from nasnet_jax.models.layers import shift_by_one
-from nasnet_jax.population import mixed
+from nasnet_jax.population import switches
 
 
 def sum_of_used(contribution: Callable) -> Callable:
@@ -42,7 +42,7 @@ def sum_of_used(contribution: Callable) -> Callable:
   def take(stack, place):
     return lax.dynamic_index_in_dim(stack, place, 0, keepdims=False)
 
-  @mixed.unbatched
+  @switches.unbatched
   def total(used, states, weights):
     ((stack, place),) = states
     places, count = order(used)
@@ -56,7 +56,7 @@ def sum_of_used(contribution: Callable) -> Callable:
     zeros = jnp.zeros(shape.shape, shape.dtype)
     return lax.fori_loop(0, count, add, zeros)
 
-  @mixed.unbatched
+  @switches.unbatched
   def gradients(used, states, weights, g):
     ((stack, place),) = states
     places, count = order(used)

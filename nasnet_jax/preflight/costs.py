@@ -91,6 +91,10 @@ class Cost(NamedTuple):
 Shares = Mapping[int, np.ndarray]
 
 
+# A name of `population.switches.scope`.
+_SCOPE = re.compile(r"if_branch_(\d+)_to_(\d+)_of_(\d+)")
+
+
 class Walk:
   """Costs of a module's computations, on one kind of chip.
 
@@ -174,13 +178,39 @@ class Walk:
   def _loop(self, instruction, computation) -> list:
     trips = hlo.loop_length(self.module, instruction, computation)
     if trips is None:
+      trips = self._trips_of_a_branch(instruction)
+    if trips is None:
       trips = self.trips
       self.unknown_loops.append(instruction.name)
     return [(hlo.called(instruction, "body"), trips)]
 
+  def _trips_of_a_branch(self, loop) -> float | None:
+    """The mean, of a loop that turns once if a switch takes certain branches
+    (`switches.scope`); None for other loops."""
+    if _SCOPE.search(loop.rest) is None:
+      return None
+    shares = self._shares_in_scope(loop)
+    return 1.0 if shares is None else float(shares.sum())
+
+  def _shares_in_scope(self, instruction) -> np.ndarray | None:
+    """How often each of a scope's branches is taken; None: not known."""
+    first, behind, count = map(int, _SCOPE.search(instruction.rest).groups())
+    shares = self.shares.get(count)
+    return None if shares is None else np.asarray(shares)[first:behind]
+
+  def _shares_of(self, switch, count: int) -> np.ndarray | None:
+    """How often each of a switch's branches is taken when it is reached."""
+    if _SCOPE.search(switch.rest) is None:
+      return self.shares.get(count)
+    taken = self._shares_in_scope(switch)
+    if taken is None or not taken.sum():
+      return None if taken is None else np.zeros(count)
+    rest = np.zeros(count - len(taken))  # `inactive`, which no turn takes
+    return np.concatenate([taken / taken.sum(), rest])
+
   def _switch(self, instruction) -> list:
     names = hlo.branches(instruction)
-    shares = self.shares.get(len(names))
+    shares = self._shares_of(instruction, len(names))
     if shares is None:
       costs = {name: self.cost(name) for name in names}
       dearest = max(

@@ -268,9 +268,10 @@ def test_exactly_one_branch_runs_also_under_vmap_of_vmap(concat):
   one = twins.loss(network, IMAGE)
   alone = twins.switches(one, *variables, genotype)
   # One switch forward and one backward per cell. The first cell and the
-  # reduction read two kinds of states: 2 * 3 operations and "left out".
+  # reduction read two kinds of states: 2 * 3 operations and "left out", and
+  # backward a switch of 3 for each kind.
   combiners = {2: 6} if concat else {}  # one each way in three cells
-  assert alone == {7: 4, 4: 2, **combiners}
+  assert alone == {7: 2, 3: 4, 4: 2, **combiners}
   children = jax.vmap(one)
   args = twins.stacked_shapes((*variables, genotype), 5)
   assert twins.switches(children, *args) == alone
@@ -307,10 +308,10 @@ def test_one_branch_runs_in_the_program_that_trains_a_population(operations):
   genotypes = twins.stacked_shapes(network.genotype_shapes, population.slots)
   sizes = twins.switches(population.train, state, genotypes, data)
   # The first cell and the reduction read two kinds of states: twice as many
-  # operations and "left out". The combiners' switches have two branches: one
-  # each way in three cells.
+  # operations and "left out", and backward a switch for each kind. The
+  # combiners' switches have two branches: one each way in three cells.
   count = len(operations)
-  assert sizes == {2 * count + 1: 4, count + 1: 2, 2: 6}
+  assert sizes == {2 * count + 1: 2, count: 4, count + 1: 2, 2: 6}
   valid = shape((population.slots,), jnp.bool_)
   sizes = twins.switches(
     population.count_correct, state, valid, genotypes, data

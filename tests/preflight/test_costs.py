@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nasnet_jax.population import switches
 from nasnet_jax.preflight import collectives, costs, hlo, profile, words
 
 # One byte of HBM per second, one FLOP per second, one byte over the links.
@@ -54,6 +55,19 @@ def test_a_loop_whose_length_is_data_takes_the_length_it_is_told():
   assert walk.unknown_loops == ["w"]
 
 
+def test_a_loop_of_a_branch_turns_as_often_as_the_branch_is_taken():
+  text = LOOP.replace("STOP", "9").replace("BOUND", "%j")
+  text = text.replace("constant(2)", "parameter(1)")
+  name = switches.scope(1, 3, 4)
+  text = text.replace(
+    "body=%body", f'body=%body, metadata={{op_name="jit(f)/{name}/while"}}'
+  )
+  shares = {4: np.array([0.5, 0.25, 0.125, 0.125])}
+  walk = costs.Walk(hlo.parse(text), UNIT, shares=shares, trips=2.5)
+  assert walk.total().flops == 0.375 * DOT
+  assert walk.unknown_loops == []
+
+
 SWITCH = """HloModule switch, is_scheduled=true
 
 %small (p: f32[8,128]) -> f32[8,128] {
@@ -71,6 +85,15 @@ ENTRY %main (i: s32[], a: f32[8,128]) -> f32[8,128] {
   ROOT %c = f32[8,128]{1,0:T(8,128)} conditional(%i, %a, %a, %a), branch_computations={%small, %large, %small}
 }
 """  # noqa: E501
+
+
+def test_a_switch_inside_of_such_a_loop_takes_the_branches_of_its_scope():
+  name = switches.scope(1, 3, 5)  # of three branches the last is for nobody
+  text = SWITCH.replace(
+    "%large, %small}", f'%large, %small}}, metadata={{op_name="{name}/cond"}}'
+  )
+  shares = {5: np.array([0.5, 0.3, 0.1, 0.05, 0.05])}
+  assert _total(text, shares=shares).flops == pytest.approx(0.25 * DOT)
 
 
 def test_a_switch_costs_what_its_branches_do_by_how_often_each_is_taken():

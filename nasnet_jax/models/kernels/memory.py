@@ -1,6 +1,7 @@
 """What XLA stores, and how: values that would be computed again, layouts."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -33,13 +34,14 @@ def materialise(x: Array) -> Array:
   return lax.platform_dependent(x, cpu=stored_on_cpu, default=lambda x: x)
 
 
-def row_major(x: Array) -> Array:
-  """x in the layout of its axes, on TPU; elsewhere simply x.
+def pixel_major(x: Array) -> Array:
+  """x [N, H, W, C] stored as [H, W, N, C] on TPU; elsewhere simply x.
 
-  For what is read out of a larger array: an operation that wants another
-  layout gets a copy of x, and not of the whole array at every reading.
+  For what is read out of a larger array. It is what a TPU's convolutions ask
+  for: without a word here each would have the whole array brought into it, at
+  every reading.
   """
-  layout = Layout(tuple(range(x.ndim)))
+  layout = Layout((1, 2, 0, 3))
   return lax.platform_dependent(
     x,
     tpu=functools.partial(with_layout_constraint, layouts=layout),
@@ -47,7 +49,7 @@ def row_major(x: Array) -> Array:
   )
 
 
-def sum_keeping_examples(operands: list[Array]) -> tuple[Array, ...]:
+def sum_keeping_examples(operands: Sequence[Array]) -> tuple[Array, ...]:
   """Each [N, H, W, C] summed over H and W, in one pass over memory.
 
   XLA:CPU runs separate reductions of fused products one after the other, each

@@ -24,13 +24,21 @@ def _mean_over_batch(operands: list[Array], axis_name, g: int) -> list[Array]:
   """Means over [N, H, W] of each operand, folded by g (`models.folded`), over
   all members of axis_name."""
   n, h, w, _ = operands[0].shape
-  means = [
-    folded.mean(s.sum(0) / (n * h * w), g)
-    for s in memory.sum_keeping_examples(operands)
-  ]
+  sums = lax.platform_dependent(*operands, cpu=_sums_on_cpu, default=_sums)
+  means = [folded.mean(s / (n * h * w), g) for s in sums]
   if not axis_name:
     return means
   return [_mean_over_devices(m, axis_name) for m in means]
+
+
+def _sums_on_cpu(*operands: Array) -> tuple[Array, ...]:
+  return tuple(s.sum(0) for s in memory.sum_keeping_examples(operands))
+
+
+def _sums(*operands: Array) -> tuple[Array, ...]:
+  # One reduction each: a TPU's compiler joins those to the product before, but
+  # not one of several operands.
+  return tuple(x.sum((0, 1, 2)) for x in operands)
 
 
 def _fold_of(x, scale) -> int:
