@@ -6,7 +6,6 @@ that the run can go on, be evaluated and be looked at by any other command.
 
 import logging
 import os
-import pathlib
 import tempfile
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,7 +17,7 @@ from nasnet_jax.api import checks, parts, starting
 from nasnet_jax.api.study import Study
 from nasnet_jax.cli import shipped
 from nasnet_jax.controllers import CONTROLLERS
-from nasnet_jax.data import arrays, image_data, paths
+from nasnet_jax.data import arrays, buckets, image_data, paths, places
 from nasnet_jax.data.image_data import DataError, ImageData
 from nasnet_jax.search import by_hand, job
 from nasnet_jax.spaces.cells import CellSpace
@@ -102,7 +101,8 @@ def search(
         "no folder is given: the search is in %s, which the system may remove",
         folder,
       )
-    folder = paths.local(folder).absolute()
+    if not buckets.is_address(paths.expanded(folder)):
+      folder = paths.local(folder).absolute()
     _keep(folder, made, data)
     job.run(made, folder, command="nas.search(...)", callbacks=callbacks)
   return Study(folder)
@@ -264,12 +264,12 @@ def _take_reward(made, reward, limit):
       made.search[group][name] = value
 
 
-def _keep(folder: pathlib.Path, made, data: _Data):
+def _keep(place, made, data: _Data):
   """Writes the arrays into the folder, unless it has others."""
   name = f"arrays-{data.images.fingerprint}.npz"
-  made.data.options.path = str(folder / name)
+  made.data.options.path = str(places.inside(place, name))
   made.data.options.labels = None
-  with workdir.locked(folder):
+  with workdir.locked(place) as folder:
     others = [p for p in folder.glob("arrays-*.npz") if p.name != name]
     if others and (folder / "config.json").exists():
       raise workdir.WorkdirError(

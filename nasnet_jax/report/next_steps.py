@@ -4,6 +4,7 @@ import os
 import pathlib
 import shlex
 
+from nasnet_jax.data import places
 from nasnet_jax.report import page, runs
 from nasnet_jax.spaces.cells import CellSpace
 
@@ -138,14 +139,15 @@ def place(run: runs.Run) -> str:
   """The run's folder as it is to be typed: from where the job was started, if
   it lies below, else from the root."""
   folder = run.path.resolve()
+  if places.shown(folder) != str(folder):
+    return places.shown(folder)
   below = os.path.relpath(folder)
   return folder.as_posix() if below.startswith("..") else below
 
 
 def _folder(run: runs.Run, name: str) -> str:
   """A folder for another run, beside this one."""
-  path = pathlib.Path(place(run))
-  return path.with_name(f"{path.name}_{name}").as_posix()
+  return f"{place(run)}_{name}"
 
 
 def command(run: runs.Run, name: str, *arguments: str) -> str:
