@@ -53,6 +53,9 @@ def at(address: str):
       f"{address}: the package that reaches it is not installed: pip install"
       f" {package}"
     ) from None
+  # What others write meanwhile must be seen.
+  settings = fsspec.config.conf.setdefault(name, {})
+  settings.setdefault("use_listings_cache", False)
   # Or epath imports TensorFlow where there is one, which takes seconds and
   # knows no s3://.
   os.environ.setdefault("EPATH_USE_TF", "false")
