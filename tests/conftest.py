@@ -1,5 +1,6 @@
 """Eight fake CPU devices, a compile cache, and where the real data lies."""
 
+import importlib.util
 import io
 import json
 import os
@@ -57,6 +58,22 @@ def one_device() -> dict[str, str]:
   flags = os.environ["XLA_FLAGS"].split()
   kept = " ".join(flag for flag in flags if not flag.startswith(fake))
   return os.environ | {"XLA_FLAGS": kept}
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+  """What gs:// and s3:// mean during a test, the class of `bucket.py`; copies
+  of it are kept below tmp_path, and runs send everything at once."""
+  from nasnet_jax.data import mirror
+
+  path = pathlib.Path(__file__).with_name("bucket.py")
+  spec = importlib.util.spec_from_file_location("bucket", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  monkeypatch.setenv("NASNET_JAX_CACHE", str(tmp_path / "cache"))
+  monkeypatch.setattr(mirror, "_SHARE", float("inf"))
+  yield module.install(tmp_path / "store")
+  module.uninstall()
 
 
 @pytest.fixture(name="one_device", scope="session")

@@ -22,7 +22,7 @@ from nasnet_jax.api.given_images import GivenImages
 from nasnet_jax.api.study import Study
 from nasnet_jax.cli import shipped
 from nasnet_jax.controllers import CONTROLLERS
-from nasnet_jax.data import image_data, paths
+from nasnet_jax.data import buckets, image_data, paths, places
 from nasnet_jax.data.image_data import ImageData
 from nasnet_jax.search import any_space, job
 from nasnet_jax.spaces.cells import CellSpace
@@ -115,8 +115,9 @@ def search(
         "no folder is given: the search is in %s, which the system may remove",
         folder,
       )
-    folder = paths.local(folder).absolute()
-    with _no_trace(folder, temporary):
+    if not buckets.is_address(paths.expanded(folder)):
+      folder = paths.local(folder).absolute()
+    with _no_trace(places.of_run(folder), temporary):
       _keep(folder, made, data)
       job.run(made, folder, command="nas.search(...)", callbacks=callbacks)
   return Study(folder)
@@ -233,12 +234,12 @@ def _take_reward(made, reward, limit):
       made.search[group][name] = value
 
 
-def _keep(folder: pathlib.Path, made, data: GivenImages):
+def _keep(place, made, data: GivenImages):
   """Writes the arrays into the folder, unless it has others."""
   name = f"arrays-{data.images.fingerprint}.npz"
-  made.data.options.path = str(folder / name)
+  made.data.options.path = str(places.inside(place, name))
   made.data.options.labels = None
-  with workdir.locked(folder):
+  with workdir.locked(place) as folder:
     others = [p for p in folder.glob("arrays-*.npz") if p.name != name]
     if others and (folder / "config.json").exists():
       raise workdir.WorkdirError(
