@@ -34,6 +34,7 @@ class Network(NamedTuple):
       of a network that has no cells; None: see `extract.extract`.
     switches: genotype -> {branches of a switch: int32[n], those taken}, of a
       network that has switches and no cells.
+    stack: the `any_stack.AnyStack` of a network of cells.
   """
 
   init: Callable
@@ -44,6 +45,7 @@ class Network(NamedTuple):
   genotype_shapes: Any
   extract: Callable | None = None
   switches: Callable | None = None
+  stack: any_stack.AnyStack | None = None
 
 
 def make_network(
@@ -61,6 +63,7 @@ def make_network(
     stack.shapes,
     tuple(part.mix for part in stack.parts),
     stack.genotype_shapes,
+    stack=stack,
   )
 
 
