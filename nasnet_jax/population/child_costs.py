@@ -1,4 +1,4 @@
-"""What children cost, each as a network of its own, before or after training."""
+"""What children cost, each as a network of its own."""
 
 import functools
 from collections.abc import Callable

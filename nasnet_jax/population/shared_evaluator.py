@@ -231,8 +231,8 @@ class SharedEvaluator:
       decisions = self.space.sample(rng, n)
     if len(decisions) < n:
       raise ValueError(
-        f'search.shared.sampling is "strategy", and it proposed {len(decisions)}'
-        f' of {n} children: set it to "uniform"'
+        'search.shared.sampling is "strategy", and it proposed'
+        f' {len(decisions)} of {n} children: set it to "uniform"'
       )
     return jax.tree.map(
       lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]),
@@ -242,7 +242,7 @@ class SharedEvaluator:
   def _train(self, genotypes, count: int, progress: Progress | None) -> float:
     """Makes the updates; the loss of the last call."""
     size = self.recipe.steps_per_call
-    pending, loss = None, float("nan")
+    pending = None
     for start in range(0, count, size):
       now = min(size, count - start)
       numbers = start + np.arange(size) % now  # those beyond are not made
@@ -252,7 +252,7 @@ class SharedEvaluator:
         state, self._put(chunk), self._put(np.int32(now)), self.train_data
       )
       if pending is not None:  # the device never waits for us
-        loss = self._checked(pending)
+        self._checked(pending)
       pending = metrics["loss"]
       self._step += now
       if progress:

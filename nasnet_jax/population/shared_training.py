@@ -68,8 +68,8 @@ def check(settings: SharedSettings, recipe: pop.ChildRecipe, num_valid: int):
       raise ValueError(f"search.shared.{name} is {value}: give {least} or more")
   if settings.samples > recipe.batch_size:
     raise ValueError(
-      f"search.shared.samples is {settings.samples}, more than child.batch_size,"
-      f" {recipe.batch_size}: lower it (both papers have 1)"
+      f"search.shared.samples is {settings.samples}, more than"
+      f" child.batch_size, {recipe.batch_size}: lower it (both papers have 1)"
     )
   if settings.sampling not in SAMPLINGS:
     raise ValueError(

@@ -20,7 +20,7 @@ from nasnet_jax.jobs import detect, job_config, train
 from nasnet_jax.models import stacked_plan
 from nasnet_jax.population import cell_blocks, networks, population
 from nasnet_jax.preflight import known_data
-from nasnet_jax.search import search_config
+from nasnet_jax.search import search_config, weights
 from nasnet_jax.spaces.genotype import genes_of
 from nasnet_jax.training import datasets, fit, loop, mesh, metrics, sharded
 
@@ -108,6 +108,11 @@ class _Search(NamedTuple):
 
 def open_search(config, devices) -> _Search:
   """The population that the evaluator of a search would make of its config."""
+  if weights.are_shared(config):
+    raise ValueError(
+      'search.weights is "shared", whose program preflight does not know: set'
+      ' it to "alone" for that of a single child'
+    )
   space = search_config.get_space(config)
   images = known_data.images_of(
     config, (config.child.batch_size, config.final.batch_size)

@@ -25,6 +25,7 @@ from nasnet_jax.search import (
   rounds,
   search_config,
   start_from,
+  weights,
 )
 from nasnet_jax.search.console import Console
 from nasnet_jax.search.parts import Parts, prepare
@@ -110,6 +111,7 @@ def _work(
 ) -> Row:
   """The content of result.json: the search, then the final stage."""
   search_config.tell_slow_statistics(config, parts.images)
+  weights.tell_unused(config)
   _describe(parts)
   _write_costs(folder, config, parts)
   over = _over(parts, config.child.epochs, clock, console)

@@ -81,7 +81,9 @@ def restarts(
     number = sum((epoch >= start - 1e-4) for start in starts[1:])
     number = jnp.asarray(number, jnp.int32)
     share = (epoch - jnp.asarray(starts)[number]) / jnp.asarray(lengths)[number]
-    return peak * lowest + cosine(peak * (1 - lowest))(jnp.clip(share, 0.0, 1.0))
+    return peak * lowest + cosine(peak * (1 - lowest))(
+      jnp.clip(share, 0.0, 1.0)
+    )
 
   return schedule
 
