@@ -272,6 +272,13 @@ def make_shared(
   """
   check(settings, recipe, num_valid)
   pop.check_batches(recipe, mesh.shape["data"])
+  parts = network.stack.parts[0].numerics.bn_parts
+  if recipe.eval_batch_size // mesh.shape["data"] % parts:
+    raise ValueError(
+      f"child.eval_batch_size is {recipe.eval_batch_size}, whose statistics"
+      f" judge a child, and does not divide into the {parts} groups of"
+      " child.bn_group: set that to 0, or take a multiple"
+    )
   banks = SharedBanks(network.stack, settings.per_input)
   program = _SharedProgram(
     banks,

@@ -10,6 +10,7 @@ from nasnet_jax import search
 from nasnet_jax.population import shared_evaluator
 from nasnet_jax.search import halving, parts, rounds, search_config, weights
 from nasnet_jax.training import checkpoint, stop, workdir
+from nasnet_jax.training.state import TrainState
 
 
 def _config(harness, **shared):
@@ -21,9 +22,9 @@ def _config(harness, **shared):
   config.search.children, config.search.children_per_round = 9, 3
   config.search.shared.sampling = "strategy"
   config.search.shared.samples = 2
-  config.search.shared.epochs = 0.5
+  config.search.shared.epochs = 0.75  # three of four updates
   config.child.epochs = 2
-  config.child.steps_per_call = 2  # of the three updates of a round
+  config.child.steps_per_call = 2
   config.mesh.arch = 1
   config.search.shared.update(shared)
   return config
@@ -42,36 +43,71 @@ class _StopsAt:
       raise stop.Stopped(2)
 
 
-def _run(harness, folder, progress=None):
+class _Fake:
+  """In the place of compiled functions: a weight that depends on all children
+  it ever saw, and their order."""
+
+  def __init__(self, evaluator):
+    self.valid = evaluator.shared.num_judged
+    evaluator._compiled = True
+    evaluator.shared = evaluator.shared._replace(
+      init=self.init, train=self.train, count_correct=self.count_correct
+    )
+
+  def init(self, seed):
+    zero = np.zeros((), np.int32)
+    return TrainState({"w": np.float32(seed)}, {}, (), zero, zero, seed)
+
+  def train(self, state, genotypes, count, data):
+    weight = state.params["w"]
+    for i in range(int(count)):
+      weight = np.float32(weight * 0.9 + np.sum(genotypes.ops[i]) / 8)
+    state = state._replace(params={"w": weight}, step=state.step + count)
+    return state, {"loss": np.float32(weight)}
+
+  def count_correct(self, which, genotypes, state, train, valid):
+    ops = np.asarray(genotypes.ops).reshape(len(which), -1).sum(-1)
+    share = 0.5 + 0.4 * np.sin(ops + state.params["w"])
+    return (which * share * self.valid).astype(np.int32)
+
+
+def _parts(harness, real):
   made = parts.prepare(_config(harness), search_config.get_evaluator)
+  if not real:
+    _Fake(made.evaluator)
+  return made
+
+
+def _run(harness, real, folder, progress=None):
+  made = _parts(harness, real)
   return rounds.run(
     folder, made.controller, made.evaluator, made.rounds, progress=progress
   )
 
 
-def _weights(folder):
-  """All that was saved last, as bytes by name."""
-  folder = folder / shared_evaluator.FOLDER
-  last = checkpoint.steps(folder)[-1]
-  return last, {
-    str(path.relative_to(folder / str(last))): path
-    for path in (folder / str(last)).rglob("*")
-  }
-
-
-def _state(harness, folder):
-  made = parts.prepare(_config(harness), search_config.get_evaluator)
-  empty = made.evaluator.shared.init(np.uint32(0))
+def _state(harness, real, folder):
+  """(rounds, the weights) that were saved last."""
+  empty = _parts(harness, real).evaluator.shared.init(np.uint32(0))
   found = checkpoint.restore(folder / shared_evaluator.FOLDER, empty)
   return jax.device_get(found)
 
 
+@pytest.fixture(
+  scope="module",
+  params=[False, pytest.param(True, marks=pytest.mark.slow)],
+  ids=["fake", "real"],
+)
+def real(request):
+  """Whether networks are trained."""
+  return request.param
+
+
 @pytest.fixture(scope="module")
-def undisturbed(harness, tmp_path_factory):
+def undisturbed(harness, real, tmp_path_factory):
   """(folder, looks) of a search that nobody stopped."""
   folder = tmp_path_factory.mktemp("shared")
   looks = _StopsAt(0)
-  _run(harness, folder, looks)
+  _run(harness, real, folder, looks)
   return folder, looks.seen
 
 
@@ -79,11 +115,9 @@ def test_a_round_trains_the_weights_and_judges_its_children(undisturbed):
   folder, looks = undisturbed
   rows = [json.loads(x) for x in (folder / rounds.HISTORY).open()]
   assert [row["id"] for row in rows] == list(range(9))
-  # Four updates are an epoch of the 130 images; half of one is two.
-  per_epoch = rows[0]["steps"] / rows[0]["shared_epochs"]
-  assert [row["steps"] for row in rows[::3]] == [
-    round((i + 1) * per_epoch / 2) for i in range(3)
-  ]
+  # The last round has what is left of two epochs.
+  assert [row["steps"] for row in rows] == [3] * 3 + [6] * 3 + [8] * 3
+  assert [row["shared_epochs"] for row in rows[::3]] == [0.75, 1.5, 2.0]
   assert all(row["params"] > 0 and row["status"] == "ok" for row in rows)
   assert all(0 < row["accuracy"] <= 1 for row in rows)
   shares = [share for share, _ in looks[: len(looks) // 3]]
@@ -93,15 +127,15 @@ def test_a_round_trains_the_weights_and_judges_its_children(undisturbed):
 
 @pytest.mark.parametrize("where", ["updates", "judged"])
 def test_a_stopped_search_goes_on_with_the_same_bits(
-  harness, undisturbed, tmp_path, where
+  harness, real, undisturbed, tmp_path, where
 ):
   folder, looks = undisturbed
-  second = [i for i, (_, words) in enumerate(looks) if where in words]
-  third = len(looks) // 3 + min(i for i in second)
-  for at in (third + 1, 2):  # in the second round; and right after it began
+  per_round = len(looks) // 3
+  first = next(i for i, (_, words) in enumerate(looks) if where in words)
+  for at in (per_round + first + 1, 2):  # in the second round; and once more
     with pytest.raises(stop.Stopped):
-      _run(harness, tmp_path, _StopsAt(at))
-  _run(harness, tmp_path)
+      _run(harness, real, tmp_path, _StopsAt(at))
+  _run(harness, real, tmp_path)
   for name in (rounds.HISTORY, rounds.JOURNAL):
     found, wanted = (
       [{**json.loads(x), "seconds": 0} for x in (f / name).open()]
@@ -109,7 +143,7 @@ def test_a_stopped_search_goes_on_with_the_same_bits(
     )
     assert found == wanted, name
   (step, found), (other, wanted) = (
-    _state(harness, f) for f in (tmp_path, folder)
+    _state(harness, real, f) for f in (tmp_path, folder)
   )
   assert step == other == 3
   for a, b in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
@@ -117,16 +151,16 @@ def test_a_stopped_search_goes_on_with_the_same_bits(
 
 
 def test_weights_that_are_gone_are_not_made_anew_in_silence(
-  harness, undisturbed, tmp_path
+  harness, real, undisturbed, tmp_path
 ):
   with pytest.raises(stop.Stopped):
-    _run(harness, tmp_path, _StopsAt(2 * len(undisturbed[1]) // 3 + 1))
+    _run(harness, real, tmp_path, _StopsAt(2 * len(undisturbed[1]) // 3 + 1))
   for step in checkpoint.steps(tmp_path / shared_evaluator.FOLDER):
     (tmp_path / shared_evaluator.FOLDER / str(step)).rename(
       tmp_path / f"{step}"
     )
   with pytest.raises(workdir.WorkdirError, match="put back what was removed"):
-    _run(harness, tmp_path)
+    _run(harness, real, tmp_path)
 
 
 @pytest.mark.parametrize(
