@@ -40,7 +40,7 @@ from nasnet_jax.training import mesh as meshes
 _log = logging.getLogger(__name__)
 FOLDER = "shared_weights"  # of a run; they are still needed after its end
 _TRAINING = 0.9  # of a round's progress, where it trains
-_UNIFORM = 1  # keeps these draws apart from others of the seed
+_UNIFORM, _WEIGHTS = 1, 2  # keep these draws apart from others of the seed
 
 # n -> int32[n, D]: children that the strategy would propose now.
 Draw = Callable[[int], np.ndarray]
@@ -180,7 +180,8 @@ class SharedEvaluator:
         self._compile()
     if self.state is not None:
       return
-    state = self.shared.init(np.uint32(self.seed))
+    sequence = np.random.SeedSequence([self.seed, _WEIGHTS])
+    state = self.shared.init(sequence.generate_state(1, np.uint32)[0])
     found = checkpoint.restore(folder / FOLDER, state, number + 1)
     self.state = state if found is None else found[1]
     self._step = int(np.asarray(self.state.step))
@@ -200,11 +201,10 @@ class SharedEvaluator:
     asked = pop.put_children(
       self.mesh, (np.zeros(slots, bool), self._blank(slots))
     )
-    everywhere = (np.uint32(0),), (state, update, np.int32(1), self.train_data)
     arguments = {
-      "train": everywhere[1],
+      "train": (state, update, np.int32(1), self.train_data),
       "count_correct": (*asked, state, self.train_data, self.valid_data),
-      "init": everywhere[0],
+      "init": (np.uint32(0),),
     }
     made = program_cache.compile_all(
       {name: getattr(self.shared, name) for name in arguments},
