@@ -114,12 +114,18 @@ class _Made:
     )
     return int(found)
 
-  def as_static(self, params, cell: int, stats=None):
+  def blank_child(self, cell: int):
+    """(params, statistics) of a child, all 0."""
+    shapes = jax.eval_shape(
+      self.network.init, jax.random.key(0), self.cell(cell)
+    )
+    return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
+
+  def as_static(self, params, cell: int):
     """(the variables of the static network of a cell, the network)."""
     genotype = self.cell(cell)
     child = self.banks.child(params, jax.tree.map(jnp.asarray, genotype))
-    if stats is None:
-      _, stats = self.network.init(jax.random.key(0), genotype)
+    _, stats = self.blank_child(cell)
     zero = jnp.zeros((), jnp.int32)
     state = TrainState(child, stats, (), zero, zero, zero)
     network = families.network(self.space, genotype, NETWORK)
@@ -199,7 +205,7 @@ def _weights_of(one, state, cell: int):
   """Trees of bool like the shared weights: what the static network of a cell
   is made of, as `extract` takes it, and the banks of its edges by hand."""
   genotype = one.cell(cell)
-  child, stats = one.network.init(jax.random.key(0), genotype)
+  child, stats = one.blank_child(cell)
   program = twins.Program(one.space, IMAGE, one.network, None, None)
   read = jax.device_get(twins.used(program, genotype, child, stats))
   for plan, part in zip(one.network.cells, one.banks.stack.parts, strict=True):
@@ -264,6 +270,7 @@ def _static_correct(one, state, cell: int, calibration: int) -> int:
   def normalised(pixels):
     return aug.normalise(jnp.asarray(pixels), augmentation)
 
+  @jax.jit
   def in_training(pixels, stats):
     found = {"params": variables["params"], "batch_stats": stats}
     outputs, new = network.apply(
@@ -275,7 +282,9 @@ def _static_correct(one, state, cell: int, calibration: int) -> int:
   if calibration:
     rows = []
     for number in range(calibration):
-      index = batches.batch_indices(7, number, NUM_TRAIN, RECIPE.batch_size)
+      index = batches.batch_indices(
+        np.uint32(7), number, NUM_TRAIN, RECIPE.batch_size
+      )
       rows.append(in_training(images[np.asarray(index)], zeros)[1])
     # From zeros a tenth of the batch's own is left: 1 - bn_decay.
     stats = jax.tree.map(lambda *r: sum(r) / (0.1 * calibration), *rows)
