@@ -65,8 +65,11 @@ def get_config(variant: str = ""):
     config.child.eval_batch_size = 200
     config.mesh.arch = 1  # a single child in each update
   if variant == "tiny":
-    config.child.epochs = 8
-    search.shared.epochs = 2.0
+    config.child.epochs = 40  # of 150 digits: 160 updates in all
+    config.child.learning_rate = 0.1  # few steps, so larger ones
+    config.child.init = "fan_in"  # slim's makes the first logits too large
+    config.child.eval_batch_size = 50
+    search.shared.epochs = 10.0
     search.children = 24
     search.children_per_round = 6
     search.controller_options.reinforce.learning_rate = 0.02
