@@ -197,7 +197,13 @@ def _claim(
   workdir.check_claim(*arguments)
   own_parts.check(folder / results.CONFIG, recorded)
   going_on.make_room(folder, recorded, search_config.absent())
-  start_from.tell(folder, config.search.get("start_from"), known, recorded)
+  start_from.tell(
+    folder,
+    config.search.get("start_from"),
+    known,
+    recorded,
+    search_config.absent(),
+  )
   start_from.keep(folder, known)
   workdir.claim(*arguments)
 
