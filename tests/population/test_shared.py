@@ -337,17 +337,34 @@ def test_an_update_is_the_mean_of_its_children_on_any_number_of_devices(
   assert float(mine["loss"]) == pytest.approx(np.mean(losses), rel=1e-5)
 
 
-def _evaluator(space="nasnet", recipe=RECIPE, **settings):
+def _evaluator(space="nasnet", arch=1, **settings):
   return SharedEvaluator(
     _space(space),
     NETWORK,
-    recipe,
+    RECIPE,
     SharedSettings(**settings),
     DEFAULTS["digits"],
     *_data(),
-    make_mesh(1, 1, jax.devices()[:1]),
+    make_mesh(arch, 1, jax.devices()[:arch]),
     seed=5,
   )
+
+
+@pytest.mark.slow
+def test_an_evaluator_on_two_devices_judges_as_on_one(tmp_path):
+  decisions = _space("nasnet").sample(np.random.default_rng(1), 5)
+  nothing, found = np.zeros(5), []
+  for arch in (1, 2):
+    evaluator = _evaluator(arch=arch, samples=2)
+    evaluator.before_round(tmp_path / str(arch), 0, None)
+    outcomes = evaluator.evaluate(decisions, nothing, nothing)
+    found.append([o.reward * NUM_VALID for o in outcomes])
+    again = _evaluator(arch=arch, samples=2)  # reads what that one saved
+    again.before_round(tmp_path / str(arch), 0, None)
+    outcomes = again.evaluate(decisions, nothing, nothing)
+    assert [o.reward * NUM_VALID for o in outcomes] == found[-1]
+  # Sums are rounded otherwise: an answer or two on the edge may differ.
+  np.testing.assert_allclose(*found, atol=2.5)
 
 
 def test_uniform_samples_have_all_operations_and_states_alike():
