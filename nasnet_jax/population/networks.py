@@ -40,6 +40,7 @@ class Network(NamedTuple):
       of a network that has no cells; None: see `extract.extract`.
     switches: genotype -> {branches of a switch: int32[n], those taken}, of a
       network that has switches and no cells.
+    stack: the `any_stack.AnyStack` of a network of cells.
   """
 
   init: Callable
@@ -50,6 +51,7 @@ class Network(NamedTuple):
   genotype_shapes: Any
   extract: Callable | None = None
   switches: Callable | None = None
+  stack: any_stack.AnyStack | None = None
 
 
 def make_network(
@@ -67,6 +69,7 @@ def make_network(
     stack.shapes,
     tuple(part.mix for part in stack.parts),
     stack.genotype_shapes,
+    stack=stack,
   )
 
 

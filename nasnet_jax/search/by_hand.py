@@ -76,7 +76,7 @@ class ByHand:
     self.space = any_space.as_space(space)
     controller = controllers.make(strategy, self.space, **options)
     other = start_from and str(getattr(start_from, "folder", start_from))
-    known = earlier.read(paths.local(folder), other, self.space)
+    known = earlier.read(places.of_run(folder), other, self.space)
     controller = earlier.teach(controller, strategy, known)
     first = _enqueued(self.space, enqueue)
     if len(first):

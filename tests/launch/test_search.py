@@ -151,6 +151,9 @@ def test_a_result_that_was_cut_is_named(digits, tmp_path):
   [
     ("search_cifar", []),
     ("search_pnas", []),
+    pytest.param(
+      "search_enas", ["--config.search.children=6"], marks=pytest.mark.slow
+    ),
     pytest.param("search_mnasnet", [], marks=pytest.mark.slow),
     pytest.param(
       "search_digits",
@@ -161,7 +164,7 @@ def test_a_result_that_was_cut_is_named(digits, tmp_path):
       marks=pytest.mark.slow,
     ),
   ],
-  ids=["cifar", "pnas", "mnasnet", "one operation"],
+  ids=["cifar", "pnas", "enas", "mnasnet", "one operation"],
 )
 def test_every_tiny_search_runs(launch, tmp_path, config, overrides):
   done = launch(
