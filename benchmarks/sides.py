@@ -30,21 +30,24 @@ def parser(about: str) -> argparse.ArgumentParser:
   return found
 
 
-def ours(network, batch: int, side: int):
+def ours(network, batch: int, side: int, dtype: str = "float32"):
   """(inference, train, parameters) of a network of ours: two functions without
-  arguments, and a number. Momentum SGD, float32, random images."""
+  arguments, and a number. Momentum SGD, random images; dtype: of activations in
+  training."""
   import jax
   import numpy as np
 
   from nasnet_jax.data import augment
   from nasnet_jax.training import datasets, fit, recipes
 
-  recipe = recipes.Recipe(batch_size=batch, drop_path_keep=1.0)
+  recipe = recipes.Recipe(batch_size=batch, drop_path_keep=1.0, dtype=dtype)
   aug = augment.Augmentation(mean=(0.5,), std=(0.5,))
   rng = np.random.default_rng(0)
   shape = (batch, side, side, 3)
   images = rng.integers(0, 256, shape).astype(np.uint8)
-  data = datasets.on_device(datasets.Images(images, np.arange(batch)))
+  data = datasets.on_device(
+    datasets.Images(images, np.arange(batch) % network.config.num_classes)
+  )
   state = fit.init_state(network, recipe, shape[1:], 1000, 0)
   variables = jax.tree.map(np.asarray, fit.variables_of(state))
   step = jax.jit(

@@ -12,7 +12,7 @@ the exit code is then 1.
 from absl import flags
 
 from nasnet_jax.cli import entry, run_flags
-from nasnet_jax.data import paths
+from nasnet_jax.data import places
 from nasnet_jax.training import mesh
 
 _RUN = run_flags.define()
@@ -24,8 +24,11 @@ def main(argv: list[str]) -> int:
   run, pictures = _RUN.take(argv[1:], pictures=True)
   if not run or not pictures:
     raise entry.UsageError("give --checkpoint=runs/... and images or folders")
-  if _OUT.value:
-    paths.local(_OUT.value)  # refuses what is none before anything is done
+  with places.sent(_OUT.value) as out:
+    return _answer(run, pictures, out)
+
+
+def _answer(run: str, pictures: list[str], out) -> int:
   mesh.prepare_host()
   from nasnet_jax.jobs import (  # only now may JAX start
     predict_boxes,
@@ -42,9 +45,10 @@ def main(argv: list[str]) -> int:
     for row in answer.to_json(names)["detections"]:
       box = ", ".join(f"{side:.0f}" for side in row["box"])
       print(f"  {row['score']:.2f} {row['class']} ({box})")
-    print(f"  drawn: {predict_boxes.draw(answer, names, _OUT.value)}")
-  for path in predict_boxes.write(answers, names, broken, _OUT.value):
-    print(f"all answers: {path}")
+    drawn = predict_boxes.draw(answer, names, out)
+    print(f"  drawn: {places.shown(drawn)}")
+  for path in predict_boxes.write(answers, names, broken, out):
+    print(f"all answers: {places.shown(path)}")
   return entry.tell_broken(broken, len(images))
 
 

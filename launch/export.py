@@ -14,7 +14,7 @@ import pathlib
 from absl import flags
 
 from nasnet_jax.cli import entry, run_flags
-from nasnet_jax.data import image_data, paths
+from nasnet_jax.data import image_data, places
 from nasnet_jax.training import mesh
 
 _RUN = run_flags.define()
@@ -100,12 +100,12 @@ def main(argv: list[str]):
     options.check(_FORMAT.value)
   except ValueError as error:
     raise entry.UsageError(str(error)) from None
-  run = paths.local(given)
-  out = paths.local(_OUT.value or pathlib.Path("exports") / run.name)
+  run = places.fetched(given)
+  out = _OUT.value or pathlib.Path("exports") / run.name
   source = artifact.open_run(run, options)
   for name in _FORMAT.value:
     kind = formats.FORMATS[name]
-    done = artifact.export(source, name, kind, out / name)
+    done = artifact.export(source, name, kind, places.inside(out, name))
     print(f"{done.folder}: {done.size:,} bytes, {_compared(done)}")
     for note in done.notes[1:]:
       print(f"  {note}")

@@ -15,12 +15,12 @@ from absl import flags
 from ml_collections import config_flags
 
 from nasnet_jax.cli import entry, show, typed
-from nasnet_jax.data import paths
+from nasnet_jax.data import places
 from nasnet_jax.training import hosts, live, mesh
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string(
-  "workdir", None, "folder of the run; the same folder goes on with it"
+  "workdir", None, "folder or address of the run; the same one goes on with it"
 )
 _SEEDS = flags.DEFINE_list(
   "seeds", [], "of searches, one after another, each in workdir/seedN"
@@ -62,13 +62,13 @@ def main(argv: list[str]):
   if not _SEEDS.value:
     job.run(config, workdir, command=command)
     return
-  folders = [paths.local(workdir) / f"seed{seed}" for seed in seeds]
+  folders = [places.inside(workdir, f"seed{seed}") for seed in seeds]
   for seed, folder in zip(seeds, folders, strict=True):
     config.search.seed = seed
     logging.info("seed %d: %s", seed, folder)
     job.run(config, folder, command=command)
   if hosts.is_first():
-    _compare(folders, paths.local(workdir) / "comparison.html")
+    _compare(folders, places.inside(workdir, "comparison.html"))
 
 
 def _seeds(config) -> list[int]:

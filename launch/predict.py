@@ -8,10 +8,12 @@ the pictures and writes all of them to answers.csv and answers.json. Files that
 cannot be read are named at the end; the exit code is then 1.
 """
 
+import contextlib
+
 from absl import flags
 
 from nasnet_jax.cli import entry, run_flags
-from nasnet_jax.data import paths
+from nasnet_jax.data import places
 from nasnet_jax.training import mesh
 
 _RUN = run_flags.define()
@@ -24,8 +26,12 @@ def main(argv: list[str]) -> int:
   run, pictures = _RUN.take(argv[1:], pictures=True)
   if not run or not pictures:
     raise entry.UsageError("give --checkpoint=runs/... and images or folders")
-  if _OUT.value:
-    paths.local(_OUT.value)  # refuses what is none before anything is done
+  to = places.sent(_OUT.value) if _OUT.value else contextlib.nullcontext()
+  with to as out:
+    return _answer(run, pictures, out)
+
+
+def _answer(run: str, pictures: list[str], out) -> int:
   mesh.prepare_host()
   from nasnet_jax.jobs import (  # only now may JAX start
     predict,
@@ -43,11 +49,11 @@ def main(argv: list[str]) -> int:
     print(answer.path)
     for name, probability in answer.classes:
       print(f"  {100 * probability:5.1f} %  {name}")
-    if _OUT.value:
-      print(f"  drawn: {predict.draw(answer, _OUT.value)}")
-  if _OUT.value:
-    for path in predict.write(answers, broken, _OUT.value):
-      print(f"all answers: {path}")
+    if out:
+      print(f"  drawn: {places.shown(predict.draw(answer, out))}")
+  if out:
+    for path in predict.write(answers, broken, out):
+      print(f"all answers: {places.shown(path)}")
   return entry.tell_broken(broken, len(images))
 
 

@@ -12,7 +12,7 @@ from absl import flags
 
 from nasnet_jax import report
 from nasnet_jax.cli import entry, run_flags
-from nasnet_jax.data import paths
+from nasnet_jax.data import places
 
 _RUN = run_flags.define()
 _OUT = flags.DEFINE_string(
@@ -22,21 +22,20 @@ _OUT = flags.DEFINE_string(
 
 def main(argv: list[str]) -> None:
   words = [*filter(None, [_RUN.given()]), *argv[1:]]
-  folders = [paths.local(folder) for folder in words]
-  if not folders:
+  if not words:
     raise entry.UsageError("give the folder of a run, or of several")
-  if len(folders) == 1 and _OUT.value:
+  if len(words) == 1 and _OUT.value:
     raise entry.UsageError(
       "--out is for the page of several runs: that of one run is report.html"
       " in its folder"
     )
   try:
+    folders = [places.fetched(word) for word in words]
     if len(folders) == 1:
-      print(report.write_report(folders[0]))
+      print(places.shown(report.write_report(folders[0])))
       print(report.summary_text(folders[0]))
     else:
-      page = paths.local(_OUT.value or "comparison.html").absolute()
-      print(report.write_comparison(folders, page))
+      print(report.write_comparison(folders, _OUT.value or "comparison.html"))
   except (FileNotFoundError, ValueError) as error:
     raise entry.UsageError(str(error)) from error
 

@@ -22,11 +22,13 @@ __version__ = "0.1.0.dev0"
 _WHERE = {
   "Study": "nasnet_jax.api.study",
   "cells": "nasnet_jax.api.parts",
+  "chain": "nasnet_jax.api.chains",
   "check": "nasnet_jax.api.checks",
   "create_model": "nasnet_jax.api.models",
   "data_source": "nasnet_jax.api.parts",
   "list_models": "nasnet_jax.api.models",
   "load": "nasnet_jax.api.models",
+  "one_of": "nasnet_jax.api.chains",
   "operation": "nasnet_jax.api.parts",
   "optuna_sampler": "nasnet_jax.api.with_optuna",
   "optuna_strategy": "nasnet_jax.api.with_optuna",

@@ -1,5 +1,8 @@
 """Eight fake CPU devices, a compile cache, and where the real data lies."""
 
+import functools
+import gc
+import importlib.util
 import io
 import json
 import os
@@ -33,6 +36,9 @@ _XLA_FLAGS = {
 if version.parse(metadata.version("jaxlib")) < version.parse("0.12"):
   _XLA_FLAGS["--xla_cpu_use_fusion_emitters"] = "false"
 _CACHE = pathlib.Path(__file__).parents[1] / ".cache" / "jax"
+# Tracing makes many objects and few cycles of them: looking for these was a
+# fifteenth of a long file's time.
+gc.set_threshold(50_000, 20, 100)
 
 
 def _set_environment():
@@ -45,6 +51,8 @@ def _set_environment():
   # Compiling is most of the tests' time: what took 0.3 s or more is kept.
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
   os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+  # Lowering takes a fifth less without the Python lines of each operation.
+  os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
 
 _set_environment()
@@ -57,6 +65,22 @@ def one_device() -> dict[str, str]:
   flags = os.environ["XLA_FLAGS"].split()
   kept = " ".join(flag for flag in flags if not flag.startswith(fake))
   return os.environ | {"XLA_FLAGS": kept}
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+  """What gs:// and s3:// mean during a test, the class of `bucket.py`; copies
+  of it are kept below tmp_path, and runs send everything at once."""
+  from nasnet_jax.data import mirror
+
+  path = pathlib.Path(__file__).with_name("bucket.py")
+  spec = importlib.util.spec_from_file_location("bucket", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  monkeypatch.setenv("NASNET_JAX_CACHE", str(tmp_path / "cache"))
+  monkeypatch.setattr(mirror, "_SHARE", float("inf"))
+  yield module.install(tmp_path / "store")
+  module.uninstall()
 
 
 @pytest.fixture(name="one_device", scope="session")
@@ -153,14 +177,21 @@ def compilations():
   jax.monitoring.unregister_event_duration_listener(listen)
 
 
+@functools.lru_cache(maxsize=16)  # a network is traced for it, in seconds
+def _shapes_of(network, side, channels):
+  import jax
+  import jax.numpy as jnp
+
+  images = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
+  return jax.eval_shape(network.init, jax.random.key(0), images)
+
+
 def random_variables(network, side, seed=0, channels=3):
   """All weights, scales, biases and statistics of a network at random."""
   import jax
-  import jax.numpy as jnp
   import numpy as np
 
-  images = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
-  shapes = jax.eval_shape(network.init, jax.random.key(0), images)
+  shapes = _shapes_of(network, side, channels)
   rng = np.random.default_rng(seed)
 
   def fill(path, shape):

@@ -1,5 +1,8 @@
 """`nas.check(...)`: whether one's own part keeps what its kind promises."""
 
+import itertools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +12,10 @@ from nasnet_jax.api import starting
 from nasnet_jax.controllers import base
 from nasnet_jax.models import ops
 from nasnet_jax.models.layers import Numerics
-from nasnet_jax.population import mixed
+from nasnet_jax.population import any_chain, mixed
 from nasnet_jax.search import rewards
 from nasnet_jax.spaces.cells import CellSpace
+from nasnet_jax.spaces.module_chain import ChainSpace
 
 _CHOICES = (3, 2, 4)
 _FEATURES = 4
@@ -22,7 +26,7 @@ def check(part) -> str:
 
   Args:
     part: the name of an operation, a strategy, a reward of one's own or a data
-      source, or a space of cells, whose operations are looked at.
+      source; a space of cells, whose operations are looked at, or a chain.
 
   Raises:
     ValueError: one line: which promise is broken.
@@ -35,6 +39,8 @@ def check(part) -> str:
     for name in part.operations:
       _check_operation(name)
     return f"space {part.name!r}: {len(part.operations)} operations are sound"
+  if isinstance(part, ChainSpace):
+    return _check_chain(part)
   if part in ops.OPERATIONS:
     return _check_operation(part)
   if part in controllers.CONTROLLERS:
@@ -55,12 +61,31 @@ def _check_operation(name: str) -> str:
   for stride in (1, 2):
     for width in (_FEATURES, _FEATURES + 2):
       module = ops.OPERATIONS[name](Numerics(), _FEATURES, stride)
-      _check_module(where, module, stride, width)
+      side = -(-5 // stride)
+      wanted = (side, side, _FEATURES)
+      about = f"{where} at stride {stride}"
+      _check_module(about, module, (5, 5, width), wanted)
   return f"{where}: shapes, weights and gradients at strides 1 and 2"
 
 
-def _check_module(where: str, module, stride: int, width: int):
-  x = jnp.ones((2, 5, 5, width), jnp.float32)
+def _check_chain(space: ChainSpace) -> str:
+  """On images of 32x32 pixels in three colours."""
+  shapes = any_chain.layer_shapes(space, (32, 32, 3))
+  pairs = itertools.pairwise(shapes)
+  for i, (modules, (enters, leaves)) in enumerate(zip(space.modules, pairs)):
+    for name, module in zip(space.choices[i], modules, strict=True):
+      where = f"layer {i} of the chain: {name}"
+      _check_module(where, module, enters, leaves)
+  count = sum(map(len, space.modules))
+  return (
+    f"chain: {count} modules in {len(space.modules)} layers are sound,"
+    f" {math.prod(space.num_choices):,} networks"
+  )
+
+
+def _check_module(where: str, module, shape, wanted):
+  """shape, wanted: (H, W, C) of what enters and what is to leave."""
+  x = jnp.ones((2, *shape), jnp.float32)
   try:
     variables = module.init(jax.random.key(0), x, False)
     y, new = module.apply(
@@ -69,13 +94,12 @@ def _check_module(where: str, module, stride: int, width: int):
   except Exception as error:  # whatever a user's module raises
     words = " ".join(str(error).split())[:200]
     raise ValueError(
-      f"{where} fails at stride {stride}: {type(error).__name__}: {words}"
+      f"{where} fails: {type(error).__name__}: {words}"
     ) from error
-  side = -(-5 // stride)
-  if y.shape != (2, side, side, _FEATURES):
+  if y.shape != (2, *wanted):
     raise ValueError(
-      f"{where} makes {list(y.shape)} of {list(x.shape)} at stride {stride}:"
-      f" it has to be {[2, side, side, _FEATURES]}"
+      f"{where} makes {list(y.shape)} of {list(x.shape)}: it has to be"
+      f" {[2, *wanted]}"
     )
   mixed.check_kinds(where, variables)
   kept, moments = new.get("batch_stats", {}), new.get("moments", {})

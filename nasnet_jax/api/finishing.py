@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from nasnet_jax.api import starting
 from nasnet_jax.cli import shipped
-from nasnet_jax.data import image_data, paths
+from nasnet_jax.data import buckets, image_data, places
 from nasnet_jax.jobs import results, run_log
 from nasnet_jax.jobs import train as training
 from nasnet_jax.search import job
@@ -38,13 +38,14 @@ def train(
   """Trains a child of a run, see `Study.train`."""
   config = _config_of(run)
   made = shipped.config(_CONFIG).copy_and_resolve_references().unlock()
+  run = places.shown(run)
   made.model.genotype = f"{run}#{child}"
   made.data = config.data
   _take(made.network, config.final.network)
   _take(made.train, config.final)
   made.train.epochs = epochs or config.final.epochs
   made.train.seed = config.search.seed
-  folder = paths.local(folder or f"{run}-child{child}")
+  folder = folder or f"{run}-child{child}"
   starting.prepare()
   with starting.spoken():
     _log.info("child %s of %s is trained in %s", child, run, folder)
@@ -73,6 +74,8 @@ def _config_of(folder) -> ConfigDict:
     )
   options = config.data.get("options", {})
   name = pathlib.Path(options.get("path") or "").name
+  if buckets.is_address(options.get("path") or ""):
+    return config
   if name and (pathlib.Path(folder) / name).exists():
     options.path = str(pathlib.Path(folder).absolute() / name)
   return config

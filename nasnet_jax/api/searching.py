@@ -15,16 +15,18 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from nasnet_jax.api import checks, given_images, parts, starting
 from nasnet_jax.api.given_images import GivenImages
 from nasnet_jax.api.study import Study
 from nasnet_jax.cli import shipped
 from nasnet_jax.controllers import CONTROLLERS
-from nasnet_jax.data import image_data, paths
+from nasnet_jax.data import buckets, image_data, paths, places
 from nasnet_jax.data.image_data import ImageData
 from nasnet_jax.search import any_space, job
 from nasnet_jax.spaces.cells import CellSpace
+from nasnet_jax.spaces.module_chain import ChainSpace
 from nasnet_jax.training import workdir
 
 _log = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ def search(
     valid: what rewards are measured on: a share of the images, or a pair
       (images, labels). The winner is trained on these, too.
     test: the same, what the winner is tested on, once; None: a share of 0.15.
-    space: a name, or a space as `nas.cells` makes it.
+    space: a name, or a space as `nas.cells` or `nas.chain` makes it.
     strategy: a key of `controllers.CONTROLLERS`.
     start_from: the folder, or the study, of another search of this space, from
       whose children the strategy learns before its first own.
@@ -113,8 +115,9 @@ def search(
         "no folder is given: the search is in %s, which the system may remove",
         folder,
       )
-    folder = paths.local(folder).absolute()
-    with _no_trace(folder, temporary):
+    if not buckets.is_address(paths.expanded(folder)):
+      folder = paths.local(folder).absolute()
+    with _no_trace(places.of_run(folder), temporary):
       _keep(folder, made, data)
       job.run(made, folder, command="nas.search(...)", callbacks=callbacks)
   return Study(folder)
@@ -192,6 +195,9 @@ def _take_space(made, space):
   if space is None:
     return
   space = any_space.as_space(space)
+  if isinstance(space, ChainSpace):
+    _take_chain(made, space)
+    return
   if not isinstance(space, CellSpace):
     raise ValueError(
       f"space {space.name!r} is no space of cells: its networks have other"
@@ -201,6 +207,16 @@ def _take_space(made, space):
     checks.check(name)
   made.space = {"name": space.name, **space.options}
   made.space.operations = tuple(space.operations)
+
+
+def _take_chain(made, space: ChainSpace):
+  """A chain has no sizes but its own, and no paths to drop."""
+  checks.check(space)
+  final = made.final.network
+  kept = {name: final[name] for name in ("init", "bn_decay", "bn_epsilon")}
+  made.space = {"name": space.name, **space.options}
+  made.network, made.final.network = ConfigDict(), ConfigDict(kept)
+  made.child.drop_path_keep = made.final.drop_path_keep = 1.0
 
 
 def _take_reward(made, reward, limit):
@@ -218,12 +234,12 @@ def _take_reward(made, reward, limit):
       made.search[group][name] = value
 
 
-def _keep(folder: pathlib.Path, made, data: GivenImages):
+def _keep(place, made, data: GivenImages):
   """Writes the arrays into the folder, unless it has others."""
   name = f"arrays-{data.images.fingerprint}.npz"
-  made.data.options.path = str(folder / name)
+  made.data.options.path = str(places.inside(place, name))
   made.data.options.labels = None
-  with workdir.locked(folder):
+  with workdir.locked(place) as folder:
     others = [p for p in folder.glob("arrays-*.npz") if p.name != name]
     if others and (folder / "config.json").exists():
       raise workdir.WorkdirError(

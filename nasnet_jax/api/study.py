@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from nasnet_jax.api import finishing, starting, writing
-from nasnet_jax.data import paths
+from nasnet_jax.data import places
 from nasnet_jax.jobs import results
 from nasnet_jax.report import runs
 from nasnet_jax.search import by_hand
@@ -78,14 +78,14 @@ class Study:
     start_from=None,
     **options,
   ):
-    self.folder: pathlib.Path = paths.local(folder)
+    self.folder: pathlib.Path = places.of_run(folder)
     self._hand: by_hand.ByHand | None = None
     given = {"strategy": strategy, "seed": seed, "enqueue": enqueue, **options}
     given["start_from"] = start_from
     if space is not None:
       starting.prepare()
       given["strategy"] = strategy or "evolution"
-      self._hand = by_hand.ByHand(self.folder, space, **given)
+      self._hand = by_hand.ByHand(folder, space, **given)
     elif strategy is not None or any(
       (seed, list(enqueue), start_from, options)
     ):
@@ -94,6 +94,7 @@ class Study:
         " hand: give its space, too"
       )
     else:
+      self.folder = places.fetched(folder)
       runs.read_run(self.folder)  # says what is wrong with a folder
 
   # A search by hand.

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from nasnet_jax.data import image_data, paths
+from nasnet_jax.data import image_data, places
 
 
 def report(run) -> pathlib.Path:
@@ -48,11 +48,11 @@ def export(run, format: str, out=None, **options) -> pathlib.Path:
       hint = image_data.nearest(name, known)
       raise ValueError(f"export has no option {name!r}: {hint}")
   folder = _folder(run)
-  out = paths.local(out or pathlib.Path("exports") / folder.name / format)
+  out = out or pathlib.Path("exports") / folder.name / format
   source = artifact.open_run(folder, artifact.Options(**options))
   kind = formats.FORMATS[format]
   return artifact.export(source, format, kind, out).folder
 
 
 def _folder(run) -> pathlib.Path:
-  return paths.local(getattr(run, "folder", run))
+  return places.fetched(getattr(run, "folder", run))

@@ -15,7 +15,7 @@ import textwrap
 from typing import NamedTuple
 
 from nasnet_jax import __version__
-from nasnet_jax.cli import pipe, shipped, starting, typed
+from nasnet_jax.cli import completion, pipe, shipped, starting, typed
 
 _CONFIG, _WORKDIR = "--config", "--workdir"
 _RUN = ("--config=", "--workdir=", "--show", "--seeds=")
@@ -220,7 +220,7 @@ def _main(argv: list[str] | None) -> int:
     print(f"nasnet_jax {__version__}")
     return 0
   if name == "completion":
-    return _completion(arguments)
+    return completion.show(arguments, COMMANDS)
   if name not in COMMANDS:
     print(f"error: {_unknown(name)}", file=sys.stderr)
     return 2
@@ -379,96 +379,6 @@ def _title(config: str) -> str:
 
 def _docstring(file: pathlib.Path) -> str:
   return ast.get_docstring(ast.parse(file.read_text())) or ""
-
-
-_BASH = """\
-# eval "$(nasnet-jax completion bash)"
-_nasnet_jax() {
-  local word="${COMP_WORDS[COMP_CWORD]}" flags="" configs=""
-  if [[ $COMP_CWORD -eq 1 ]]; then
-    COMPREPLY=($(compgen -W "%(commands)s completion" -- "$word"))
-    return
-  fi
-  case "${COMP_WORDS[1]}" in
-%(cases)s
-    completion) COMPREPLY=($(compgen -W "bash zsh" -- "$word")); return ;;
-  esac
-  if [[ $word == "=" || ${COMP_WORDS[COMP_CWORD-1]} == "=" ]]; then
-    local at=$((COMP_CWORD - 1))
-    [[ $word == "=" ]] || at=$((COMP_CWORD - 2))
-    [[ $word == "=" ]] && word=""
-    if [[ ${COMP_WORDS[at]} == "--config" ]]; then
-      COMPREPLY=($(compgen -W "$configs" -- "$word"))
-    fi
-    [[ -n ${COMPREPLY[*]} ]] || COMPREPLY=($(compgen -f -- "$word"))
-    return
-  fi
-  if [[ $word == -* ]]; then
-    COMPREPLY=($(compgen -W "$flags --traceback --help" -- "$word"))
-    [[ ${COMPREPLY[0]} != *= ]] || compopt -o nospace
-  else
-    COMPREPLY=($(compgen -f -- "$word"))
-  fi
-}
-complete -F _nasnet_jax nasnet-jax
-"""
-
-
-# zsh gives a function --config=x as one word, and has no compopt.
-_ZSH = """\
-# eval "$(nasnet-jax completion zsh)"
-(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
-_nasnet_jax() {
-  local -a flags configs
-  if (( CURRENT == 2 )); then
-    compadd -- %(commands)s completion
-    return
-  fi
-  case $words[2] in
-%(cases)s
-    completion) compadd -- bash zsh; return ;;
-  esac
-  if [[ $PREFIX == --*=* || $words[CURRENT-1] == --config ]]; then
-    [[ $PREFIX == --config=* || $words[CURRENT-1] == --config ]] \\
-      || configs=()
-    compset -P '*='
-    compadd -a configs
-    _files
-    return
-  fi
-  if [[ $PREFIX == -* ]]; then
-    compadd -S '' -- ${(M)flags:#*=}
-    compadd -- ${flags:#*=} --traceback --help
-  else
-    _files
-  fi
-}
-compdef _nasnet_jax nasnet-jax
-"""
-
-
-def _completion(arguments: list[str]) -> int:
-  shells = {"bash": (_BASH, '{}="{}"'), "zsh": (_ZSH, "{}=({})")}
-  if len(arguments) != 1 or arguments[0] not in shells:
-    print(
-      'error: give a shell: eval "$(nasnet-jax completion bash)", or zsh',
-      file=sys.stderr,
-    )
-    return 2
-  script, words = shells[arguments[0]]
-  jobs = shipped.of_jobs()
-  cases = []
-  for name, found in COMMANDS.items():
-    configs = jobs[found.job] if found.job else shipped.names()
-    flags = words.format("flags", " ".join(found.flags))
-    known = words.format("configs", " ".join(configs))
-    cases.append(f"    {name}) {flags}; {known} ;;")
-  values = {
-    "commands": " ".join(COMMANDS),
-    "cases": "\n".join(cases),
-  }
-  print(script % values, end="")
-  return 0
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from nasnet_jax.data import paths
+from nasnet_jax.data import buckets, mirror, paths
 from nasnet_jax.training import mesh
 
 OK, NOTE, STOP = "ok", "note", "STOP"  # STOP: a run would not start, or not end
@@ -302,6 +302,9 @@ def check_cache() -> Iterator[Finding]:
 def check_folder(about: str, path) -> Iterator[Finding]:
   """Whether files can be written, renamed and locked there, and the space."""
   try:
+    if buckets.is_address(paths.expanded(path)):
+      yield from _check_address(about, paths.expanded(path))
+      return
     path = paths.local(path).absolute()
   except ValueError as error:
     yield Finding(STOP, about, str(error))
@@ -318,6 +321,16 @@ def check_folder(about: str, path) -> Iterator[Finding]:
     yield Finding(NOTE, about, text, "make room: checkpoints need some GiB")
   else:
     yield Finding(OK, about, text)
+
+
+def _check_address(about: str, address: str) -> Iterator[Finding]:
+  """The same of a bucket; ValueError if it cannot be reached or read."""
+  root = buckets.at(address)
+  with buckets.told(address):
+    there = buckets.is_there(root) and root.is_dir()
+    count = len(list(root.iterdir())) if there else 0
+  yield Finding(OK, about, f"{address}: can be read, {count} entries")
+  yield from check_folder(f"{about}, here", mirror.place(address))
 
 
 def _try_writing(folder: pathlib.Path) -> str:
@@ -352,10 +365,12 @@ def check_data(data_dir=None) -> Iterator[Finding]:
   """Data sets that can be found without being told where."""
   if data_dir is not None:
     try:
+      if buckets.is_address(paths.expanded(data_dir)):
+        yield from _check_address("data", paths.expanded(data_dir))
+        return
       path = paths.local(data_dir)
     except ValueError as error:
-      fix = "only tfds reads it there: data.source=tfds"
-      yield Finding(STOP, "data", str(error), fix)
+      yield Finding(STOP, "data", str(error))
       return
     if not path.exists():
       fix = "give the folder or archive of your images"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from absl import flags
 
 from nasnet_jax.cli import entry
-from nasnet_jax.data import paths
+from nasnet_jax.data import paths, places
 
 NAMES = ("checkpoint", "workdir")
 _FILES = ("config.json", "result.json")  # one of them marks a run's folder
@@ -26,7 +26,7 @@ class RunFlags(NamedTuple):
       UsageError: if they name two folders.
     """
     found = [flag.value for flag in self if flag.value]
-    if len(set(map(paths.local, found))) > 1:
+    if len({paths.expanded(one).rstrip("/") for one in found}) > 1:
       raise entry.UsageError(
         f"--checkpoint={found[0]} and --workdir={found[1]} mean the same and"
         " name two runs: give one"
@@ -67,5 +67,5 @@ def define() -> RunFlags:
 
 def is_run(path) -> bool:
   """Whether it is the folder of a run."""
-  folder: pathlib.Path = paths.local(path)
+  folder: pathlib.Path = places.fetched(path)
   return any((folder / name).exists() for name in _FILES)

@@ -33,6 +33,8 @@ _LAYERS = (
   layers.Conv,
   stacked.Classifier,
   blocks.Dense,
+  nn.Conv,  # of users' modules
+  nn.Dense,
 )
 
 
@@ -199,6 +201,30 @@ def make_block_counter(
       width = head
     classifier = width * config.num_classes
     total += np.array([classifier + config.num_classes, classifier])
+    return int(total[0]), int(total[1])
+
+  return count
+
+
+def make_chain_counter(
+  config, space, layer_shapes, image_shape: tuple[int, int, int]
+) -> Callable[[Any], tuple[int, int]]:
+  """The same for chains of modules (`spaces.module_chain`).
+
+  Args:
+    layer_shapes: (image shape) -> (H, W, C) of what enters each layer, and of
+      what leaves the last.
+  """
+  shapes = layer_shapes(image_shape)
+  width = shapes[-1][-1] * config.num_classes
+  head = np.array([width + config.num_classes, width])
+
+  def count(genotype) -> tuple[int, int]:
+    row = space.encode(genotype).tolist()
+    total = head + sum(
+      _count_block(modules[i], tuple(shape))
+      for modules, i, shape in zip(space.modules, row, shapes)
+    )
     return int(total[0]), int(total[1])
 
   return count

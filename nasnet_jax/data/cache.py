@@ -27,6 +27,12 @@ def cache_dir() -> Path:
   return Path.home() / ".cache" / "nasnet_jax"
 
 
+def place_of(address: str) -> Path:
+  """Where copies of what lies at an address are kept, under its last name."""
+  key = hashlib.sha256(address.encode()).hexdigest()[:12]
+  return cache_dir() / "remote" / key / address.rpartition("/")[2]
+
+
 def cached(key: dict, build: Callable[[], Arrays]) -> Arrays:
   """The arrays that `build` makes, or made at an earlier call.
 

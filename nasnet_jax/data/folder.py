@@ -16,8 +16,8 @@ from nasnet_jax.data import (
   image_data,
   layout,
   listing,
-  paths,
   pixels,
+  places,
 )
 from nasnet_jax.data import arrays as users_arrays
 from nasnet_jax.data import labels as tables
@@ -95,7 +95,7 @@ def resolve(data_dir, path) -> Path:
       "source 'folder' needs a path: a directory of class folders, a .tar or"
       " .zip of one, or an .npz with x_train, y_train, x_test, y_test"
     )
-  resolved = paths.joined(data_dir, path)
+  resolved = places.joined(data_dir, path)
   if not resolved.exists():
     raise DataError(
       f"no file or folder {resolved}: set data_dir or path to a directory of"

@@ -5,7 +5,7 @@ import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from nasnet_jax.data import layout, paths
+from nasnet_jax.data import buckets, layout, paths, places
 from nasnet_jax.data.image_data import DataError, listed, printable
 from nasnet_jax.data.listing import Listing
 
@@ -41,13 +41,16 @@ def find(labels: str, top: Path, data_dir) -> Path:
     DataError: naming the places where it is not.
   """
   inside = [top] if top.is_dir() else []
-  places = [*inside, top.parent, Path(data_dir or "")]
-  tried = [place / paths.local(labels) for place in places]
+  if buckets.is_address(labels):
+    return places.fetched(labels)
+  beside = [] if buckets.is_address(data_dir or "") else [Path(data_dir or "")]
+  around = [*inside, top.parent, *beside]
+  tried = [place / paths.local(labels) for place in around]
   for path in tried:
     if path.is_file():
       return path
   raise DataError(
-    f"labels: there is no table {labels!r} in {' or '.join(map(str, places))}:"
+    f"labels: there is no table {labels!r} in {' or '.join(map(str, around))}:"
     " give its path in labels (data.options.labels)"
   )
 

@@ -10,7 +10,7 @@ import io
 
 import numpy as np
 
-from nasnet_jax.data import image_data, paths, tfds_source
+from nasnet_jax.data import image_data, places, tfds_source
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.data.photo_files import open_folder
 from nasnet_jax.data.records import Photographs, Records, Subset, digest
@@ -47,8 +47,7 @@ def load(
   if "seed" in known:
     options["seed"] = seed
   if data_dir is not None:  # tfds knows more than paths
-    place = paths.expanded if source == "tfds" else paths.local
-    data_dir = place(data_dir)
+    data_dir = places.of_source(source, data_dir)
   return opener(data_dir, **options)
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 
-from nasnet_jax.data import image_data, paths
+from nasnet_jax.data import image_data, places
 from nasnet_jax.data.cifar import load_cifar10, load_cifar100
 from nasnet_jax.data.digits import load_digits
 from nasnet_jax.data.folder import load_folder
@@ -58,8 +58,7 @@ def load(
   if "seed" in known:
     options["seed"] = seed
   if data_dir is not None:  # tfds knows more than paths
-    place = paths.expanded if source == "tfds" else paths.local
-    data_dir = place(data_dir)
+    data_dir = places.of_source(source, data_dir)
   data = loader(data_dir, **options)
   if not isinstance(data, ImageData):
     raise DataError(

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from nasnet_jax.data import cache, paths, pixels
+from nasnet_jax.data import cache, pixels, places
 from nasnet_jax.data.image_data import DataError
 
 _log = logging.getLogger(__name__)
@@ -213,7 +213,7 @@ def folder(data_dir, path) -> pathlib.Path:
   """
   if path is None and data_dir is None:
     raise DataError("there is nothing to open: set data_dir or path")
-  top = paths.joined(data_dir, path)
+  top = places.joined(data_dir, path)
   if not top.is_dir():
     raise DataError(f"{top} is no folder: unpack it, or give another path")
   return top

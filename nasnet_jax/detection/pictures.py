@@ -8,7 +8,7 @@ What is opened here holds every box and knows where each encoded image lies;
 import inspect
 import logging
 
-from nasnet_jax.data import image_data, paths
+from nasnet_jax.data import image_data, places
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.detection.annotations import (
   Annotation,
@@ -66,8 +66,7 @@ def load(source: str, *, data_dir=None, **options) -> Splits:
         f" {image_data.nearest(option, known)}"
       )
   if data_dir is not None:  # tfds knows more than paths
-    place = paths.expanded if source == "tfds" else paths.local
-    data_dir = place(data_dir)
+    data_dir = places.of_source(source, data_dir)
   found = opener(data_dir, **options)
   for split in (found.train, found.valid, found.test):
     if split.dropped:

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from nasnet_jax import __version__
-from nasnet_jax.data import paths
+from nasnet_jax.data import buckets, paths, places
 from nasnet_jax.detection import backbone
 from nasnet_jax.export import (
   card,
@@ -240,14 +240,14 @@ class Exported(NamedTuple):
   """What came out.
 
   Attributes:
-    folder: of the files.
+    folder: of the files; the address, if they were sent to one.
     difference: the largest of a logit on all cases; None: not compared.
     seconds: of one call with the examples, in the format's runtime.
     size: bytes of the network's files, without card and examples.
     notes: lines on what else was found.
   """
 
-  folder: pathlib.Path
+  folder: pathlib.Path | str
   difference: float | None
   seconds: float | None
   size: int
@@ -316,13 +316,17 @@ def _backbone(run_dir) -> results.Trained:
     if "backbone" in tree
   }
   return results.Trained(
-    network, variables, found.augmentation, found.result, paths.local(run_dir)
+    network,
+    variables,
+    found.augmentation,
+    found.result,
+    places.fetched(run_dir),
   )
 
 
 def _metadata(run_dir, result, options: Options) -> dict[str, Any]:
   """What config.json holds."""
-  config = paths.local(run_dir) / CONFIG
+  config = places.fetched(run_dir) / CONFIG
   return {
     "nasnet_jax": __version__,
     "classes": result["data"]["classes"],
@@ -340,12 +344,20 @@ def export(source: Source, name: str, kind: Format, out) -> Exported:
   Args:
     name: of the format.
     out: the folder, which must not be there; it appears whole or not at all.
+      An address such as gs://bucket/onnx must have nothing there either.
 
   Raises:
     ExportError: one line: the folder is there, a package is missing, or the
       logits differ.
   """
-  out = paths.local(out).absolute()
+  with places.sent(out) as place:
+    done = _export(source, name, kind, place.absolute())
+  if buckets.is_address(out):  # where the files of `place` are now
+    return done._replace(folder=str(out))
+  return done
+
+
+def _export(source: Source, name: str, kind: Format, out) -> Exported:
   if out.exists():
     raise ExportError(
       f"{out} is there already: remove it or give another --out"

@@ -113,9 +113,12 @@ def trace(
   if outputs is None:
     outputs = _logits
   found: dict[tuple[str, ...], nn.Module] = {}
+  own: set[str] = set()
 
   def intercept(call, args, kwargs, context):
     module = context.module
+    if not type(module).__module__.startswith(("nasnet_jax.", "flax.")):
+      own.add(type(module).__name__)
     y = call(*args, **kwargs)  # for its shape; nobody reads its value
     if context.method_name != "__call__" or type(module) not in LAYERS:
       return y
@@ -135,10 +138,23 @@ def trace(
   values = [reader.value(v) for v in closed.jaxpr.outvars]
   for value in values:
     if not isinstance(value, int):
-      raise GraphError(f"the network has {value.what}, which is not exported")
+      raise GraphError(
+        f"the network has {value.what}, which is not exported{_whose(own)}"
+      )
   _, order = jax.tree.flatten(names)
   outputs = jax.tree.unflatten(order, values)
   return Graph(_needed(reader.nodes, values), outputs, reader.shapes)
+
+
+def _whose(own: set[str]) -> str:
+  """A hint, where modules of users are in the network."""
+  if not own:
+    return ""
+  return (
+    f"; {', '.join(sorted(own))} is your own: build it of the layers of"
+    " nasnet_jax.models.layers, ops.Window (pools), sums, products and ReLUs,"
+    " or take the format safetensors"
+  )
 
 
 def _logits(network, images):

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from nasnet_jax.data import paths
+from nasnet_jax.data import places
 from nasnet_jax.export import tables, torch_module
 from nasnet_jax.jobs import results
 from nasnet_jax.training import checkpoint, workdir
@@ -58,7 +58,7 @@ def as_trained(path) -> results.Trained:
   found = read(path)
   result = _result(found.result, path)
   aug = results.augmentation_of(result)
-  path = paths.local(path)
+  path = places.fetched(path)
   return results.Trained(found.network, found.variables, aug, result, path)
 
 
@@ -73,7 +73,7 @@ def read(path) -> Imported:
     CheckpointError: one line: no such file, no config.json that says what the
       network is, or weights that are missing, unexpected or of another shape.
   """
-  path = paths.local(path)
+  path = places.fetched(path)
   path = path / _WEIGHTS if path.is_dir() else path
   if not path.is_file():
     raise CheckpointError(
@@ -165,12 +165,12 @@ def to_run(path, run_dir) -> Imported:
     CheckpointError: as `read`.
     ValueError: if the folder has a run.
   """
-  folder = paths.local(run_dir)
-  if (folder / results.RESULT).exists():
-    raise ValueError(f"{folder} has a run already: take another folder")
-  found = read(path)
-  checkpoint.write(folder / results.WEIGHTS, found.variables)
-  workdir.write_json(folder / results.RESULT, _result(found.result, path))
+  with places.sent(run_dir) as folder:
+    if (folder / results.RESULT).exists():
+      raise ValueError(f"{folder} has a run already: take another folder")
+    found = read(path)
+    checkpoint.write(folder / results.WEIGHTS, found.variables)
+    workdir.write_json(folder / results.RESULT, _result(found.result, path))
   return found
 
 

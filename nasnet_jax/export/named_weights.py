@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasnet_jax import zoo
-from nasnet_jax.data import augment, paths
+from nasnet_jax.data import augment, places
 from nasnet_jax.export import (
   importing,
   keras,
@@ -103,7 +103,7 @@ def read(
   source, _, theirs = str(weights).partition(":")
   if source == "timm":
     return _through_timm(name, theirs, augmentation, sizes)
-  path = paths.local(weights)
+  path = places.fetched(weights)
   if not path.exists():
     raise ValueError(
       f"weights is {str(weights)!r}, which is no file: give 'keras', 'timm', a"

@@ -102,11 +102,22 @@ def head_width(network: stacked.StackedNetwork, uses) -> int:
 
 
 def operation(name: str) -> tuple[str, dict[str, Any]]:
-  """(class, its arguments) of an operation of the spaces."""
+  """(class, its arguments) of an operation of the spaces.
+
+  Raises:
+    ValueError: one line, for one of a user's own file.
+  """
   made = ops.OPERATIONS[name]
-  if isinstance(made, type):
-    return made.__name__, {}
-  return made.func.__name__, made.keywords
+  kind, fields = made, {}
+  if not isinstance(made, type):
+    kind, fields = made.func, made.keywords
+  if not kind.__module__.startswith("nasnet_jax."):
+    raise ValueError(
+      f"operation {name!r} is your own ({kind.__module__}:{kind.__name__}), and"
+      " PyTorch, Keras and TFLite get the library's only: export to onnx or"
+      " stablehlo, which read what JAX computes, or to safetensors"
+    )
+  return kind.__name__, fields
 
 
 def arguments(fields: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nasnet_jax.data import paths
+from nasnet_jax.data import places
 from nasnet_jax.training.checkpoint import CheckpointError
 
 _log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def read(path) -> dict[str, np.ndarray]:
     CheckpointError: if it is another kind of file, cut short, or has something
       other than tensors in it.
   """
-  path = paths.local(path)
+  path = places.fetched(path)
   try:
     with path.open("rb") as file:
       is_zip = file.read(len(_ZIP)) == _ZIP

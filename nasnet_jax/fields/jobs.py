@@ -186,6 +186,25 @@ def _search() -> ConfigDict:
   # 1/eta go on. 0: off; 3 or 4 are usual.
   search.halving.eta = 0
   search.halving.min_epochs = 1.0  # the first rung; then eta x as far
+  # Whose weights judge a child: "alone" trains each from nothing; "shared"
+  # (ENAS, Pham et al. 2018) trains one set for all of them by the recipe of
+  # `child`, child.epochs in all.
+  search.weights = "alone"
+  search.shared = ConfigDict()
+  # Of training between two rounds, melodyguan/enas; 0: all comes before the
+  # first round (Guo et al. 2019).
+  search.shared.epochs = 1.0
+  search.shared.samples = 1  # children per update; 1 in both papers
+  # "uniform" (Guo et al. 2019), or "strategy": whom a policy would propose.
+  search.shared.sampling = "uniform"
+  # True: weights for each operation on each state, as ENAS has; False: for each
+  # operation.
+  search.shared.per_input = False
+  # Of child.eval_batch_size validation images, to judge a child; 0: all.
+  search.shared.valid_batches = 0
+  # Training batches for batch norm's statistics (Guo et al. 2019); 0: those of
+  # the batch that is judged (ENAS).
+  search.shared.calibration_batches = 0
   search.seed = 0
   search.shuffle_labels = False  # True: what remains is chance
   return search

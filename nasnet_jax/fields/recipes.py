@@ -11,6 +11,7 @@ def child() -> ConfigDict:
   child.learning_rate = 0.025  # not in the paper; slim, cifar_config
   child.schedule = "cosine"  # Zoph et al. 2018, appendix A: one period
   child.momentum = 0.9  # Zoph et al. 2018, appendix A
+  child.nesterov = False  # not in the paper; slim's optimiser has none
   child.weight_decay = 5e-4  # the paper: "L2"; the number is slim's
   child.clip_norm = 5.0  # not in the paper; slim, cifar_config
   child.drop_path_keep = 1.0  # off: not said of children in the paper

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from nasnet_jax import spaces
-from nasnet_jax.data import paths
+from nasnet_jax.data import places
 from nasnet_jax.report import runs
 from nasnet_jax.spaces.blocks import BLOCKS
 from nasnet_jax.spaces.cells import CellSpace
@@ -58,7 +58,7 @@ def child_of(run: str, which: str):
     ValueError: one line: no such child, one that failed, no search, or one
       that has no children yet.
   """
-  folder = paths.local(run)
+  folder = places.fetched(run)
   space, rows = _searched(folder)
   place = _PLACE.fullmatch(which)
   if place:

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nasnet_jax.data import archive
+from nasnet_jax.data import archive, buckets, paths, places
 from nasnet_jax.data.image_data import DataError
-from nasnet_jax.data.paths import local
 from nasnet_jax.jobs import predict, preparation, results
 from nasnet_jax.training import workdir
 from nasnet_jax.zoo import imagenet
@@ -86,7 +85,7 @@ def match(folder, names) -> Matched:
   Raises:
     DataError: in one line, if that cannot be told.
   """
-  top = local(folder)
+  top = places.fetched(folder)
   if not top.is_dir():
     what = "is a file" if top.exists() else "is not there"
     raise DataError(f"{top} {what}: give a folder with a folder per class")
@@ -257,18 +256,25 @@ def to_json(found: Score) -> dict[str, Any]:
   }
 
 
-def check_out(path) -> pathlib.Path:
-  """A file for `write`; ValueError for an ending that it does not know."""
-  path = local(path)
-  if path.suffix not in (".csv", ".json"):
+def check_out(path) -> str:
+  """A file for `write`; ValueError for an ending that it does not know, or an
+  address that cannot be reached."""
+  path = paths.expanded(path)
+  if not path.endswith((".csv", ".json")):
     raise ValueError(f"--out={path} is neither a .csv nor a .json")
+  if buckets.is_address(path):
+    buckets.at(path)
   return path
 
 
 def write(found: Score, path):
   """The confusion matrix as .csv, a row per class of the folder and a column
   per answer, or everything as .json."""
-  path = check_out(path)
+  with places.sent(check_out(path)) as file:
+    _write(found, file)
+
+
+def _write(found: Score, path: pathlib.Path):
   path.parent.mkdir(parents=True, exist_ok=True)
   if path.suffix == ".json":
     workdir.write_text(path, json.dumps(to_json(found), indent=1) + "\n")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasnet_jax import spaces
-from nasnet_jax.data import augment, paths
+from nasnet_jax.data import augment, places
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.detection import evaluation, metrics
 from nasnet_jax.detection import picture_stream as streams
@@ -49,7 +49,7 @@ def load(run_dir) -> Trained:
     WorkdirError: if the run is not finished, or is not a detection run.
     CheckpointError: if the weights are damaged or of another network.
   """
-  folder = paths.local(run_dir)
+  folder = places.fetched(run_dir)
   result = results.read_result(folder)
   job = results.job_of(result)
   if job != "detect":

@@ -11,7 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_jax.data import archive, augment, listing, photo_stream, pixels
+from nasnet_jax.data import (
+  archive,
+  augment,
+  listing,
+  photo_stream,
+  pixels,
+  places,
+)
 from nasnet_jax.data.image_data import DataError, printable
 from nasnet_jax.data.paths import local
 
@@ -34,7 +41,9 @@ def find_images(paths) -> list[pathlib.Path]:
   """
   told: list[str] = []
   found = [
-    image for path in paths for image in _images_of(local(path), (), told)
+    image
+    for path in paths
+    for image in _images_of(places.fetched(path), (), told)
   ]
   if not found:
     known = f"known endings: {', '.join(sorted(pixels.endings()))}"

@@ -15,7 +15,7 @@ import numpy as np
 
 from nasnet_jax import __version__, spaces, zoo
 from nasnet_jax import data as image_sources
-from nasnet_jax.data import arrays, augment, paths
+from nasnet_jax.data import arrays, augment, paths, places
 from nasnet_jax.jobs import architectures, job_config, published
 from nasnet_jax.models import families
 from nasnet_jax.models.layers import Numerics
@@ -81,7 +81,7 @@ def load(run_dir) -> Trained:
       the command that fits.
     CheckpointError: if the weights are damaged or of another network.
   """
-  folder = paths.local(run_dir)
+  folder = places.fetched(run_dir)
   result = read_result(folder)
   _check_classifier(folder, result)
   own_parts.need(result)
@@ -148,15 +148,16 @@ def write(run_dir, variables, network: nn.Module, result: dict[str, Any]):
     ValueError: if the folder has a run.
     CheckpointError: listing variables that are not the network's.
   """
-  folder = _check_free(run_dir)
   template = template_of(network, result["data"]["image_shape"])
   checkpoint.compare("weights", variables, template)
-  checkpoint.write(folder / WEIGHTS, variables)
-  workdir.write_json(folder / RESULT, result)
+  with places.sent(run_dir) as folder:
+    _check_free(folder)
+    checkpoint.write(folder / WEIGHTS, variables)
+    workdir.write_json(folder / RESULT, result)
 
 
 def _check_free(run_dir) -> pathlib.Path:
-  folder = paths.local(run_dir)
+  folder = places.of_run(run_dir)
   if (folder / RESULT).exists():
     raise ValueError(f"{folder} has a run already: take another folder")
   return folder
@@ -218,7 +219,7 @@ def cells_of(name: str) -> str:
 
 def read_result(folder) -> dict[str, Any]:
   """result.json; WorkdirError if there is none, or it is damaged."""
-  folder = paths.local(folder)
+  folder = places.fetched(folder)
   path = folder / RESULT
   if path.exists():
     return workdir.read_json(path)
@@ -284,10 +285,10 @@ def find_cells(name: str):
     return zoo.cells.CELLS[name][0], zoo.cells.genotype(name)
   if name in zoo.blocks.ARCHITECTURES:
     return BLOCKS, zoo.blocks.architecture(name)
-  path = paths.local(name)
   run, mark, which = str(name).rpartition("#")
-  if mark and not path.exists():
+  if mark and not pathlib.Path(paths.expanded(name)).exists():
     return architectures.child_of(run, which)
+  path = places.fetched(name)
   if path.is_dir():
     _check_finished(path)
     path = path / RESULT
@@ -359,6 +360,8 @@ def test_images(result: dict[str, Any], data_dir=None) -> datasets.Data:
   if data_dir is None:
     paths.check_there(arguments)
   else:
+    if arguments["source"] != "tfds":
+      data_dir = places.fetched(data_dir)
     arguments = paths.relocated(arguments, data_dir)
   if "stream" in arguments:
     images, make = job_config.load_streams(**arguments)

@@ -13,7 +13,7 @@ import jaxlib
 from ml_collections import ConfigDict
 
 from nasnet_jax import report
-from nasnet_jax.data import paths
+from nasnet_jax.data import places
 from nasnet_jax.jobs import callbacks
 from nasnet_jax.training import (
   compile_clock,
@@ -79,7 +79,7 @@ def read_config(run_dir) -> ConfigDict:
   Raises:
     WorkdirError: in one line, if there is no run in the folder.
   """
-  folder = paths.local(run_dir)
+  folder = places.fetched(run_dir)
   path = folder / "config.json"
   if not path.exists():
     raise workdir.WorkdirError(

@@ -7,6 +7,7 @@ import flax.linen as nn
 
 from nasnet_jax.models import (
   block_network,
+  chain_network,
   stacked,
   stacked_plan,
   stage_network,
@@ -15,6 +16,7 @@ from nasnet_jax.spaces import compound_scaling
 from nasnet_jax.spaces.blocks import BlockSpace
 from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.spaces.mnasnet import MnasSpace
+from nasnet_jax.spaces.module_chain import ChainSpace
 from nasnet_jax.spaces.stages import StageSpace
 
 
@@ -59,6 +61,13 @@ FAMILIES = {
     stage_network.StageNetwork,
     stage_network.check_side,
     stage_network.scaled,
+  ),
+  ChainSpace: Family(
+    chain_network.ChainConfig,
+    chain_network.as_modules,
+    chain_network.ChainNetwork,
+    chain_network.check_side,
+    chain_network.scaled,
   ),
   BlockSpace: _BLOCKS,
   MnasSpace: _BLOCKS,

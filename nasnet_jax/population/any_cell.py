@@ -124,9 +124,15 @@ class AnyCell:
         )
       )
     kernel = _used_kernels(rng, self.numerics, used, width, features)
-    fits = _fits(used, width, features)
+    fits = self.takes_previous_as_it_is(used)
     # A kernel that is not used must be 0, or weight decay would see it.
     return jax.tree.map(lambda k: jnp.where(fits, 0.0, k), kernel)
+
+  def takes_previous_as_it_is(self, used: Array) -> Array:
+    """bool[]: whether h_{i-1}, of these used states, needs no projection."""
+    _, width, side = self.shape.previous
+    fits = _fits(used, width, self.shape.features)
+    return fits & (side == self.shape.side)
 
   def _init_combine(self, rng, genes):
     blocks, features = self.num_blocks, self.shape.features
@@ -240,7 +246,7 @@ class AnyCell:
     if self.shape.previous[1] != features:
       second, new["fit_previous"] = projected()
     else:
-      fits = _fits(previous.used, features, features)
+      fits = self.takes_previous_as_it_is(previous.used)
       second, new["fit_previous"] = lax.cond(fits, untouched, projected)
     return (first, second), new
 

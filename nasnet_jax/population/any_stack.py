@@ -73,6 +73,7 @@ class AnyStack:
   """A `StackedNetwork`, for any genotype.
 
   Attributes:
+    choices: between which cells a child's may be.
     cells: `stacked_plan.plan`.
     shapes: of each cell, numbers only.
     parts: each cell, for any genes.
@@ -93,7 +94,7 @@ class AnyStack:
       raise ValueError("children have the CIFAR stem: set network.stem to it")
     num = dataclasses.replace(config.numerics, fold=fold)
     self._config = dataclasses.replace(config, numerics=num)
-    self._choices, self._image_shape = choices, image_shape
+    self.choices, self._image_shape = choices, image_shape
     self._num_separate = choices.num_blocks if choices.separate else 0
     self.cells = stacked_plan.plan(config)
     self.shapes = self._make_shapes()
@@ -104,10 +105,10 @@ class AnyStack:
     make = stacked_plan.cell_shapes
     if self._num_separate:
       make = stacked_plan.separate_shapes
-    return make(self._config, self._choices.num_blocks, self._image_shape[:2])
+    return make(self._config, self.choices.num_blocks, self._image_shape[:2])
 
   def _make_part(self, shape) -> AnyCell:
-    choices, config = self._choices, self._config
+    choices, config = self.choices, self._config
     make = AnySeparateCell if self._num_separate else AnyCell
     return make(
       shape,
@@ -121,7 +122,7 @@ class AnyStack:
   @property
   def genotype_shapes(self) -> Genotype:
     """Shapes and types of one child's genotype."""
-    return self._choices.genotype_shapes(self.shapes[0].num_inputs)
+    return self.choices.genotype_shapes(self.shapes[0].num_inputs)
 
   def init(self, rng: Array, genotype: Genotype) -> tuple[dict, dict]:
     """(params, batch_stats) of a child."""
@@ -134,7 +135,7 @@ class AnyStack:
     for cell, part, key in zip(self.cells, self.parts, keys, strict=True):
       genes = genes_of(genotype, cell.kind)
       params[cell.name], stats[cell.name] = part.init(
-        key, genes, self._read_by(cell, used)
+        key, genes, self.read_by(cell, used)
       )
     params["classifier"] = _init_classifier(
       head_key,
@@ -145,7 +146,7 @@ class AnyStack:
     )
     return params, stats
 
-  def _read_by(
+  def read_by(
     self, cell: stacked_plan.CellPlan, of_output: Callable[[int], Any]
   ) -> tuple:
     """of_output(position) of all outputs that a cell reads; None: no cell."""
@@ -170,9 +171,9 @@ class AnyStack:
     for cell, part in zip(self.cells, self.parts, strict=True):
       genes = genes_of(genotype, cell.kind)
       masks = _masks(
-        drop, genes, self._choices.operations, cell.index, images.shape[0]
+        drop, genes, self.choices.operations, cell.index, images.shape[0]
       )
-      read = self._read_by(cell, outputs.__getitem__)
+      read = self.read_by(cell, outputs.__getitem__)
       output, new[cell.name] = part.apply(
         params[cell.name], stats[cell.name], genes, read, masks, train
       )

@@ -32,6 +32,8 @@ class Outcome(NamedTuple):
     horizon: updates of its whole budget, more than `steps` for a child that
       was stopped; 0: nobody is ever stopped here.
     rungs: accuracy at each rung it reached, see `Stops`.
+    shared_epochs: of the weights that it shared with all children, and which
+      made the `steps`; 0: its own.
   """
 
   reward: float
@@ -44,6 +46,7 @@ class Outcome(NamedTuple):
   latency: float = 0.0
   horizon: int = 0
   rungs: tuple[float, ...] = ()
+  shared_epochs: float = 0.0
 
 
 class Stops(NamedTuple):
@@ -89,7 +92,9 @@ class Evaluator(Protocol):
   """Evaluates any number of children; the order of answers is that asked.
 
   One that has `costs(decisions) -> list[dict]` says what each of int[n, D]
-  costs before any training, as in `Outcome`: so limits can be set.
+  costs before any training, as in `Outcome`: so limits can be set. One that has
+  `before_round(folder, number, draw, progress)` is told of each round before
+  its children; see `shared_evaluator`.
   """
 
   def evaluate(

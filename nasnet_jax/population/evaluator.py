@@ -1,17 +1,15 @@
 """From decisions to accuracies: children trained on images."""
 
-import functools
 import time
 
 import jax
 import numpy as np
 
-from nasnet_jax.costs import latency, traffic
 from nasnet_jax.data import batches
 from nasnet_jax.data.augment import Augmentation
-from nasnet_jax.models import families
 from nasnet_jax.population import networks, slots
 from nasnet_jax.population import population as pop
+from nasnet_jax.population.child_costs import ChildCosts
 from nasnet_jax.population.evaluation import (
   NO_STOPS,
   ONLY_COUNTED,
@@ -21,7 +19,7 @@ from nasnet_jax.population.evaluation import (
   Queue,
   Stops,
 )
-from nasnet_jax.training import compile_clock, hosts, program_cache
+from nasnet_jax.training import compile_clock, program_cache
 
 
 class PopulationEvaluator:
@@ -48,13 +46,10 @@ class PopulationEvaluator:
     what outcomes have of them."""
     self.space, self.recipe, self.mesh = space, recipe, mesh
     shape = train[0].shape[1:]
-    build, self._make_counter = networks.open_network(
+    build, make_counter = networks.open_network(
       space, network, shape, recipe.fold
     )
-    self._network, self._costs = network, costs
-    side = costs.image_side
-    self._cost_shape = (side, side, shape[-1]) if side else shape
-    self._latencies: dict[str, float] = {}  # by `base.key`
+    self._costs = ChildCosts(space, network, make_counter, shape, costs)
     self.num_valid = len(valid[1])
     self.steps_per_epoch = batches.steps_per_epoch(
       len(train[1]), recipe.batch_size
@@ -76,10 +71,6 @@ class PopulationEvaluator:
       (len(train[1]), self.num_valid),
       mesh.shape_tuple,
     )
-
-  @functools.cached_property
-  def _count(self):  # made when a child is done: it takes seconds
-    return self._make_counter(self._cost_shape)
 
   def steps(self, budget: float) -> int:
     """Updates that a budget stands for, at least 1."""
@@ -162,40 +153,12 @@ class PopulationEvaluator:
 
   def cost(self, genotype) -> dict[str, float]:
     """What `Outcome` has of one child's costs."""
-    found = self._counted(genotype)
-    if self._costs.also == "latency":
-      network = families.network(self.space, genotype, self._network)
-      found["latency"] = self._latency(genotype, network)
-    return found
+    return self._costs.of(genotype)
 
   def costs(self, decisions) -> list[dict[str, float]]:
     """See `Evaluator`; a latency, which would be measured, is not there."""
-    genotypes = self.space.decode(np.asarray(decisions, np.int32))
-    return [
-      self._counted(jax.tree.map(lambda leaf, i=i: leaf[i], genotypes))
-      for i in range(len(decisions))
-    ]
-
-  def _counted(self, genotype) -> dict[str, float]:
-    params, macs = self._count(genotype)
-    found = {"params": params, "macs": macs}
-    if self._costs.also == "bytes" or self._costs.bytes:
-      network = families.network(self.space, genotype, self._network)
-      found["bytes"] = traffic.count_bytes(network, self._cost_shape)
-    return found
-
-  def _latency(self, genotype, network) -> float:
-    """Measured once for all equal networks, and by the first host for all."""
-    key = self.space.key(self.space.encode(genotype))
-    if key not in self._latencies:
-      seconds = np.float32(0)
-      if hosts.is_first():
-        seconds = latency.measure(
-          network, self._cost_shape, self._costs.latency_batch
-        )
-      self._latencies[key] = float(hosts.gather(np.float32(seconds))[0])
-    return self._latencies[key]
+    return self._costs.counted(decisions)
 
   def remember(self, decisions, seconds: float):
     """A latency that was measured before, of int[D]; the first one counts."""
-    self._latencies.setdefault(self.space.key(decisions), seconds)
+    self._costs.remember(decisions, seconds)

@@ -13,10 +13,16 @@ import jax
 import jax.numpy as jnp
 
 from nasnet_jax.costs import counting
-from nasnet_jax.models import block_network, stacked_plan, stage_network
-from nasnet_jax.population import any_blocks, any_stack
+from nasnet_jax.models import (
+  block_network,
+  chain_network,
+  stacked_plan,
+  stage_network,
+)
+from nasnet_jax.population import any_blocks, any_chain, any_stack
 from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.spaces.mnasnet import MnasSpace
+from nasnet_jax.spaces.module_chain import ChainSpace
 from nasnet_jax.spaces.stages import StageGenotype, StageSpace
 
 
@@ -34,6 +40,7 @@ class Network(NamedTuple):
       of a network that has no cells; None: see `extract.extract`.
     switches: genotype -> {branches of a switch: int32[n], those taken}, of a
       network that has switches and no cells.
+    stack: the `any_stack.AnyStack` of a network of cells.
   """
 
   init: Callable
@@ -44,6 +51,7 @@ class Network(NamedTuple):
   genotype_shapes: Any
   extract: Callable | None = None
   switches: Callable | None = None
+  stack: any_stack.AnyStack | None = None
 
 
 def make_network(
@@ -61,6 +69,7 @@ def make_network(
     stack.shapes,
     tuple(part.mix for part in stack.parts),
     stack.genotype_shapes,
+    stack=stack,
   )
 
 
@@ -119,6 +128,29 @@ def make_block_network(
   )
 
 
+def make_chain_network(
+  config: chain_network.ChainConfig, space, image_shape: tuple[int, int, int]
+) -> Network:
+  """The child network with the modules of its layers left open.
+
+  Args:
+    config: sizes.
+    space: a `spaces.module_chain.ChainSpace`.
+    image_shape: (H, W, C).
+  """
+  parts = any_chain.AnyChain(config, space, image_shape)
+
+  def apply(params, stats, genotype, images, drop, train):
+    if drop is not None:
+      raise ValueError(chain_network.NO_PATHS)
+    return parts.apply(params, stats, genotype, images, train)
+
+  shapes = parts.genotype_shapes
+  return Network(
+    parts.init, apply, (), (), (), shapes, parts.extract, parts.switches
+  )
+
+
 def open_network(
   space, network, image_shape, fold: int = 1
 ) -> tuple[Network, Callable]:
@@ -141,10 +173,16 @@ def open_network(
   if isinstance(space, MnasSpace):
     build = make_block_network(network, space, image_shape)
     return build, functools.partial(counting.make_block_counter, network, space)
+  if isinstance(space, ChainSpace):
+    build = make_chain_network(network, space, image_shape)
+    shapes = functools.partial(any_chain.layer_shapes, space)
+    return build, functools.partial(
+      counting.make_chain_counter, network, space, shapes
+    )
   if not isinstance(space, CellSpace):
     raise ValueError(
       f"no population trains children of space {space.name}: take a space of"
-      " cells, of stages or MnasNet's"
+      " cells, of stages, a chain, or MnasNet's"
     )
   choices = any_stack.choices_of(space)
   build = make_network(network, choices, image_shape, fold)

@@ -55,6 +55,7 @@ class ChildRecipe:
   learning_rate: float = 0.025
   schedule: str = "cosine"
   momentum: float = 0.9
+  nesterov: bool = False
   weight_decay: float = 5e-4
   clip_norm: float = 5.0
   drop_path_keep: float = 1.0
@@ -116,7 +117,7 @@ class Population(NamedTuple):
   put: Callable
 
 
-class _ChildProgram:
+class ChildProgram:
   """What happens to one child, on one device of its `data` group.
 
   The functions are pure; what is held is the same for every child.
@@ -130,7 +131,10 @@ class _ChildProgram:
     self.num_train, num_valid = sizes
     self.axis = "data" if data_size > 1 else None
     self.tx = optimizers.momentum_sgd(
-      recipe.momentum, recipe.weight_decay, recipe.clip_norm
+      recipe.momentum,
+      recipe.weight_decay,
+      recipe.clip_norm,
+      recipe.nesterov,
     )
     self.schedule = schedules.make(
       recipe.schedule, recipe.learning_rate, recipe.epochs
@@ -257,41 +261,13 @@ def make_population(
     ValueError: if the batch does not divide over `data`.
   """
   data_size = mesh.shape["data"]
-  for size in (recipe.batch_size, recipe.eval_batch_size):
-    if size % data_size:
-      raise ValueError(
-        f"a batch of {size} does not divide over {data_size} devices on `data`"
-      )
-    if size // data_size % recipe.fold:
-      raise ValueError(
-        f"{size // data_size} examples per device do not divide by child.fold"
-        f" {recipe.fold}: set it to 1, or to a divisor"
-      )
+  check_batches(recipe, data_size)
   slots = mesh.shape["arch"] * recipe.width
-  child = _ChildProgram(
+  child = ChildProgram(
     network, recipe, augmentation, data_size, (num_train, num_valid)
   )
   children, everywhere = PartitionSpec("arch"), PartitionSpec()
-
-  def over_children(function, num_mapped, *in_common, **jit_options):
-    """Compiles a function of `num_mapped` arguments with a leading axis of
-    children, and others that all share."""
-
-    def local(*args):
-      mapped, shared = args[:num_mapped], args[num_mapped:]
-      if recipe.width == 1:
-        # A batch of one would cost the switches their scalar index for nothing.
-        return lax.map(lambda args: function(*args, *shared), mapped)
-      return jax.vmap(lambda *args: function(*args, *shared))(*mapped)
-
-    sharded = jax.shard_map(
-      local,
-      mesh=mesh,
-      in_specs=(children,) * num_mapped + in_common,
-      out_specs=children,
-      check_vma=False,
-    )
-    return jax.jit(sharded, **jit_options)
+  over_children = functools.partial(map_children, mesh, recipe.width)
 
   def empty():
     scalar = jax.ShapeDtypeStruct((), jnp.int32)
@@ -306,11 +282,55 @@ def make_population(
     over_children(child.refill, 5, donate_argnums=0),
     over_children(child.train, 2, everywhere, donate_argnums=0),
     over_children(child.count_correct, 3, everywhere),
-    functools.partial(_put_children, mesh),
+    functools.partial(put_children, mesh),
   )
 
 
-def _put_children(mesh, tree):
+def check_batches(recipe: ChildRecipe, data_size: int):
+  """Raises ValueError if batches do not divide over the devices of `data`."""
+  for size in (recipe.batch_size, recipe.eval_batch_size):
+    if size % data_size:
+      raise ValueError(
+        f"a batch of {size} does not divide over {data_size} devices on `data`"
+      )
+    if size // data_size % recipe.fold:
+      raise ValueError(
+        f"{size // data_size} examples per device do not divide by child.fold"
+        f" {recipe.fold}: set it to 1, or to a divisor"
+      )
+
+
+def map_children(
+  mesh, width: int, function, num_mapped: int, *in_common, **jit_options
+):
+  """Compiles a function of one child for as many as there are slots.
+
+  Args:
+    width: children that one device has.
+    num_mapped: arguments that have a leading axis of children, the first ones.
+    in_common: partition specs of the others, which all children share.
+    jit_options: of `jax.jit`.
+  """
+  children = PartitionSpec("arch")
+
+  def local(*args):
+    mapped, shared = args[:num_mapped], args[num_mapped:]
+    if width == 1:
+      # A batch of one would cost the switches their scalar index for nothing.
+      return lax.map(lambda args: function(*args, *shared), mapped)
+    return jax.vmap(lambda *args: function(*args, *shared))(*mapped)
+
+  sharded = jax.shard_map(
+    local,
+    mesh=mesh,
+    in_specs=(children,) * num_mapped + in_common,
+    out_specs=children,
+    check_vma=False,
+  )
+  return jax.jit(sharded, **jit_options)
+
+
+def put_children(mesh, tree):
   """JAX spreads NumPy arrays by itself, if all devices are this host's."""
   if not mesh.is_multi_process:
     return tree

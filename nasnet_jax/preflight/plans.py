@@ -20,7 +20,7 @@ from nasnet_jax.jobs import by_machine, detect, job_config, train
 from nasnet_jax.models import stacked_plan
 from nasnet_jax.population import cell_blocks, networks, population
 from nasnet_jax.preflight import known_data
-from nasnet_jax.search import search_config
+from nasnet_jax.search import search_config, weights
 from nasnet_jax.spaces.genotype import genes_of
 from nasnet_jax.training import datasets, fit, loop, mesh, metrics, sharded
 
@@ -121,6 +121,11 @@ def open_search(config, devices, memory: int | None = None) -> _Search:
   Args:
     devices, memory: see `make_plan`.
   """
+  if weights.are_shared(config):
+    raise ValueError(
+      'search.weights is "shared", whose program preflight does not know: set'
+      ' it to "alone" for that of a single child'
+    )
   space = search_config.get_space(config)
   images = known_data.images_of(
     config, (config.child.batch_size, config.final.batch_size)

@@ -8,7 +8,7 @@ import numpy as np
 
 from nasnet_jax.report import (
   architectures,
-  next_steps,
+  full_size,
   page,
   runs,
   search_charts,
@@ -27,7 +27,7 @@ def one_by_one(run: runs.Run) -> str:
   if not parts:
     return ""
   note = "The best, and those of the Pareto fronts"
-  if next_steps.train(run, 0):
+  if full_size.train(run, 0):
     note += ", each with the command that trains it at full size"
   left = len(found) - _MOST
   if left > 0:
@@ -81,7 +81,7 @@ def _one(run: runs.Run, row: int, what: str) -> str:
     f"reward {history.reward[row]:.4f}",
     f"{page.count(history.params[row])} parameters as searched",
   ]
-  line = next_steps.train(run, child)
+  line = full_size.train(run, child)
   return page.details(
     f"child {child} <small>{html.escape(', '.join(filter(None, numbers)))}"
     "</small>",

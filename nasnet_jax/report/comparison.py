@@ -8,7 +8,7 @@ import html
 import os
 import pathlib
 
-from nasnet_jax.data import paths
+from nasnet_jax.data import buckets, places
 from nasnet_jax.report import (
   architectures,
   comparison_charts,
@@ -22,13 +22,13 @@ from nasnet_jax.report import (
 from nasnet_jax.report.labels import label_folders
 
 
-def write_comparison(run_dirs, path) -> pathlib.Path:
+def write_comparison(run_dirs, path) -> pathlib.Path | str:
   """Writes one page of several runs, and its pictures into `figures/` next to
   it.
 
   Args:
     run_dirs: the runs' folders, two or more.
-    path: of the HTML file.
+    path: of the HTML file; or an address such as gs://bucket/page.html.
 
   Returns:
     the path.
@@ -37,7 +37,12 @@ def write_comparison(run_dirs, path) -> pathlib.Path:
     FileNotFoundError: if one of the folders does not exist.
     ValueError: for fewer than two, or one twice.
   """
-  path = paths.local(path)
+  with places.sent(path) as place:
+    _write(run_dirs, place)
+  return path if buckets.is_address(path) else place
+
+
+def _write(run_dirs, path: pathlib.Path):
   found = [runs.read_run(folder) for folder in run_dirs]
   if len(found) < 2 or len({run.path.resolve() for run in found}) < len(found):
     raise ValueError("a comparison needs two or more folders, each given once")
@@ -53,7 +58,7 @@ def write_comparison(run_dirs, path) -> pathlib.Path:
   title = ", ".join(named)
   if len(title) > 60:
     title = f"{len(found)} runs"
-  return runs.write_atomic(
+  runs.write_atomic(
     path, page.page(title, below, "".join(filter(None, sections)), running > 0)
   )
 
@@ -110,7 +115,8 @@ def _row(label: str, run: runs.Run, folder: pathlib.Path) -> str:
 def _link(label: str, run: runs.Run, folder: pathlib.Path) -> str:
   """The run's name, with a link to its own report if there is one."""
   report = run.path / "report.html"
-  if not report.exists():
+  is_mirror = places.shown(run.path) != str(run.path)
+  if not report.exists() or is_mirror:  # no browser opens a bucket's address
     return html.escape(label)
   try:
     target = os.path.relpath(report.resolve(), folder.resolve())

@@ -110,25 +110,93 @@ def compared_fronts_figure(
   }
   if not histories:
     return None
-  largest = max(np.nanmax(getattr(h, cost)) for h in histories.values())
-  scale, unit = charts.unit(float(largest))
+  fronts = {
+    label: _front(history, cost) for label, history in histories.items()
+  }
+  costs, accuracies = np.concatenate([*fronts.values()], 1)
+  most, least = -_floor(-costs), _floor(accuracies)
+  if costs[accuracies.argmax()] > most:  # the best is never left out
+    most = float(costs.max())
+  scale, unit = charts.unit(float(costs.max()))
   with style.style():
     figure, (axes,) = charts.new_axes()
-    for label, (look, history) in zip(histories, charts.looks(histories)):
-      best = front(history, cost)
+    for label, (look, _) in zip(histories, charts.looks(histories)):
+      x, y = fronts[label]
       axes.step(
-        getattr(history, cost)[best] / scale,
-        100 * history.accuracy[best],
+        x / scale,
+        y,
         where="post",
         marker="o",
         markersize=3.5,
         label=label,
         **(look | {"linewidth": 1.4}),
       )
+      _outside(axes, x, y, scale, most, least, look["color"])
+    out = int(((costs > most) | (accuracies < least)).sum())
+    if out:
+      axes.set_xlim(right=(most + 0.04 * (most - costs.min())) / scale)
+      axes.set_ylim(bottom=least - 0.06 * (accuracies.max() - least))
+      _tell_outside(axes, out, costs, accuracies, most, least, scale)
     axes.set_xlabel(f"{COSTS[cost]}{unit}")
     axes.set_ylabel("validation accuracy, %")
     charts.legend_in_columns(figure)
   return figure
+
+
+def _front(history: runs.History, cost: str) -> np.ndarray:
+  """f64[2, n]: cost and accuracy in % of a run's Pareto front."""
+  best = front(history, cost)
+  return np.stack([getattr(history, cost)[best], 100 * history.accuracy[best]])
+
+
+def _floor(values: np.ndarray) -> float:
+  """The least value that an axis shows: all, unless a third of them or fewer
+  lie beyond so large a gap that they would press the others together."""
+  ordered = np.sort(values)
+  least = ordered[0]
+  for i in range(len(ordered) // 3):
+    if ordered[i + 1] - ordered[i] > _GAP * (ordered[-1] - ordered[i]):
+      least = ordered[i + 1]
+  return float(least)
+
+
+def _outside(axes, x, y, scale: float, most: float, least: float, color):
+  """Marks points beyond the axes at their edges, in a run's colour."""
+  low, far = y < least, x > most
+  for which, mark in ((low & ~far, "v"), (far, ">")):
+    if not which.any():
+      continue
+    transform = axes.get_xaxis_transform()
+    at = x[which] / scale, np.full(which.sum(), 0.02)
+    if mark == ">":
+      transform = axes.get_yaxis_transform()
+      at = np.full(which.sum(), 0.985), np.maximum(y[which], least)
+    axes.plot(
+      *at,
+      mark,
+      color=color,
+      markersize=4.5,
+      transform=transform,
+      clip_on=False,
+    )
+
+
+def _tell_outside(axes, out: int, costs, accuracies, most, least, scale):
+  words = []
+  if (accuracies < least).any():
+    words.append(f"down to {accuracies.min():.1f} %")
+  if (costs > most).any():
+    words.append(f"up to {costs.max() / scale:,.3g}")
+  axes.text(
+    0.985,
+    0.04,
+    f"{out} of {len(costs)} outside: {', '.join(words)}",
+    transform=axes.transAxes,
+    ha="right",
+    va="bottom",
+    fontsize="small",
+    color=LIGHT["muted"],
+  )
 
 
 def searches_figure(

@@ -9,7 +9,7 @@ import html
 import json
 import pathlib
 
-from nasnet_jax.data import paths
+from nasnet_jax.data import paths, places
 from nasnet_jax.report import (
   hover,
   next_steps,
@@ -46,7 +46,9 @@ def write_report(run_dir, files: bool = True) -> pathlib.Path:
   """
   run = _read(run_dir)
   text = page_of(run, files)
-  return runs.write_atomic(run.path / "report.html", text)
+  path = runs.write_atomic(run.path / "report.html", text)
+  places.send_pages(run.path)
+  return path
 
 
 def _read(run_dir) -> runs.Run:

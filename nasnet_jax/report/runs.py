@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nasnet_jax import spaces
-from nasnet_jax.data import paths
+from nasnet_jax.data import places
 
 HISTORY, CURVES, SCALED = "history.jsonl", "retrain.jsonl", "scaled.jsonl"
 TESTED = "test_answers.json"
@@ -218,7 +218,7 @@ def read_run(run_dir) -> Run:
   Raises:
     FileNotFoundError: in one line, if there is no such folder, or no run in it.
   """
-  path = paths.local(run_dir)
+  path = places.fetched(run_dir)
   if not path.exists():
     raise FileNotFoundError(f"no such folder: {path}")
   if not path.is_dir():
@@ -250,7 +250,7 @@ def how_to_load(result: dict[str, Any], folder) -> str:
     package, name, call = "nasnet_jax.jobs", "network", "results.load"
   return (
     f"from {package} import {call.partition('.')[0]}\n"
-    f"{name} = {call}({str(folder)!r})\n"
+    f"{name} = {call}({places.shown(folder)!r})\n"
     f"logits = {name}.predict(images)  # uint8[N, {shape}]"
   )
 

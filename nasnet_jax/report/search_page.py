@@ -170,6 +170,8 @@ def _stopped_words(run: runs.Run) -> str:
 
 
 def _saved_words(cost: dict[str, Any]) -> str:
+  if cost.get("shared_weights"):
+    return "of the weights that all of them share"
   saved = page.decimal(cost.get("epochs_saved"), ",.1f")
   if saved is None:
     return ""

@@ -95,6 +95,7 @@ def genotype_lines(genotype: dict[str, Any]) -> list[str]:
   lines = stage_drawings.stage_text(genotype) if "stages" in genotype else []
   if "architecture" in genotype:
     lines = [words for words, _ in block_drawings.block_rows(genotype)]
+  lines += genotype.get("layers", [])  # of a chain of modules
   for name, cell in genotype.get("cells", {}).items():
     lines.append(cell_drawings.cell_title(name).lower())
     lines += [f"  {line}" for line in cell_drawings.cell_text(cell)]

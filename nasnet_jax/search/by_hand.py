@@ -19,7 +19,7 @@ import numpy as np
 from nasnet_jax import controllers, spaces
 from nasnet_jax.controllers import base
 from nasnet_jax.controllers.enqueued import enqueued
-from nasnet_jax.data import paths
+from nasnet_jax.data import places
 from nasnet_jax.jobs import results
 from nasnet_jax.population.evaluation import FAILED, OK, Outcome
 from nasnet_jax.search import any_space, rounds
@@ -76,7 +76,7 @@ class ByHand:
     self.space = any_space.as_space(space)
     controller = controllers.make(strategy, self.space, **options)
     other = start_from and str(getattr(start_from, "folder", start_from))
-    known = earlier.read(paths.local(folder), other, self.space)
+    known = earlier.read(places.of_run(folder), other, self.space)
     controller = earlier.teach(controller, strategy, known)
     first = _enqueued(self.space, enqueue)
     if len(first):
@@ -118,7 +118,7 @@ class ByHand:
       )
 
   def _lock(self, folder) -> pathlib.Path:
-    path = str(paths.local(folder).absolute())
+    path = str(places.of_run(folder).absolute())
     older = _OPEN.get(path)
     if older is not None:
       older.close()

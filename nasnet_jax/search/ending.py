@@ -190,6 +190,8 @@ def _cost(
     "child_seconds": round(spent.seconds, 3),
     "total_seconds": round(searching + retraining, 3),
   }
+  if any(row.get("shared_epochs") for row in rows):
+    cost["shared_weights"] = True  # whose epochs these are
   over = sum(row["status"] == halving.OVER_LIMIT for row in rows)
   if over:
     cost["over_limit"] = over

@@ -62,6 +62,8 @@ WHY = {
   "search.cost": _CHILDREN,
   "search.halving": "the children there are were stopped by the old one",
   "search.shuffle_labels": _CHILDREN,
+  "search.weights": _CHILDREN,
+  "search.shared": _CHILDREN,
 }
 
 

@@ -111,7 +111,8 @@ class Spent(NamedTuple):
 
   Attributes:
     stopped: children that were stopped early.
-    epochs, seconds: of training, summed over children.
+    epochs, seconds: of training, summed over children; of weights that they
+      share, once.
     epochs_saved: not trained, of what their budgets allowed.
     seconds_saved: an estimate: those epochs at each child's own speed.
   """
@@ -125,12 +126,14 @@ class Spent(NamedTuple):
 
 def spent(rows: Iterable[Row], epochs: float) -> Spent:
   """Sums up a history; epochs: those of a budget of 1."""
-  total = Spent(0, 0.0, 0.0, 0.0, 0.0)
+  total, shared = Spent(0, 0.0, 0.0, 0.0, 0.0), 0.0
   for row in rows:
     if row["status"] == OVER_LIMIT:
       continue
     made = row["steps"] / row["horizon"] if row.get("horizon") else 1.0
     whole = row["budget"] * epochs
+    if row.get("shared_epochs"):
+      shared, whole = max(shared, row["shared_epochs"]), 0.0
     saved = 1 - made
     mine = Spent(
       int(was_stopped(row)),
@@ -140,4 +143,4 @@ def spent(rows: Iterable[Row], epochs: float) -> Spent:
       row["seconds"] * saved / made,
     )
     total = Spent(*map(sum, zip(total, mine)))
-  return total
+  return total._replace(epochs=total.epochs + shared)

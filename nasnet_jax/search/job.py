@@ -25,6 +25,7 @@ from nasnet_jax.search import (
   rounds,
   search_config,
   start_from,
+  weights,
 )
 from nasnet_jax.search.console import Console
 from nasnet_jax.search.parts import Parts, prepare
@@ -110,6 +111,7 @@ def _work(
 ) -> Row:
   """The content of result.json: the search, then the final stage."""
   search_config.tell_slow_statistics(config, parts.images)
+  weights.tell_unused(config)
   _describe(parts)
   _write_costs(folder, config, parts)
   over = _over(parts, config.child.epochs, clock, console)
@@ -199,7 +201,13 @@ def _claim(
   workdir.check_claim(*arguments)
   own_parts.check(folder / results.CONFIG, recorded)
   going_on.make_room(folder, recorded, search_config.absent())
-  start_from.tell(folder, config.search.get("start_from"), known, recorded)
+  start_from.tell(
+    folder,
+    config.search.get("start_from"),
+    known,
+    recorded,
+    search_config.absent(),
+  )
   start_from.keep(folder, known)
   workdir.claim(*arguments)
 

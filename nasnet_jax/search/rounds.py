@@ -43,6 +43,7 @@ HISTORY, JOURNAL, CHECKPOINTS, ROUND = (
   "round.jsonl",
 )
 Row = dict[str, Any]
+_DRAWN = 2**31 - 1  # no number of an ask: keeps apart draws that nobody is told
 
 
 class RoundSettings(NamedTuple):
@@ -137,6 +138,7 @@ def run(
     if not len(at.pending):
       _log.info("the controller has no more proposals: the search ends here")
       break
+    prepare(folder, controller, evaluator, settings, at, progress)
     known |= limits.outcomes(settings.limit, evaluator, at.pending)
     outcomes = known | _evaluate(
       folder,
@@ -153,6 +155,19 @@ def run(
       (folder / ROUND).unlink(missing_ok=True)
     finished(at.rows, fresh, time.monotonic() - start)
   return at.rows
+
+
+def prepare(folder, controller, evaluator, settings, at: Standing, progress):
+  """Tells an evaluator that wants it of the round to come."""
+  if not hasattr(evaluator, "before_round"):
+    return
+
+  def draw(n: int) -> np.ndarray:
+    rng = jax.random.fold_in(jax.random.key(settings.seed), _DRAWN)
+    rng = jax.random.fold_in(rng, at.rounds)
+    return controller.ask(at.state, rng, n)[0].decisions  # nobody's children
+
+  evaluator.before_round(folder, at.rounds, draw, progress)
 
 
 def ends_early(
@@ -375,6 +390,8 @@ def _rows(
     if outcome.horizon:
       row["horizon"] = int(outcome.horizon)
       row["rungs"] = list(outcome.rungs)
+    if outcome.shared_epochs:
+      row["shared_epochs"] = round(float(outcome.shared_epochs), 3)
     rows.append(row)
   return rows
 

@@ -12,7 +12,15 @@ from nasnet_jax.jobs import by_machine, job_config
 from nasnet_jax.models import families, layers, stacked_plan
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.population.evaluation import Evaluator
-from nasnet_jax.search import budgets, final, halving, limits, rewards, rounds
+from nasnet_jax.search import (
+  budgets,
+  final,
+  halving,
+  limits,
+  rewards,
+  rounds,
+  weights,
+)
 from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.training import own_parts as own
 from nasnet_jax.training import recipes
@@ -48,6 +56,7 @@ def absent() -> dict[str, Any]:
   found |= {f"search.{name}": value for name, value in _BUDGET.items()}
   found |= {f"search.limit.{k}": v for k, v in limits.OFF._asdict().items()}
   found |= {"final.now": False, "search.start_from": ""}
+  found |= weights.absent()
   for name, factory in controllers.CONTROLLERS.items():
     for option in inspect.signature(factory).parameters.values():
       if option.kind == option.KEYWORD_ONLY:
@@ -84,10 +93,10 @@ def load_images(config, split: str | None = None) -> job_config.Splits:
 
 def tell_slow_statistics(config, images: job_config.Splits):
   """Warns of trainings whose batch norm cannot follow them."""
-  for part, network in (
-    ("child", config.child),
-    ("final", config.final.network),
-  ):
+  parts = [("child", config.child), ("final", config.final.network)]
+  if weights.are_shared(config):  # which keep no statistics
+    del parts[0]
+  for part, network in parts:
     fields = config[part]
     job_config.tell_slow_statistics(
       fields.epochs * (images.train.num_images // fields.batch_size),
@@ -142,18 +151,23 @@ def child_recipe(config):
 
 
 def get_evaluator(config, space, images: job_config.Splits, aug) -> Evaluator:
-  """The population that trains the children."""
+  """The population that trains the children, or what judges them by weights
+  that they share."""
   from nasnet_jax.population import evaluator
   from nasnet_jax.training import mesh
 
-  return evaluator.PopulationEvaluator(
-    space,
-    child_network(config, images.num_classes, space),
-    child_recipe(config),
-    aug,
-    tuple(images.train),
-    tuple(images.valid),
-    mesh.make_mesh(config.mesh.arch, config.mesh.data),
+  recipe = child_recipe(config)
+  make = evaluator.PopulationEvaluator
+  if weights.are_shared(config):
+    make = weights.evaluator(config, space)
+  return make(
+    space=space,
+    network=child_network(config, images.num_classes, space),
+    recipe=recipe,
+    augmentation=aug,
+    train=tuple(images.train),
+    valid=tuple(images.valid),
+    mesh=mesh.make_mesh(config.mesh.arch, config.mesh.data),
     costs=get_costs(config),
   )
 

@@ -24,7 +24,15 @@ _log = logging.getLogger(__name__)
 Row = dict[str, Any]
 FILE = "start_from.jsonl"
 # What rewards follow from, in config.json.
-_MEASURED = ("job", "data_fingerprint", "search.reward", "child", "network")
+_MEASURED = (
+  "job",
+  "data_fingerprint",
+  "search.reward",
+  "search.weights",
+  "search.shared",
+  "child",
+  "network",
+)
 
 
 def read(folder: pathlib.Path, other, space) -> list[Row]:
@@ -115,16 +123,19 @@ def recorded(known: list[Row]) -> Row:
   return {"known": {"children": len(known), "sha256": digest}}
 
 
-def tell(folder: pathlib.Path, other, known: list[Row], config: Row):
+def tell(
+  folder: pathlib.Path, other, known: list[Row], config: Row, absent: Row
+):
   """A line for a new run: how much it knows, and whose rewards differ.
 
   Args:
     config: that config.json of the new run is to have.
+    absent: see `workdir.claim`; the other run may be older than a field.
   """
   if not known or (folder / results.CONFIG).exists():
     return
   _log.info("start_from: learns from %d children of %s", len(known), other)
-  changed = workdir.changes(paths.local(other) / results.CONFIG, config)
+  changed = workdir.changes(paths.local(other) / results.CONFIG, config, absent)
   names = [n for n in changed if workdir.is_among(n, _MEASURED)]
   if names:
     was, now = changed[names[0]]

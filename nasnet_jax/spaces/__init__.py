@@ -5,6 +5,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nasnet_jax.spaces import module_chain
 from nasnet_jax.spaces.amoebanet import AMOEBANET, AMOEBANET_RELEASED
 from nasnet_jax.spaces.blocks import BLOCKS
 from nasnet_jax.spaces.cells import CellSpace
@@ -53,6 +54,7 @@ def get(
   min_blocks: int = 0,
   nodes: Sequence[int] = (),
   blocks: Mapping[str, Any] | None = None,
+  choices: Sequence[Sequence[str]] = (),
 ):
   """The space of that name, with these sizes and operations if given.
 
@@ -61,6 +63,7 @@ def get(
       `cells.CellSpace`.
     nodes: of a space of stages, see `stages.StageSpace`.
     blocks: of MnasNet's space, fields of `mnasnet.MnasSpace`.
+    choices: of a chain of modules, see `module_chain.ChainSpace`.
 
   Raises:
     ValueError: for an unknown name or operation, naming the nearest, or an
@@ -68,6 +71,8 @@ def get(
   """
   if name == BLOCKS.name:  # of published networks, which nothing searches
     return BLOCKS
+  if name == module_chain.NAME:
+    return module_chain.get(choices)
   if name not in SPACES | _OWN_SPACES:
     raise ValueError(f"space {name!r} is not one of: {_listed(name, SPACES)}")
   if name in _OWN_SPACES and not operations:

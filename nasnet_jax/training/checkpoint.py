@@ -21,6 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from nasnet_jax.data import mirror
 from nasnet_jax.training import hosts
 
 _log = logging.getLogger(__name__)
@@ -68,6 +69,8 @@ def write(path, tree: Any):
         errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)
       ) from error
     raise
+  if hosts.is_first():
+    mirror.committed()
 
 
 def restore(

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
+from jax.interpreters import partial_eval as pe
 
 from nasnet_jax.data import augment, batches
 from nasnet_jax.models import drop_path, layers
@@ -77,15 +79,29 @@ def with_variables(state: TrainState, variables: dict) -> TrainState:
 
 def init_variables(network: nn.Module, image_shape, seed: int):
   """The initial {"params", "batch_stats"} of a network, on images (H, W, C)."""
+
+  def init(rng, image):
+    # In training mode, so that the auxiliary head gets its weights.
+    return network.init({"params": rng, "dropout": rng}, image, True)
+
   rng = jax.random.key(seed)
+  image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  traced, shapes = jax.make_jaxpr(init, return_shape=True)(rng, image)
   # Only the initialisers run, one after another: compiling all of them into
-  # one program takes as long as compiling the training step. In training mode,
-  # so that the auxiliary head gets its weights.
-  return network.lazy_init(
-    {"params": rng, "dropout": rng},
-    jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
-    True,
-  )
+  # one program takes as long as compiling the training step. Linen's own
+  # `lazy_init` also compiles a little program for most layers.
+  everything = [True] * len(traced.out_avals)
+  jaxpr, reads_const, reads = pe.dce_jaxpr_consts(traced.jaxpr, everything)
+  consts = [c for c, read in zip(traced.consts, reads_const) if read]
+  if reads[-1]:
+    raise ValueError(
+      f"initial weights of {type(network).__name__} hang on the image: give"
+      " initialisers that read shapes alone"
+    )
+  arguments = [rng] if reads[0] else []
+  closed = jax.extend.core.ClosedJaxpr(jaxpr, consts)
+  found = jax.extend.core.jaxpr_as_fun(closed)(*arguments)
+  return jax.tree.unflatten(jax.tree.structure(shapes), found)
 
 
 def init_state(

@@ -127,6 +127,30 @@ def only(
   return optax.partition({True: tx, False: optax.set_to_zero()}, labels)
 
 
+def where(
+  tx: optax.GradientTransformationExtraArgs, mask
+) -> optax.GradientTransformationExtraArgs:
+  """The optimiser for single weights: all others, and what it keeps of them,
+  stay bit for bit, decay and momentum included.
+
+  Args:
+    tx: one whose state is a tree like the parameters, as `momentum_sgd`'s.
+    mask: a tree of bool arrays like the parameters; gradients are 0 elsewhere.
+  """
+
+  def update(updates, state, params, **options):
+    here = jax.tree.map(lambda m, p: jnp.where(m, p, 0), mask, params)
+    updates, new = tx.update(updates, state, here, **options)
+    treedef = jax.tree.structure(new)
+    leaves = map(jax.tree.leaves, (mask, new, state))
+    kept = [jnp.where(*row) for row in zip(*leaves, strict=True)]
+    # Minus 0, as adding 0 would turn a weight of minus 0.
+    moved = jax.tree.map(lambda m, u: jnp.where(m, u, -0.0), mask, updates)
+    return moved, treedef.unflatten(kept)
+
+  return optax.GradientTransformationExtraArgs(tx.init, update)
+
+
 OPTIMIZERS = {"momentum": momentum_sgd, "rmsprop": rmsprop}
 
 

@@ -34,8 +34,8 @@ class Recipe:
     optimizer: "momentum" or "rmsprop", see `training.optimizers`.
     momentum, rms_decay, rms_epsilon, weight_decay, clip_norm: of the optimizer.
     learning_rate: at the start, or after warming up.
-    schedule: "cosine", "constant", "exponential" or "piecewise", see
-      `schedules.make`.
+    schedule: "cosine", "constant", "restarts", "exponential" or "piecewise",
+      see `schedules.make`.
     warmup_epochs, decay_factor, decay_epochs, decay_at: of the schedule.
     aux_weight: of the auxiliary head's loss, where the network has one.
     label_smoothing: share of the target spread over all classes.

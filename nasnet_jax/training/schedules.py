@@ -55,6 +55,39 @@ def piecewise(
   return schedule
 
 
+def restarts(
+  peak: float,
+  epochs: float,
+  first: float = 10.0,  # melodyguan/enas, child_lr_T_0
+  factor: float = 2.0,  # melodyguan/enas, child_lr_T_mul
+  lowest: float = 0.01,  # melodyguan/enas: 0.0005 of 0.05
+) -> Schedule:
+  """Cosines from `peak` to lowest * peak, again and again, each `factor` times
+  as long as the one before (Loshchilov & Hutter 2017).
+
+  Args:
+    epochs: of the whole training.
+    first: epochs of the first cosine.
+  """
+  starts, length = [0.0], first
+  while starts[-1] + length < epochs:
+    starts.append(starts[-1] + length)
+    length *= factor
+  lengths = [first * factor**i for i in range(len(starts))]
+
+  def schedule(progress):
+    epoch = progress * epochs
+    # A step that begins a cosine must not end the last one by a rounding.
+    number = sum((epoch >= start - 1e-4) for start in starts[1:])
+    number = jnp.asarray(number, jnp.int32)
+    share = (epoch - jnp.asarray(starts)[number]) / jnp.asarray(lengths)[number]
+    return peak * lowest + cosine(peak * (1 - lowest))(
+      jnp.clip(share, 0.0, 1.0)
+    )
+
+  return schedule
+
+
 def warmed_up(schedule: Schedule, share: float) -> Schedule:
   """The schedule, times a ramp from 0 to 1 over the first share of it."""
   if not share:
@@ -76,7 +109,8 @@ def make(
   decay_epochs: float = 2.4,
   decay_at: tuple[float, ...] = (),
 ) -> Schedule:
-  """A schedule by name: "cosine", "constant", "exponential" or "piecewise".
+  """A schedule by name: "cosine", "constant", "restarts", "exponential" or
+  "piecewise".
 
   Args:
     peak: learning rate at the start, or after warming up.
@@ -109,9 +143,11 @@ def make(
         " none: give them, or take another schedule"
       )
     schedule = piecewise(peak, epochs, decay_factor, tuple(decay_at))
+  elif name == "restarts":
+    schedule = restarts(peak, epochs)
   elif name in SCHEDULES:
     schedule = SCHEDULES[name](peak)
   else:
-    known = ", ".join([*SCHEDULES, "exponential", "piecewise"])
+    known = ", ".join([*SCHEDULES, "restarts", "exponential", "piecewise"])
     raise ValueError(f"schedule {name!r} is not one of: {known}")
   return warmed_up(schedule, warmup_epochs / epochs)

@@ -25,7 +25,7 @@ except ImportError:
     "nasnet_jax runs on Linux and macOS; on Windows take WSL 2"
   ) from None
 
-from nasnet_jax.data import paths
+from nasnet_jax.data import buckets, mirror, paths
 from nasnet_jax.training import hosts
 
 _log = logging.getLogger(__name__)
@@ -55,23 +55,36 @@ def locked(workdir):
   The lock ends with the process, however that ends. Only a file server may keep
   the lock of a machine that died for a while, which is then waited for.
 
+  Args:
+    workdir: the folder; or an address such as gs://bucket/run, whose working
+      folder here is then taken, and copied there as it grows, see
+      `data.mirror`.
+
   Yields:
     the folder's pathlib.Path.
 
   Raises:
-    DataError: for an address such as gs://bucket, which is no folder.
+    DataError: for an address that cannot be used.
     WorkdirError: if it is a file, another process works in it, or it is not
       the same folder on all hosts.
     OSError: if it cannot be written.
   """
-  folder = paths.local(workdir).absolute()
+  text = paths.expanded(workdir)
+  if not buckets.is_address(text):
+    text = mirror.address_of(text) or text  # a working folder of one
+  remote = mirror.Mirror(text) if buckets.is_address(text) else None
+  folder = remote.folder if remote else paths.local(workdir).absolute()
   if folder.exists() and not folder.is_dir():
     raise WorkdirError(f"{folder} is no folder: take another path")
   with contextlib.ExitStack() as stack:
     if hosts.is_first():
       _make(folder)
       _lock(stack.enter_context(open(folder / ".lock", "a+")), folder)
-    _check_shared(folder)
+    _check_shared(folder, bool(remote))
+    if remote and hosts.is_first():
+      stack.enter_context(remote.followed())
+    if remote:
+      hosts.wait()  # the others read what was fetched
     yield folder
 
 
@@ -125,7 +138,7 @@ def _lock(file, folder: pathlib.Path):
   os.fsync(file.fileno())
 
 
-def _check_shared(folder: pathlib.Path):
+def _check_shared(folder: pathlib.Path, is_mirror: bool = False):
   """All hosts must see what the first one writes."""
   if hosts.count() == 1:
     return
@@ -137,9 +150,10 @@ def _check_shared(folder: pathlib.Path):
   marks = hosts.gather(np.frombuffer(mark, np.uint32))
   blind = np.flatnonzero((marks != marks[0]).any(1)).tolist()
   if blind:
+    fix = "set NASNET_JAX_CACHE to a folder" if is_mirror else "take one"
     raise WorkdirError(
       f"{folder} is not the same folder on host(s) {', '.join(map(str, blind))}"
-      " and on host 0: take one on a disk that all of them share"
+      f" and on host 0: {fix} on a disk that all of them share"
     )
 
 
@@ -274,6 +288,7 @@ def write_text(path, text: str):
     file.flush()
     os.fsync(file.fileno())
   os.replace(partial, path)
+  mirror.committed()
 
 
 def new_file(folder, stem: str, ending: str) -> pathlib.Path:
@@ -297,6 +312,7 @@ def append_lines(path, rows: Iterable[dict[str, Any]]):
     file.write(text.encode())
     file.flush()
     os.fsync(file.fileno())
+  mirror.committed()
 
 
 def keep_lines(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasnet_jax.data import photo_stream, photographs
+from nasnet_jax.data import cropping, photo_stream, photographs
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.data.photo_stream import Crops, Stream
 
@@ -151,7 +151,7 @@ def _random(n: int):
 @pytest.mark.parametrize("size", [(500, 375), (375, 500), (60, 60), (900, 90)])
 def test_training_crops_are_as_large_and_as_wide_as_asked(size):
   crops = Crops(16)
-  boxes = [photo_stream.training_crop(u, *size, crops) for u in _random(4000)]
+  boxes = [cropping.training_crop(u, *size, crops) for u in _random(4000)]
   for box in boxes:
     assert box.left >= 0 and box.left + box.width <= size[0]
     assert box.top >= 0 and box.top + box.height <= size[1]
@@ -164,9 +164,7 @@ def test_training_crops_are_as_large_and_as_wide_as_asked(size):
 
 def test_places_of_crops_are_uniform_and_independent():
   crops = Crops(16, min_area=0.25, max_aspect=1.0)
-  boxes = [
-    photo_stream.training_crop(u, 400, 400, crops) for u in _random(20_000)
-  ]
+  boxes = [cropping.training_crop(u, 400, 400, crops) for u in _random(20_000)]
   left = np.array([b.left / max(1, 400 - b.width) for b in boxes])
   top = np.array([b.top / max(1, 400 - b.height) for b in boxes])
   for place in (left, top):
@@ -176,7 +174,7 @@ def test_places_of_crops_are_uniform_and_independent():
 
 
 def test_the_central_crop_is_the_middle_of_the_shorter_side():
-  box = photo_stream.central_crop(500, 400, Crops(16))
+  box = cropping.central_crop(500, 400, Crops(16))
   assert box == (75.0, 25.0, 350.0, 350.0)
 
 
@@ -187,7 +185,7 @@ def test_decoding_agrees_with_a_crop_of_the_whole_image():
     crops = Crops(64, min_area=0.3)
     got = photo_stream.decode("x", content, crops, uniform).astype(float)
     with Image.open(io.BytesIO(content)) as whole:
-      box = photo_stream.training_crop(uniform, *whole.size, crops)
+      box = cropping.training_crop(uniform, *whole.size, crops)
       part = whole.crop(
         (box.left, box.top, box.left + box.width, box.top + box.height)
       )

@@ -5,7 +5,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-import types
 from typing import Any, NamedTuple
 
 import jax
@@ -137,11 +136,16 @@ class Small(NamedTuple):
 _MADE: dict[str, Small] = {}
 
 
+class _Initialised(NamedTuple):
+  """What `random_variables` asks of a network."""
+
+  init: Any
+
+
 def _random_with_aux(random_variables, network, side):
   """Variables with those of the auxiliary head, which one side has."""
   init = functools.partial(network.init, train=True)
-  stand_in = types.SimpleNamespace(init=lambda rng, images: init(rng, images))
-  return random_variables(stand_in, side)
+  return random_variables(_Initialised(init), side)
 
 
 @pytest.fixture(scope="session")
@@ -169,6 +173,30 @@ def small_network(request, random_variables):
 def small_networks():
   """{name: network}, all of them."""
   return networks()
+
+
+def _keras_logits(model):
+  """(images) -> logits with the weights of the moment, compiled once."""
+  run = jax.jit(
+    lambda weights, rest, x: model.stateless_call(weights, rest, x)[0]
+  )
+
+  def call(images):
+    weights, rest = (
+      [variable.value for variable in variables]
+      for variables in (
+        model.trainable_variables,
+        model.non_trainable_variables,
+      )
+    )
+    return run(weights, rest, images)
+
+  return call
+
+
+@pytest.fixture(scope="session")
+def keras_logits():
+  return _keras_logits
 
 
 @pytest.fixture(scope="session")

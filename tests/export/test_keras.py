@@ -32,14 +32,14 @@ def _randomise(model):
         weight.assign(rng.normal(0, fan**-0.5, shape))
 
 
-def _small(skip_reduction, **top):
-  """(Keras's model, our network): two cells per stack, F = 4, side 33."""
+def _small(skip_reduction, num_cells=2, **top):
+  """(Keras's model, our network): F = 4, side 33."""
   from keras.src.applications import nasnet  # the public names are two sizes
 
   model = nasnet.NASNet(
     input_shape=(33, 33, 3),
     penultimate_filters=96,
-    num_blocks=2,
+    num_blocks=num_cells,
     stem_block_filters=6,
     skip_reduction=skip_reduction,
     filter_multiplier=2,
@@ -48,7 +48,7 @@ def _small(skip_reduction, **top):
   )
   network = ours.network(
     "nasnet_a_mobile",
-    num_cells=2,
+    num_cells=num_cells,
     features=4,
     num_classes=5,
     stem_features=6,
@@ -69,23 +69,24 @@ def _close(found, wanted):
   np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
-def _compare(model, network, side):
+def _compare(model, network, side, keras_logits):
   images = np.random.default_rng(1).uniform(-1, 1, (2, side, side, 3))
   images = images.astype(np.float32)
   variables = ours.from_keras(model, network)
   logits = jax.jit(lambda v, x: network.apply(v, x)[0])(variables, images)
-  _close(logits, model(images, training=False))
-  return variables, images
+  _close(logits, keras_logits(model)(images))
 
 
 @pytest.mark.parametrize("skip_reduction", [False, True])
-def test_keras_weights_give_keras_logits(skip_reduction):
+def test_keras_weights_give_keras_logits(skip_reduction, keras_logits):
   model, network = _small(skip_reduction)
   _randomise(model)
-  _compare(model, network, 33)
+  _compare(model, network, 33, keras_logits)
 
 
-def test_our_weights_give_our_logits_in_keras(small, random_variables):
+def test_our_weights_give_our_logits_in_keras(
+  small, random_variables, keras_logits
+):
   _, network = small
   model, _ = _small(True)
   variables = random_variables(network, 33)
@@ -93,7 +94,7 @@ def test_our_weights_give_our_logits_in_keras(small, random_variables):
   images = np.random.default_rng(1).uniform(-1, 1, (2, 33, 33, 3))
   images = images.astype(np.float32)
   logits = jax.jit(lambda v, x: network.apply(v, x)[0])(variables, images)
-  _close(model(images, training=False), logits)
+  _close(keras_logits(model)(images), logits)
 
 
 def test_there_and_back_changes_nothing(small):
@@ -107,7 +108,7 @@ def test_there_and_back_changes_nothing(small):
 
 def _own_head(*layers, scale=1 / 127.5):
   """(a model of one's own, our network): pixels in, another classifier."""
-  base, network = _small(True, include_top=False, pooling="avg")
+  base, network = _small(True, 1, include_top=False, pooling="avg")
   model = keras.Sequential(
     [
       keras.Input((33, 33, 3)),
@@ -120,14 +121,16 @@ def _own_head(*layers, scale=1 / 127.5):
   return model, network
 
 
-def test_a_model_with_a_head_of_its_own_answers_pixels_as_in_keras(tmp_path):
+def test_a_model_with_a_head_of_its_own_answers_pixels_as_in_keras(
+  keras_logits, tmp_path
+):
   model, network = _own_head(keras.layers.Dropout(0.5))
   _randomise(model)
   variables = ours.from_keras(model, network)
   results.save(tmp_path, "nasnet_a_mobile", network, variables, side=33)
   pixels = np.random.default_rng(1).integers(0, 256, (2, 33, 33, 3), np.uint8)
   found = jax.jit(results.load(tmp_path).predict)(pixels)
-  _close(found, model(pixels.astype(np.float32), training=False))
+  _close(found, keras_logits(model)(pixels.astype(np.float32)))
 
 
 def test_what_stands_around_the_network_and_cannot_be_kept_is_refused():
@@ -154,19 +157,19 @@ def test_an_ending_other_than_softmax_is_said(caplog):
     assert len(caplog.records) == count
 
 
-def test_slims_padding_is_not_keras(small):
+def test_slims_padding_is_not_keras(keras_logits):
   """What the option is for: without it logits differ."""
-  model, network = small
+  model, network = _small(True, 1)
+  _randomise(model)
   numerics = dataclasses.replace(network.config.numerics, pool_padding="same")
   same = network.clone(
     config=dataclasses.replace(network.config, numerics=numerics)
   )
   images = np.random.default_rng(1).uniform(-1, 1, (2, 33, 33, 3))
+  images = images.astype(np.float32)
   variables = ours.from_keras(model, network)
-  logits = jax.jit(lambda v, x: same.apply(v, x)[0])(
-    variables, np.float32(images)
-  )
-  assert np.abs(logits - model(images, training=False)).max() > 0.01
+  logits = jax.jit(lambda v, x: same.apply(v, x)[0])(variables, images)
+  assert np.abs(logits - keras_logits(model)(images)).max() > 0.01
 
 
 @pytest.mark.slow
@@ -177,13 +180,13 @@ def test_slims_padding_is_not_keras(small):
     ("nasnet_a_large", "NASNetLarge", 88_949_818),
   ],
 )
-def test_the_whole_network_has_keras_logits(name, make, count):
+def test_the_whole_network_has_keras_logits(name, make, count, keras_logits):
   model = getattr(keras.applications, make)(
     weights=None, classifier_activation=None
   )
   assert model.count_params() == count
   _randomise(model)
-  _compare(model, ours.network(name), model.input_shape[1])
+  _compare(model, ours.network(name), model.input_shape[1], keras_logits)
 
 
 @pytest.mark.parametrize(

@@ -56,34 +56,26 @@ def _pixels(side):
   return rng.integers(0, 256, (2, side, side, 3), np.uint8)
 
 
-def _keras_logits(model):
-  """(images) -> logits with the weights of the moment, compiled once."""
-  run = jax.jit(
-    lambda weights, rest, x: model.stateless_call(weights, rest, x)[0]
-  )
-
-  def call(images):
-    weights, rest = (
-      [variable.value for variable in variables]
-      for variables in (
-        model.trainable_variables,
-        model.non_trainable_variables,
-      )
-    )
-    return run(weights, rest, images)
-
-  return call
-
-
 def _close(found, wanted):
   wanted = np.asarray(wanted)
   np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
 @pytest.fixture(scope="module")
-def b0():
-  """(Keras's model, our network)."""
-  return _model("b0", SIDES["b0"]), ours.network("efficientnet_b0")
+def small():
+  """(Keras's model, our network): B0, narrower and shallower."""
+  from keras.src.applications import efficientnet  # the public names are sizes
+
+  sizes = {"width": 0.3, "depth": 0.4}
+  model = efficientnet.EfficientNet(
+    *sizes.values(),
+    default_size=37,
+    weights=None,
+    input_shape=(37, 37, 3),
+    classifier_activation=None,
+    classes=5,
+  )
+  return model, ours.network("efficientnet_b0", num_classes=5, **sizes)
 
 
 def _adapt(model):
@@ -97,7 +89,7 @@ def _adapt(model):
   [pytest.param(f"b{i}", marks=[pytest.mark.slow] * (i > 0)) for i in range(8)],
 )
 def test_pixels_give_the_same_logits_both_ways(
-  name, random_variables, tmp_path
+  name, random_variables, keras_logits, tmp_path
 ):
   """By what `results.save` makes of Keras's model."""
   side = SIDES.get(name, 64)
@@ -106,7 +98,7 @@ def test_pixels_give_the_same_logits_both_ways(
     assert model.count_params() - 7 == COUNTS[name]
   _randomise(model)
   _adapt(model)
-  pixels, keras_logits = _pixels(side), _keras_logits(model)
+  pixels, keras_logits = _pixels(side), keras_logits(model)
   aug = ours.augmentation(model)
   results.save(
     tmp_path,
@@ -126,8 +118,8 @@ def test_pixels_give_the_same_logits_both_ways(
   _close(given, our_logits(variables, pixels))
 
 
-def test_there_and_back_changes_nothing(b0):
-  model, network = b0
+def test_there_and_back_changes_nothing(small):
+  model, network = small
   _randomise(model)
   before = {
     name: np.asarray(w) for name, w in keras_model.weights(model).items()
@@ -148,8 +140,8 @@ def test_there_and_back_changes_nothing(b0):
     ({"width": 2.0}, "of another shape: "),
   ],
 )
-def test_weights_that_do_not_fit_are_listed(b0, changes, words):
-  model, network = b0
+def test_weights_that_do_not_fit_are_listed(small, changes, words):
+  model, network = small
   config = dataclasses.replace(network.config, **changes)
   with pytest.raises(checkpoint.CheckpointError, match=words) as error:
     aug = ours.augmentation(model)
@@ -158,8 +150,8 @@ def test_weights_that_do_not_fit_are_listed(b0, changes, words):
   assert len(str(error.value)) < 1500
 
 
-def test_a_model_that_whitens_otherwise_is_refused_or_said(b0):
-  model, network = b0  # made without weights: pixels over 255, no more
+def test_a_model_that_whitens_otherwise_is_refused_or_said(small):
+  model, network = small  # made without weights: pixels over 255, no more
   aug = ours.augmentation(model)
   np.testing.assert_allclose((aug.mean, aug.std), ((0,) * 3, (1,) * 3))
   for call in (

@@ -134,10 +134,19 @@ def test_what_is_given_stays_and_the_rest_fits_it():
   ],
 )
 def test_a_tpus_fold_fills_lanes_and_leaves_rows(features, batch, data, fold):
-  child = Child(10, batch, data, ((features, 8),))
+  child = Child(10, batch, data, ((features, 32),))
   found = by_machine.for_child(TPU, child)
   assert found["fold"] == fold
   assert batch // data % fold == found["eval_batch_size"] % (data * fold) == 0
+
+
+def test_small_maps_are_not_folded():
+  """As the compiler's cycles say of `search_digits:tiny`."""
+  assert _search("search_digits", TPU).config.child.fold == 1
+  child = Child(10, 64, maps=((8, 11),))
+  assert by_machine.for_child(TPU, child)["fold"] == 1
+  child = child._replace(maps=((8, 12),))
+  assert by_machine.for_child(TPU, child)["fold"] == 8
 
 
 def test_children_without_cells_are_not_folded():
@@ -290,11 +299,11 @@ def test_every_job_has_its_settings_chosen(harness_config, monkeypatch):
     return object()
 
   parts = prepare(harness_config, evaluator)
-  assert parts.config is seen[0] and parts.config.child.fold == 8
+  assert parts.config is seen[0] and parts.config.child.fold == 1
   assert parts.final.final.steps_per_call == parts.config.final.steps_per_call
   assert parts.final.final.steps_per_call > 1
   assert harness_config.child.fold == 0  # the one given stays as it was
-  assert parts.chosen[0].startswith("chosen for 4 x TPU v5 lite: child.fold=8")
+  assert parts.chosen[0].startswith("chosen for 4 x TPU v5 lite: child.fold=1")
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """A path is understood alike wherever one is given."""
 
+import sys
+
 import pytest
 
 from nasnet_jax import data, report, search
@@ -50,11 +52,34 @@ ENTRANCES = {
 
 
 @pytest.mark.parametrize("entrance", ENTRANCES)
-def test_an_address_is_refused_with_the_way(entrance, tmp_path, monkeypatch):
+@pytest.mark.parametrize("scheme", ["gs", "az"])
+def test_an_address_that_cannot_be_used_is_refused_with_the_way(
+  entrance, scheme, tmp_path, monkeypatch
+):
   monkeypatch.chdir(tmp_path)
-  with pytest.raises(ValueError, match=r"gs://bucket/a.* is no path.*mount it"):
-    ENTRANCES[entrance]("gs://bucket/a")
+  monkeypatch.setitem(sys.modules, "gcsfs", None)  # not installed
+  fix = "pip install gcsfs|mount it" if scheme == "gs" else "mount"
+  with pytest.raises(ValueError, match=f"{scheme}://bucket/a.*({fix})"):
+    ENTRANCES[entrance](f"{scheme}://bucket/a")
   assert not list(tmp_path.iterdir())
+
+
+_WRITTEN = (
+  "the folder of a run",
+  "imported weights",
+  "a run of exported weights",
+  "an export",
+  "answers",
+  "a comparison",
+)
+_HERE_ONLY = ("a file beside others", "a profile")
+
+
+@pytest.mark.parametrize("entrance", {*ENTRANCES} - {*_WRITTEN, *_HERE_ONLY})
+def test_an_address_where_nothing_is_is_told(entrance, bucket, tmp_path):
+  bucket.top.mkdir()
+  with pytest.raises(ValueError, match=r"gs://bucket/.*there is nothing at"):
+    ENTRANCES[entrance]("gs://bucket/a")
 
 
 @pytest.mark.parametrize("entrance", ENTRANCES)
@@ -80,11 +105,22 @@ def test_the_home_of_a_stranger_is_refused_in_a_line():
     paths.local("~nobody_here/a")
 
 
-def test_doctor_says_the_same():
+def test_doctor_says_the_same(monkeypatch):
+  monkeypatch.setitem(sys.modules, "gcsfs", None)
   (found,) = doctor.check_folder("run folder", "gs://bucket/a")
-  assert found.level == doctor.STOP and "mount it" in found.text
+  assert found.level == doctor.STOP and "pip install gcsfs" in found.text
   first = next(iter(doctor.check_data("gs://bucket/a")))
-  assert first.level == doctor.STOP and "mount it" in first.text
+  assert first.level == doctor.STOP and "pip install gcsfs" in first.text
+
+
+def test_doctor_looks_into_a_bucket(bucket):
+  (bucket.top / "bucket" / "a").mkdir(parents=True)
+  found = [*doctor.check_folder("run folder", "gs://bucket/a")]
+  assert [one.level for one in found] == [doctor.OK, doctor.OK]
+  assert "can be read, 0 entries" in found[0].text
+  bucket.reachable = False
+  (found,) = doctor.check_folder("run folder", "gs://bucket/a")
+  assert found.level == doctor.STOP and "ConnectionError" in found.text
 
 
 def test_tfds_gets_its_address_as_it_is(monkeypatch):

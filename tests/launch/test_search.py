@@ -9,6 +9,13 @@ from nasnet_jax import search
 from nasnet_jax.jobs import results
 from nasnet_jax.training import checkpoint, workdir
 
+# One cell: reductions are test_population.py's.
+TINY = (
+  "--config=configs/search_digits.py:tiny",
+  "--config.network.num_reductions=0",
+  "--config.final.network.num_reductions=0",
+)
+
 
 @pytest.fixture(scope="module")
 def digits(launch, tmp_path_factory):
@@ -16,7 +23,7 @@ def digits(launch, tmp_path_factory):
   folder = tmp_path_factory.mktemp("digits") / "run"
   done = launch(
     "main.py",
-    "--config=configs/search_digits.py:tiny",
+    *TINY,
     "--config.profile=steps",
     f"--workdir={folder}",
   )
@@ -57,11 +64,11 @@ def test_a_search_ends_with_a_tested_network_and_a_report(digits):
 def test_killed_while_children_train_it_ends_like_one_that_was_not(
   digits, launch, launch_and_kill, tmp_path
 ):
-  folder, flags = tmp_path / "run", "--config=configs/search_digits.py:tiny"
+  folder = tmp_path / "run"
   # The first of two rounds is done, the second one is asked for and trains.
-  launch_and_kill("main.py", folder, flags, after="metrics.jsonl")
+  launch_and_kill("main.py", folder, *TINY, after="metrics.jsonl")
   assert len((folder / "history.jsonl").read_text().splitlines()) == 3
-  done = launch("main.py", flags, f"--workdir={folder}")
+  done = launch("main.py", *TINY, f"--workdir={folder}")
   assert done.returncode == 0, done.stderr
   for name in ("history.jsonl", "ranking.jsonl", "retrain.jsonl"):
     assert _untimed(folder / name) == _untimed(digits[0] / name)
@@ -105,11 +112,7 @@ def test_evaluate_notices_another_answer(digits, launch, tmp_path):
 def test_the_same_command_on_a_finished_search_only_sums_it_up(digits, launch):
   folder, first = digits
   before = (folder / "result.json").read_bytes()
-  again = launch(
-    "main.py",
-    "--config=configs/search_digits.py:tiny",
-    f"--workdir={folder}",
-  )
+  again = launch("main.py", *TINY, f"--workdir={folder}")
   assert again.returncode == 0, again.stderr
   assert again.stdout in first.stdout
   assert (folder / "result.json").read_bytes() == before
@@ -151,6 +154,9 @@ def test_a_result_that_was_cut_is_named(digits, tmp_path):
   [
     ("search_cifar", []),
     ("search_pnas", []),
+    pytest.param(
+      "search_enas", ["--config.search.children=6"], marks=pytest.mark.slow
+    ),
     pytest.param("search_mnasnet", [], marks=pytest.mark.slow),
     pytest.param(
       "search_digits",
@@ -161,7 +167,7 @@ def test_a_result_that_was_cut_is_named(digits, tmp_path):
       marks=pytest.mark.slow,
     ),
   ],
-  ids=["cifar", "pnas", "mnasnet", "one operation"],
+  ids=["cifar", "pnas", "enas", "mnasnet", "one operation"],
 )
 def test_every_tiny_search_runs(launch, tmp_path, config, overrides):
   done = launch(
@@ -179,14 +185,11 @@ def test_every_tiny_search_runs(launch, tmp_path, config, overrides):
   assert launch("evaluate.py", f"--workdir={tmp_path}").returncode == 0
 
 
-TINY = "--config=configs/search_digits.py:tiny"
-
-
 @pytest.mark.parametrize(
   ("flags", "words"),
   [
-    ([TINY, "--seeds=0,one"], "--seeds=0,one: give different numbers"),
-    ([TINY, "--seeds=1,1"], "--seeds=1,1: give different numbers"),
+    ([*TINY, "--seeds=0,one"], "--seeds=0,one: give different numbers"),
+    ([*TINY, "--seeds=1,1"], "--seeds=1,1: give different numbers"),
     (["--config=configs/train_cifar.py:tiny", "--seeds=1"], "is for searches"),
   ],
 )
@@ -200,7 +203,7 @@ def test_seeds_that_are_none_are_one_line(launch, tmp_path, flags, words):
 def test_seeds_are_searched_one_after_another_and_compared(
   digits, launch, launch_and_kill, tmp_path
 ):
-  flags = [TINY, "--seeds=0,1"]
+  flags = [*TINY, "--seeds=0,1"]
   launch_and_kill("main.py", tmp_path, *flags, after="seed1/history.jsonl")
   done = launch("main.py", *flags, f"--workdir={tmp_path}")
   assert done.returncode == 0, done.stderr
@@ -217,7 +220,7 @@ def test_finish_ends_a_search_that_was_stopped(
   folder = tmp_path / "run"
   done = launch("finish.py", tmp_path)
   assert (done.returncode, "has no run in it" in done.stderr) == (1, True)
-  launch_and_kill("main.py", folder, TINY, after="metrics.jsonl")
+  launch_and_kill("main.py", folder, *TINY, after="metrics.jsonl")
   done = launch("finish.py", folder)
   assert done.returncode == 0, done.stderr
   assert "out of the 3 of 6 children there are" in done.stdout

@@ -115,10 +115,9 @@ def test_a_plan_has_what_its_chip_would_choose():
   devices = program.get_devices("v5e:2x2")
   plan = plans.make_plan(config, devices, 16 * 2**30)
   child = plan.config.child
-  # 64 images of F=4 would take 8; 300 are evaluated at once.
-  assert (child.fold, child.steps_per_call) == (4, 18)
+  assert (child.fold, child.steps_per_call) == (1, 18)
   assert plan.step.updates == 18
-  assert "child.fold=4 child.width=1" in plan.chosen[0]
+  assert "child.fold=1 child.width=1" in plan.chosen[0]
 
 
 @needs_libtpu

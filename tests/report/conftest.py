@@ -43,10 +43,7 @@ def _result(space, lines: list[dict]) -> dict:
 
   return {
     "space": space.name,
-    "space_options": {
-      "num_blocks": space.num_blocks,
-      "operations": list(space.operations),
-    },
+    "space_options": json.loads(json.dumps(space.options)),
     "winner": entry(top[0], "id", "decisions", "params", "macs"),
     "top_k": [
       {**entry(t, "id", "reward", "params", "macs"), "valid_accuracy": 0.9}

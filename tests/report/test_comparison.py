@@ -81,6 +81,60 @@ def test_runs_that_are_alike_share_one_axis(make_run):
   assert len(axes) == 1
 
 
+def _front_axes(fronts):
+  """Of runs whose children have these (parameters, accuracies)."""
+  found = {}
+  for label, (params, accuracy) in fronts.items():
+    n = len(params)
+    history = runs.History(
+      id=np.arange(n),
+      round=np.zeros(n, int),
+      decisions=[[0]] * n,
+      reward=np.array(accuracy),
+      accuracy=np.array(accuracy),
+      stopped=np.zeros(n, bool),
+      params=np.array(params, float),
+      macs=np.full(n, np.nan),
+      bytes=np.full(n, np.nan),
+      latency=np.full(n, np.nan),
+      seconds=np.zeros(n),
+      over_limit=np.zeros(n, bool),
+      skipped=0,
+    )
+    found[label] = history
+  (axes,) = comparison_charts.compared_fronts_figure(found, "params").axes
+  return axes
+
+
+GOOD = ([100, 120, 140, 160, 180, 200], [0.8, 0.82, 0.84, 0.86, 0.88, 0.9])
+
+
+def test_a_poor_front_is_told_and_marked_and_presses_nobody():
+  poor = ([100, 150], [0.20, 0.25])
+  axes = _front_axes({"a": GOOD, "b": GOOD, "poor": poor})
+  assert 78 < axes.get_ylim()[0] < 80
+  (words,) = [text.get_text() for text in axes.texts]
+  assert words == "2 of 14 outside: down to 20.0 %"
+  (marks,) = [line for line in axes.lines if line.get_marker() == "v"]
+  assert [*marks.get_xdata()] == [100, 150]
+
+
+def test_a_front_far_to_the_right_is_told_unless_it_has_the_best():
+  large = ([900, 2000], [0.85, 0.89])
+  axes = _front_axes({"a": GOOD, "b": GOOD, "large": large})
+  assert axes.texts[0].get_text() == "2 of 14 outside: up to 2"
+  assert [m.get_marker() for m in axes.lines].count(">") == 1
+  best = ([900, 2000], [0.85, 0.95])
+  axes = _front_axes({"a": GOOD, "b": GOOD, "best": best})
+  assert not axes.texts
+
+
+def test_fronts_that_are_alike_are_shown_whole():
+  axes = _front_axes({"a": GOOD, "b": ([90, 110], [0.7, 0.75])})
+  assert not axes.texts
+  assert axes.get_ylim()[0] < 70
+
+
 def test_a_run_without_children_is_shown(folders, tmp_path):
   (folders[0] / "history.jsonl").unlink()
   (folders[0] / "result.json").unlink()

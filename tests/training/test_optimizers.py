@@ -68,3 +68,27 @@ def test_an_optimiser_gets_the_options_it_has():
   assert tx.init({"kernel": jnp.zeros(1)})
   with pytest.raises(ValueError, match="'adam' is not one of: momentum"):
     optimizers.make("adam")
+
+
+def test_weights_outside_of_a_mask_stay_bit_for_bit_and_count_in_no_norm():
+  params = {"kernel": jnp.array([1.0, -0.0, 2.0, 3.0])}
+  mask = {"kernel": jnp.array([True, False, True, False])}
+  tx = optimizers.momentum_sgd(0.9, 0.1, 0.5)
+  masked = optimizers.where(tx, mask)
+  one = {"kernel": jnp.array([1.0, 2.0])}
+  state, alone = masked.init(params), tx.init(one)
+  state = jax.tree.map(lambda leaf: leaf + 0.25, state)  # momentum of before
+  alone = jax.tree.map(lambda leaf: leaf + 0.25, alone)
+  grads = {"kernel": jnp.array([0.5, 0.0, 1.0, 0.0])}
+  updates, state = masked.update(grads, state, params, learning_rate=0.1)
+  few = {"kernel": jnp.array([0.5, 1.0])}
+  wanted, alone = tx.update(few, alone, one, learning_rate=0.1)
+  moved = np.asarray(optax.apply_updates(params, updates)["kernel"])
+  np.testing.assert_array_equal(
+    moved[::2], optax.apply_updates(one, wanted)["kernel"]
+  )
+  assert np.signbit(moved[1])
+  assert moved[3] == 3
+  (found,), (other,) = map(jax.tree.leaves, (state, alone))
+  np.testing.assert_array_equal(found[::2], other)
+  np.testing.assert_array_equal(found[1::2], [0.25, 0.25])

@@ -52,3 +52,12 @@ def test_a_piecewise_rate_falls_where_it_is_told_to():
   rates = [schedule(jnp.float32(p)) for p in (0.0, 0.39, 0.4, 0.79, 0.8, 1.0)]
   wanted = [2, 2, 0.2, 0.2, 0.02, 0.02]
   np.testing.assert_allclose(rates, wanted, rtol=1e-5)
+
+
+def test_cosines_start_again_each_twice_as_long_as_the_one_before():
+  schedule = schedules.make("restarts", 0.05, 150)  # 10, 20, 40, 80 epochs
+  epochs = [0, 5, 9.999, 10, 20, 30, 50, 70, 110, 150]
+  rates = _at(schedule, *(epoch / 150 for epoch in epochs))
+  top, middle, low = 0.05, 0.02525, 0.0005
+  wanted = [top, middle, low, top, middle, top, middle, top, middle, low]
+  np.testing.assert_allclose(rates, wanted, atol=2e-6)
