@@ -140,6 +140,7 @@ class _Layer:
     self.mix = mixed.of_modules(
       tuple(modules), ((shape, stride),), self.out[-1], numerics
     )
+    self._bn_decay = numerics.bn_decay
 
     @jax.custom_vjp
     def train(*args):
@@ -151,7 +152,8 @@ class _Layer:
   # --- branch, params, stats, x -> y, stats ----------------------------------
 
   def _run(self, branch, params, stats, x):
-    y, new, moments = self.mix.forward(branch, _as_states(x), params, stats)
+    y, moments = self.mix.forward(branch, _as_states(x), params)
+    new = mixed.running_stats(self.mix, self._bn_decay, branch, stats, moments)
     return memory.materialise(y), new, moments
 
   def _forward(self, branch, params, stats, x):
@@ -161,7 +163,8 @@ class _Layer:
   def _backward(self, saved, cotangents):
     branch, params, x, moments = saved
     states = (*_as_states(x), *_as_states(memory.materialise(cotangents[0])))
-    (dx,), dparams = self.mix.backward(branch, states, params, moments, None)
+    (backward,) = self.mix.backward
+    dx, dparams = backward(branch, states, params, moments, None)
     return None, dparams, None, dx
 
   def evaluate(self, branch, params, stats, x):
@@ -170,7 +173,7 @@ class _Layer:
 
 
 def _as_states(x: Array):
-  """What `mixed.unbatched` takes for a single state."""
+  """What `switches.unbatched` takes for a single state."""
   return ((x[None], jnp.int32(0)),)
 
 

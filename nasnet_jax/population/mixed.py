@@ -18,7 +18,12 @@ from jax import lax
 
 from nasnet_jax.models import folded
 from nasnet_jax.models.kernels import memory
-from nasnet_jax.models.layers import TRUNCATED_STD, Numerics, kernel_std
+from nasnet_jax.models.layers import (
+  TRUNCATED_STD,
+  BatchNorm,
+  Numerics,
+  kernel_std,
+)
 from nasnet_jax.models.ops import OPERATIONS
 from nasnet_jax.population import switches
 
@@ -116,12 +121,21 @@ class Mixed(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1024)
-def _variable_shapes(module, channels: int) -> tuple[Any, Any]:
-  """(params, batch_stats) of an operation; the image's side plays no part."""
+def _variable_shapes(module, channels: int) -> tuple[Any, Any, set[float]]:
+  """(params, batch_stats, the bn_decay of its batch norms) of an operation; the
+  image's side plays no part."""
+  decays = set()
+
+  def look(call, args, kwargs, context):
+    if isinstance(context.module, BatchNorm):
+      decays.add(context.module.numerics.bn_decay)
+    return call(*args, **kwargs)
+
   x = jax.ShapeDtypeStruct((1, 4, 4, channels), jnp.float32)
   init = functools.partial(module.init, train=False)
-  shapes = jax.eval_shape(init, jax.random.key(0), x)
-  return shapes.get("params", {}), shapes.get("batch_stats", {})
+  with nn.intercept_methods(look):
+    shapes = jax.eval_shape(init, jax.random.key(0), x)
+  return shapes.get("params", {}), shapes.get("batch_stats", {}), decays
 
 
 class _Functions:
@@ -256,7 +270,12 @@ def of_modules(
   for i, module in enumerate(modules):
     number = i // num_operations
     width = groups[number][0][-1] * numerics.fold
-    params, stats = _variable_shapes(module, width)
+    params, stats, decays = _variable_shapes(module, width)
+    if decays - {numerics.bn_decay}:
+      raise ValueError(
+        f"{type(module).__name__} has a batch norm with a bn_decay of its own:"
+        f" give it the numerics of the network ({numerics.bn_decay})"
+      )
     branches.append(Branch(module, number, layout_of(params), layout_of(stats)))
   params_sizes = _bank_sizes([b.params for b in branches])
   stats_sizes = _bank_sizes([b.stats for b in branches])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nasnet_jax.models.layers import Numerics
+from nasnet_jax.models.ops import OPERATIONS
 from nasnet_jax.population import mixed, switches
 
 
@@ -103,3 +104,10 @@ def test_running_statistics_of_all_edges_are_those_of_each_module():
       )
     for name in row:
       np.testing.assert_allclose(found[name][edge], expected[name], rtol=1e-6)
+
+
+def test_a_batch_norm_with_a_decay_of_its_own_is_refused():
+  """`running_stats` would use that of the network."""
+  other = OPERATIONS["conv_1x1"](Numerics(bn_decay=0.5), 3)
+  with pytest.raises(ValueError, match=r"DenseConv .* bn_decay .*0\.9"):
+    mixed.of_modules((other,), (((4, 4, 3), 1),), 3, Numerics(bn_decay=0.9))
