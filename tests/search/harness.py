@@ -39,6 +39,7 @@ def tiny_config():
   config = load_config("search_digits", "tiny")
   config.space.num_blocks = 1
   config.space.operations = ("identity", "avg_pool_3x3")
+  config.network.num_reductions = config.final.network.num_reductions = 0
   config.search.children = 12
   config.data.max_per_class = 20
   config.data.num_valid = 50

@@ -26,7 +26,6 @@ def main(argv: list[str]):
 
   config = harness.tiny_config()
   config.search.children, config.search.children_per_round = 10, 5
-  config.network.num_reductions = 0
   config.mesh.arch = DEVICES
   space = search_config.get_space(config)
   images = search_config.load_images(config)
