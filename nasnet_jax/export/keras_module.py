@@ -115,7 +115,10 @@ def _body(network, channels, whiten, cut) -> list[str]:
     return [_blocks(network, channels, whiten, cut)]
   if isinstance(network, stage_network.StageNetwork):
     return [_stages(network, channels, whiten)]
-  raise GraphError(f"{type(network).__name__} is not written as a module")
+  raise GraphError(
+    f"{type(network).__name__} is not written as a module: export to onnx,"
+    " stablehlo or safetensors"
+  )
 
 
 def _function(kind: str) -> str:

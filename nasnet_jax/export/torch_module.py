@@ -133,7 +133,10 @@ def _body(network, image_shape, whitened, cut) -> list[str]:
     return [_blocks(network, image_shape[2], whitened, cut)]
   if isinstance(network, stage_network.StageNetwork):
     return [_stages(network, image_shape[2], whitened)]
-  raise GraphError(f"{type(network).__name__} is not written as a module")
+  raise GraphError(
+    f"{type(network).__name__} is not written as a module: export to onnx,"
+    " stablehlo or safetensors"
+  )
 
 
 # --- cells -------------------------------------------------------------------

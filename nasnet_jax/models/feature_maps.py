@@ -5,7 +5,12 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from nasnet_jax.models import block_network, stacked, stacked_plan
+from nasnet_jax.models import (
+  block_network,
+  chain_network,
+  stacked,
+  stacked_plan,
+)
 
 COUNT = 4  # strides 4, 8, 16 and 32 of a network for ImageNet
 
@@ -42,11 +47,20 @@ def read(
 
 
 def every(network: nn.Module) -> tuple[FeatureMap, ...]:
-  """The stem and all cells, blocks or stages, in the order of the network."""
+  """The stem and all cells, blocks or stages, in the order of the network.
+
+  Raises:
+    ValueError: one line, for a chain of users' modules, which are not asked.
+  """
   if isinstance(network, stacked.StackedNetwork):
     return _of_cells(network)
   if isinstance(network, block_network.BlockNetwork):
     return _of_blocks(network)
+  if isinstance(network, chain_network.ChainNetwork):
+    raise ValueError(
+      "a chain of modules does not tell its strides: its maps are the endpoints"
+      " of network.apply(variables, images)[2]"
+    )
   return tuple(
     FeatureMap(f"stage_{s}", 2**s, features)
     for s, features in enumerate(network.config.features)

@@ -13,7 +13,8 @@ import pytest
 import nasnet_jax as nas
 from nasnet_jax.cli import shipped
 from nasnet_jax.costs import counting
-from nasnet_jax.models import families
+from nasnet_jax.export import torch_module
+from nasnet_jax.models import families, feature_maps
 from nasnet_jax.models.chain_network import ChainConfig
 from nasnet_jax.models.kernels import pools
 from nasnet_jax.models.layers import BatchNorm, Conv, Numerics
@@ -153,6 +154,15 @@ def test_a_search_ends_with_a_network_that_is_loaded_again(tmp_path):
   module_chain._MADE.clear()
   with pytest.raises(ValueError, match="import the file that makes it"):
     nas.load(study.folder)
+
+
+def test_what_a_chain_does_not_tell_is_one_line():
+  space = _space()
+  network = families.network(space, space.decode(np.zeros(3, int)), CONFIG)
+  with pytest.raises(ValueError, match="does not tell its strides"):
+    feature_maps.of(network)
+  with pytest.raises(ValueError, match="export to onnx, stablehlo"):
+    torch_module.source(network, IMAGE, (0.5,), (0.2,), about="")
 
 
 def test_a_chain_is_found_by_its_names_where_it_was_made():
