@@ -19,7 +19,15 @@ from nasnet_jax.training import hosts, live, stop
 # Of other people's libraries only trouble is worth a line; and of those that
 # log what they also raise, nothing is.
 _NOISY = ("jax", "matplotlib", "tensorflow", "PIL")
-_NOISIER = ("absl", "asyncio", "orbax")
+_NOISIER = (
+  "absl",
+  "aiobotocore",
+  "asyncio",
+  "fsspec",
+  "gcsfs",
+  "orbax",
+  "s3fs",
+)
 
 
 class UsageError(ValueError):

@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -129,6 +129,7 @@ def replay(
   rng,
   events: Iterable[Ask | Tell],
   pending: base.Proposals | None = None,
+  progress: Callable[[int], None] = lambda number: None,
 ) -> Replayed:
   """Repeats a journal's calls.
 
@@ -137,6 +138,7 @@ def replay(
     rng: the key that `init` was given.
     events: as `read` returns them.
     pending: proposals that were under way before the first of them.
+    progress: called after each event with how many are done.
 
   Raises:
     ValueError: naming the event, if the controller proposes something else
@@ -160,6 +162,7 @@ def replay(
     else:
       answered, pending = _take(pending, event.id, number)
       state = controller.tell(state, answered, event.rewards, event.status)
+    progress(number)
   return Replayed(state, pending)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from nasnet_jax.report import page, progress, runs, style
+from nasnet_jax.report import charts, page, progress, runs, style
 from nasnet_jax.report.style import LIGHT
 
 Row = dict[str, Any]
@@ -54,7 +54,9 @@ def scalings_figure(studies: dict[str, list[Row]]) -> Figure:
     studies: title -> rows as in a scaling run's result.json.
   """
   with style.style():
-    figure = style.new_figure(_WIDTH * len(studies), _HEIGHT, "constrained")
+    # One alone is as large as the other charts of a page, and so its letters.
+    width = _WIDTH * len(studies) if len(studies) > 1 else charts.WIDTH
+    figure = style.new_figure(width, _HEIGHT, "constrained")
     panels = figure.subplots(1, len(studies), squeeze=False)[0]
     for axes, (title, rows) in zip(panels, studies.items()):
       _panel(axes, rows)

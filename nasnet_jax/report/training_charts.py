@@ -58,10 +58,20 @@ def _draw_curve(loss, accuracy, curve: runs.Curve, epochs: bool) -> None:
       color=LIGHT["accent"] if final else LIGHT["line"],
       linewidth=1.8 if final else 1.0,
       linestyle=dashes,
-      marker="o" if known.sum() == 1 else None,
+      **_point(known.sum(), what),
       markersize=4,
       label=f"{stage}, {what}",
     )
+
+
+def _point(count: int, what: str) -> dict[str, str]:
+  """The look of a curve of one point, where dashes tell nothing."""
+  if count > 1:
+    return {}
+  return {
+    "marker": "o",
+    "fillstyle": "none" if what == "validation" else "full",
+  }
 
 
 def _in_epochs(curves: list[runs.Curve]) -> bool:
@@ -107,7 +117,7 @@ def training_figure(
             values[known],
             color=colors[label],
             linestyle=dashes,
-            marker="o" if known.sum() == 1 else None,
+            **_point(known.sum(), what),
             label=f"{label}, {what}" if len(labels) > 1 else what,
           )
     accuracy.set_ylabel(f"{score or 'accuracy'}, %")

@@ -32,6 +32,7 @@ from nasnet_jax.search.parts import Parts, prepare
 from nasnet_jax.search.run_clock import RunClock, seconds_of
 from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.training import (
+  checkpoint,
   fit,
   hosts,
   own_parts,
@@ -314,6 +315,12 @@ def _search(
 
 
 def _tidy(folder: pathlib.Path):
-  """Removes the checkpoints of a finished run, which needs its weights only."""
-  if hosts.is_first():
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+  """Removes the checkpoints of a finished run, which needs its weights only,
+  but the strategy's last: more children then cost no replay."""
+  if not hosts.is_first():
+    return
+  kept = folder / rounds.CHECKPOINTS
+  for path in (folder / "checkpoints").glob("*"):
+    if path != kept:
+      shutil.rmtree(path, ignore_errors=True)
+  checkpoint.keep_newest(kept, 1)

@@ -10,6 +10,7 @@ journal.
 `asynchronous.run` does without rounds and shares what is written, and how.
 """
 
+import contextlib
 import functools
 import logging
 import math
@@ -32,7 +33,7 @@ from nasnet_jax.population.slots import drain
 from nasnet_jax.search import budgets, halving, limits
 from nasnet_jax.search.halving import OFF, Halving, HalvingSettings
 from nasnet_jax.search.rewards import ACCURACY, Reward
-from nasnet_jax.training import checkpoint, hosts, workdir
+from nasnet_jax.training import checkpoint, hosts, live, workdir
 
 _log = logging.getLogger(__name__)
 
@@ -218,12 +219,45 @@ def resume(
   rng = jax.random.key(settings.seed)
   saved, state, pending = _restore(folder, controller, rng, events)
   after = tells[saved - 1] + 1 if saved else 0
-  replayed = journal.replay(
-    controller._replace(init=lambda _: state), rng, events[after:], pending
-  )
+  with _learning_again(len(events) - after) as progress:
+    replayed = journal.replay(
+      controller._replace(init=lambda _: state),
+      rng,
+      events[after:],
+      pending,
+      progress,
+    )
   hosts.agree("where the search stands", (replayed.state, replayed.pending))
   asks = len(events) - len(tells)
   return Standing(replayed.state, replayed.pending, asks, len(tells), rows)
+
+
+_SOON = 3.0  # seconds; what is shorter needs no word
+
+
+@contextlib.contextmanager
+def _learning_again(count: int):
+  """Tells of a long replay; yields (events done so far) -> None."""
+  start = time.monotonic()
+  told = False
+
+  def progress(done: int):
+    nonlocal told
+    spent = time.monotonic() - start
+    if spent < _SOON:
+      return
+    left = spent / done * (count - done)
+    if not told:
+      _log.info(
+        "no saved state of the strategy is there: it learns again from the"
+        " journal, about %s",
+        live.duration(spent + left),
+      )
+      told = True
+    live.show(f"the strategy learns again, {done} of {count}", left=left)
+
+  yield progress
+  live.hide()
 
 
 def _restore(
@@ -243,7 +277,11 @@ def _restore(
     )
 
   last = len(pending) - 1
-  restored = checkpoint.restore(folder / CHECKPOINTS, template, last)
+  try:
+    restored = checkpoint.restore(folder / CHECKPOINTS, template, last)
+  except checkpoint.CheckpointError as error:  # of another version
+    _log.warning("%s: the journal is taken in its place", error)
+    restored = None
   if restored is None:
     return 0, first, None
   step, tree = restored

@@ -45,8 +45,13 @@ def save(folder, step: int, tree: Any, keep: int = 2):
       _remove_leftovers(folder)
   write(folder / str(step), tree)
   if hosts.is_first():
-    for old in steps(folder)[:-keep]:
-      _remove(folder / str(old))
+    keep_newest(folder, keep)
+
+
+def keep_newest(folder, keep: int):
+  """Removes the checkpoints of a folder but the newest so many."""
+  for old in steps(folder)[:-keep]:
+    _remove(pathlib.Path(folder) / str(old))
 
 
 def write(path, tree: Any):

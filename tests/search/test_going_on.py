@@ -52,7 +52,7 @@ def test_eight_children_raised_to_sixteen_are_those_of_sixteen(
 
   run(tmp_path / "whole", 16)
   assert len(run(tmp_path / "raised", 8)) == 8
-  # The end of a search leaves no checkpoint of the controller.
+  # As if the saved state were damaged, or of another version.
   shutil.rmtree(tmp_path / "raised" / "checkpoints")
   run(tmp_path / "raised", 16)
   for file in (rounds.HISTORY, rounds.JOURNAL):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import shutil
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from nasnet_jax import controllers
 from nasnet_jax.controllers import journal
 from nasnet_jax.population.evaluation import Outcome
 from nasnet_jax.search import halving, rewards, rounds
-from nasnet_jax.training import stop, workdir
+from nasnet_jax.training import checkpoint, stop, workdir
 
 CHOICES = (2, 3, 3, 2)
 SETTINGS = rounds.RoundSettings(children=12, children_per_round=4, seed=5)
@@ -308,3 +309,19 @@ def test_a_controller_without_further_proposals_ends_the_search(fake, tmp_path):
 def test_the_last_round_asks_for_no_more_than_is_left(fake, tmp_path):
   rows = _run(tmp_path, fake, SETTINGS._replace(children=6))
   assert len(rows) == 6
+
+
+def test_a_state_of_another_version_costs_a_replay_which_is_told(
+  fake, tmp_path, caplog, monkeypatch
+):
+  _run(tmp_path, fake)
+  saved = rounds.resume(tmp_path, _controller(), SETTINGS)
+  caplog.set_level("INFO")
+  assert "learns again" not in caplog.text
+  checkpoint.write(tmp_path / rounds.CHECKPOINTS / "3", {"other": np.ones(3)})
+  shutil.rmtree(tmp_path / rounds.CHECKPOINTS / "2")
+  monkeypatch.setattr(rounds, "_SOON", 0.0)
+  replayed = rounds.resume(tmp_path, _controller(), SETTINGS)
+  assert "does not fit" in caplog.text
+  assert caplog.text.count("learns again from the journal, about") == 1
+  jax.tree.map(np.testing.assert_array_equal, saved.state, replayed.state)
