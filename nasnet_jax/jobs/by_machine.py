@@ -21,8 +21,7 @@ Row = dict[str, Any]
 _ACCELERATORS = ("tpu", "gpu", "cuda", "rocm")
 _LANES, _SUBLANES = 128, 8  # a TPU's register of float32
 # A padded map below this is passed over so fast that the small instructions of
-# a fold cost more than they save: `search_digits:tiny`, of 2 MiB, is 1.5 times
-# as slow with a fold of 4, by the compiler's cycles.
+# a fold cost more than they save: `search_digits:tiny` has 2 MiB.
 _LEAST_MAP = 4 * 2**20
 _EVALUATED = {"memory": 500, "stream": 200}  # images per step of evaluation
 _WIDEST = 8
