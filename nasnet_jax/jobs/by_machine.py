@@ -324,8 +324,14 @@ def _is_speed_alone(config) -> bool:
 
 
 def _resolve(config, machine, rules, epochs, before, again=()) -> Resolved:
-  """Args: rules: (given) -> values, by group; epochs: updates of one, by field;
-  again: fields that may be chosen anew when a run goes on."""
+  """The config with the values of all rules.
+
+  Args:
+    rules: by group: (fields that are settled) -> all of its fields.
+    epochs: updates of an epoch, by field, for the words.
+    before: config.json of the run that goes on; None: it begins.
+    again: fields that are chosen anew when a run goes on.
+  """
   config = config.copy_and_resolve_references()
   chosen, kept = {}, {}
   for group, rule in rules.items():
