@@ -21,8 +21,7 @@ Row = dict[str, Any]
 _ACCELERATORS = ("tpu", "gpu", "cuda", "rocm")
 _LANES, _SUBLANES = 128, 8  # a TPU's register of float32
 # A padded map below this is passed over so fast that the small instructions of
-# a fold cost more than they save: `search_digits:tiny`, of 2 MiB, is 1.5 times
-# as slow with a fold of 4, by the compiler's cycles.
+# a fold cost more than they save: `search_digits:tiny` has 2 MiB.
 _LEAST_MAP = 4 * 2**20
 _EVALUATED = {"memory": 500, "stream": 200}  # images per step of evaluation
 _WIDEST = 8
@@ -325,8 +324,14 @@ def _is_speed_alone(config) -> bool:
 
 
 def _resolve(config, machine, rules, epochs, before, again=()) -> Resolved:
-  """Args: rules: (given) -> values, by group; epochs: updates of one, by field;
-  again: fields that may be chosen anew when a run goes on."""
+  """The config with the values of all rules.
+
+  Args:
+    rules: by group: (fields that are settled) -> all of its fields.
+    epochs: updates of an epoch, by field, for the words.
+    before: config.json of the run that goes on; None: it begins.
+    again: fields that are chosen anew when a run goes on.
+  """
   config = config.copy_and_resolve_references()
   chosen, kept = {}, {}
   for group, rule in rules.items():

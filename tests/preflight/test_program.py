@@ -292,8 +292,8 @@ def _fake(monkeypatch, fits):
     step = types.SimpleNamespace(mesh=mesh, children=1)
     return plans.Plan("train", step, 1, 1, 1, 1.0, config, ())
 
-  def made(plan, compiled, chip):
-    del plan, compiled, chip
+  def made(plan, compiled, chip, top):
+    del plan, compiled, chip, top
     return {"fits": fits(seen[-1]), "hbm": {"needed": 1.0, "chip": 2.0}}
 
   monkeypatch.setattr(program, "get_devices", lambda _: [None] * 4)
