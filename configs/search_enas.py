@@ -31,6 +31,8 @@ and no CutOut. See docs/shared_weights.md.
 import pathlib
 import runpy
 
+from nasnet_jax import fields
+
 OPERATIONS = (  # Pham et al. 2018, section 2.4
   "sep_conv_3x3",
   "sep_conv_5x5",
@@ -54,7 +56,7 @@ def get_config(variant: str = ""):
   search.controller = "reinforce"
   if variant != "tiny":
     config.space.operations = OPERATIONS
-    _controller(search.controller_options.reinforce)
+    search.controller_options.reinforce = fields.strategies.enas()
   if not variant:
     _make_published(config)
   if variant == "small":
@@ -76,54 +78,15 @@ def get_config(variant: str = ""):
   return config
 
 
-def _controller(reinforce):
-  reinforce.hidden = 64  # main.py, lstm_size
-  reinforce.layers = 1  # main.py, lstm_num_layers
-  reinforce.init_scale = 0.1  # micro_controller.py
-  reinforce.learning_rate = 3.5e-3  # cifar10_micro_search.sh
-  reinforce.batch_size = 10  # cifar10_micro_search.sh, controller_num_aggregate
-  reinforce.baseline_decay = 0.99  # main.py, controller_bl_dec
-
-
 def _make_published(config):
   config.network.num_cells = 2  # cifar10_micro_search.sh, child_num_layers 6
   config.network.features = 20  # cifar10_micro_search.sh, child_out_filters
-  child = config.child
-  child.epochs = 150  # cifar10_micro_search.sh; all of the shared weights'
-  child.batch_size = 160  # cifar10_micro_search.sh
-  child.learning_rate = 0.05  # cifar10_micro_search.sh
-  child.schedule = "restarts"  # cifar10_micro_search.sh: 10, 20, 40, 80 epochs
-  child.nesterov = True  # utils.py
-  # utils.py: 1e-4 times the sum of squares, whose gradient has a 2.
-  child.weight_decay = 2e-4
-  child.clip_norm = 0.0  # utils.py names a bound and keeps what was not clipped
-  child.init = "fan_in"  # He et al. 2015
-  child.eval_batch_size = 160  # micro_controller.py judges on child.batch_size
+  config.child = fields.recipes.enas_child()
   search = config.search
-  search.shared.epochs = 1.0  # cifar10_micro_search.sh, controller_train_every
-  search.shared.samples = 1  # micro_child.py
   search.shared.valid_batches = 1  # micro_child.py, build_valid_rl
   search.children_per_round = 300  # cifar10_micro_search.sh: 30 x 10
   search.children = 150 * 300  # in each of 150 epochs
-  # The paper retrains the best of several samples, judged on a batch each: one.
-  # Ten are ours, as one batch of 160 does not tell the best of 45,000.
-  config.final.top_k = 10
-  config.final.rank_epochs = 50  # ours
-  _make_final(config.final)
-
-
-def _make_final(final):
-  final.epochs = 630  # cifar10_micro_final.sh
-  final.batch_size = 144  # cifar10_micro_final.sh
-  final.learning_rate = 0.05  # cifar10_micro_final.sh
-  final.schedule = "restarts"  # cifar10_micro_final.sh, down to another rate
-  final.weight_decay = 4e-4  # cifar10_micro_final.sh: twice 2e-4, as above
-  final.clip_norm = 0.0  # as of the children
-  final.drop_path_keep = 0.6  # cifar10_micro_final.sh
-  final.network.num_cells = 5  # cifar10_micro_final.sh, child_num_layers 15
-  final.network.features = 36  # cifar10_micro_final.sh
-  final.network.dropout = 0.2  # cifar10_micro_final.sh, child_keep_prob
-  final.network.init = "fan_in"  # as of the children
+  config.final = fields.recipes.enas_final(fields.networks.enas_final_cells())
 
 
 def _search_cifar(variant: str):

@@ -28,6 +28,17 @@ def final_cells() -> ConfigDict:
   return network
 
 
+def enas_final_cells() -> ConfigDict:
+  """The last network of ENAS's micro search: melodyguan/enas,
+  cifar10_micro_final.sh."""
+  network = final_cells()
+  network.num_cells = 5  # child_num_layers is 15
+  network.features = 36  # child_out_filters
+  network.dropout = 0.2  # child_keep_prob
+  network.init = "fan_in"  # He et al. 2015
+  return network
+
+
 def cells() -> ConfigDict:
   """NASNet-A (6 @ 768), with all that a network of cells can be."""
   network = final_cells()

@@ -28,6 +28,46 @@ def child() -> ConfigDict:
   return child
 
 
+def enas_child() -> ConfigDict:
+  """The weights that all children of ENAS's micro search share (Pham et al.
+  2018): melodyguan/enas, cifar10_micro_search.sh."""
+  shared = child()
+  shared.epochs = 150  # num_epochs
+  shared.batch_size = 160  # batch_size
+  shared.learning_rate = 0.05  # child_lr_max
+  shared.schedule = "restarts"  # child_lr_cosine: 10, 20, 40, 80 epochs
+  shared.nesterov = True  # utils.py
+  # utils.py: 1e-4 times the sum of squares, whose gradient has a 2.
+  shared.weight_decay = 2e-4
+  # utils.py names a bound, and goes on with what was not clipped.
+  shared.clip_norm = 0.0
+  shared.init = "fan_in"  # He et al. 2015
+  shared.eval_batch_size = 160  # micro_controller.py: batch_size
+  return shared
+
+
+def enas_final(network: ConfigDict) -> ConfigDict:
+  """The last stage of ENAS's micro search: melodyguan/enas,
+  cifar10_micro_final.sh.
+
+  Args:
+    network: its sizes.
+  """
+  last = final(network)
+  # The paper retrains one of several samples, the best on a batch each. Ten are
+  # ours: a batch of 160 does not tell the best of 45,000.
+  last.top_k = 10
+  last.rank_epochs = 50  # ours
+  last.epochs = 630  # num_epochs
+  last.batch_size = 144  # batch_size
+  last.learning_rate = 0.05  # child_lr_max
+  last.schedule = "restarts"  # child_lr_cosine; down to 1e-4 there
+  last.weight_decay = 4e-4  # child_l2_reg: twice 2e-4, as of the children
+  last.clip_norm = 0.0  # as of the children
+  last.drop_path_keep = 0.6  # child_drop_path_keep_prob
+  return last
+
+
 def final(network: ConfigDict) -> ConfigDict:
   """The last stage of Zoph et al. 2018: the best children again, longer, and
   the best of them as NASNet-A (6 @ 768).

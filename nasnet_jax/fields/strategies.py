@@ -71,6 +71,20 @@ def _reinforce() -> ConfigDict:
   return reinforce
 
 
+def enas() -> ConfigDict:
+  """REINFORCE with the sizes of ENAS (Pham et al. 2018), whose code is
+  github.com/melodyguan/enas."""
+  reinforce = _reinforce()
+  reinforce.hidden = 64  # melodyguan/enas, main.py, lstm_size
+  reinforce.layers = 1  # melodyguan/enas, main.py, lstm_num_layers
+  reinforce.init_scale = 0.1  # melodyguan/enas, micro_controller.py
+  reinforce.learning_rate = 3.5e-3  # melodyguan/enas, cifar10_micro_search.sh
+  # melodyguan/enas, cifar10_micro_search.sh, controller_num_aggregate
+  reinforce.batch_size = 10
+  reinforce.baseline_decay = 0.99  # melodyguan/enas, main.py
+  return reinforce
+
+
 def _progressive() -> ConfigDict:
   """Needs space.min_blocks = 1."""
   progressive = ConfigDict()
