@@ -103,7 +103,7 @@ class ByHand:
     }
     try:
       own_parts.check(self.folder / results.CONFIG, config)
-      earlier.tell(self.folder, other, known, config)
+      earlier.tell(self.folder, other, known, config, {})
       earlier.keep(self.folder, known)
       workdir.claim(self.folder / results.CONFIG, config, (own_parts.FIELD,))
       self._standing()
