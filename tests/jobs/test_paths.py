@@ -75,7 +75,9 @@ _WRITTEN = (
 _HERE_ONLY = ("a file beside others", "a profile")
 
 
-@pytest.mark.parametrize("entrance", {*ENTRANCES} - {*_WRITTEN, *_HERE_ONLY})
+@pytest.mark.parametrize(
+  "entrance", sorted({*ENTRANCES} - {*_WRITTEN, *_HERE_ONLY})
+)
 def test_an_address_where_nothing_is_is_told(entrance, bucket, tmp_path):
   bucket.top.mkdir()
   with pytest.raises(ValueError, match=r"gs://bucket/.*there is nothing at"):
