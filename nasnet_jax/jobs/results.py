@@ -4,6 +4,7 @@ Searches and trainings write the same files, so both are read here.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 from typing import Any, NamedTuple
@@ -70,7 +71,14 @@ class Trained(NamedTuple):
     if not isinstance(images, jax.core.Tracer):
       images = arrays.as_pixels("images", images)
     whitened = augment.normalise(jnp.asarray(images), self.augmentation)
-    return self.network.apply(self.variables, whitened, train=False)[0]
+    return _logits(self.network, self.variables, whitened)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(network, variables, whitened):
+  """One program for each size of a batch: operation by operation it takes
+  hundreds, and many times as long to compile."""
+  return network.apply(variables, whitened, train=False)[0]
 
 
 def load(run_dir) -> Trained:

@@ -1,5 +1,6 @@
 """Exports whole: they load by themselves, agree with us, or are not there."""
 
+import functools
 import json
 import sys
 import zipfile
@@ -24,6 +25,14 @@ from nasnet_jax.training.checkpoint import CheckpointError
 
 NAME = "nasnet_a_cifar"
 CLASSES = ["cat", "dog", "eel"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once():
+  """A folder's network is traced once and not for each test: seconds."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(results, "load", functools.cache(results.load))
+    yield
 
 
 @pytest.fixture(scope="module")

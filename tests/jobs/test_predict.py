@@ -82,6 +82,13 @@ def test_answers_do_not_depend_on_the_batch(network, pictures, batch_size):
     )
 
 
+def test_a_loaded_network_is_one_program_and_not_one_per_layer(
+  network, compilations
+):
+  assert network.predict(np.zeros((4, 32, 32, 3), np.uint8)).shape == (4, 7)
+  assert 0 < len(compilations) < 10  # whitening is a few more
+
+
 def test_a_network_of_small_images_sees_the_whole_picture(pictures):
   result = {"data": {"image_shape": [8, 8, 1], "load": {"source": "digits"}}}
   image = preparation.read(result, pictures / "b.png")

@@ -362,12 +362,18 @@ def test_blocks_run_from_any_to_any(random_variables):
   network = small()
   variables = random_variables(network, 16)
   names = [b.name for b in block_network.plan(network.architecture)]
-  _, _, whole = network.apply(variables, IMAGES)
-  none, _, first = network.apply(variables, IMAGES, stop=names[0])
-  assert none is None and list(first) == ["stem", names[0]]
-  _, _, rest = network.apply(
-    variables, first[names[0]], start=names[1], stop="last"
-  )
+
+  @jax.jit
+  def run(variables):
+    _, _, whole = network.apply(variables, IMAGES)
+    none, _, first = network.apply(variables, IMAGES, stop=names[0])
+    assert none is None and list(first) == ["stem", names[0]]
+    rest = network.apply(
+      variables, first[names[0]], start=names[1], stop="last"
+    )
+    return whole, rest[2]
+
+  whole, rest = run(variables)
   np.testing.assert_allclose(rest["last"], whole["last"], rtol=1e-5, atol=1e-5)
   assert "pooled" not in rest
   with pytest.raises(ValueError, match="is no block of"):

@@ -91,11 +91,16 @@ def test_logits_and_endpoints_of_evaluation_are_the_same(variables):
 
 
 def test_a_part_of_the_network_runs_in_a_loop_too(variables):
-  whole = _network().apply(variables, IMAGES, train=False)[2]
-  inputs = whole["cell_1"], whole["cell_0"]
-  part = _network(scan_cells=True).apply(
-    variables, inputs, train=False, start="cell_2", stop="cell_4"
-  )[2]
+  @jax.jit
+  def run(variables):
+    whole = _network().apply(variables, IMAGES, train=False)[2]
+    inputs = whole["cell_1"], whole["cell_0"]
+    part = _network(scan_cells=True).apply(
+      variables, inputs, train=False, start="cell_2", stop="cell_4"
+    )
+    return whole, part[2]
+
+  whole, part = run(variables)
   np.testing.assert_allclose(
     part["cell_4"], whole["cell_4"], rtol=1e-3, atol=1e-2
   )

@@ -219,8 +219,13 @@ def test_a_factorised_reduction_sees_even_and_odd_pixels(side, features):
   rng = np.random.default_rng(0)
   x = rng.standard_normal((2, *side, 3)).astype(np.float32)
   module = layers.FactorizedReduction(Numerics(), features)
-  variables = module.init(jax.random.key(0), x, True)
-  y, _ = module.apply(variables, x, True, mutable=["batch_stats"])
+  variables = jax.jit(module.init, static_argnums=2)(jax.random.key(0), x, True)
+
+  @jax.jit
+  def run(variables):
+    return module.apply(variables, x, True, mutable=["batch_stats"])[0]
+
+  y = run(variables)
   first, second = (
     variables["params"][name]["kernel"] for name in ("conv_0", "conv_1")
   )
@@ -337,9 +342,13 @@ def _one_cell(block, drop, train=True):
   """A cell of one block on fixed random images, [8, 4, 4, 4]."""
   cell = Cell(Numerics(), ((block,), (2,)), features=4)
   x = np.random.default_rng(0).standard_normal((8, 4, 4, 4)).astype(np.float32)
-  variables = cell.init(jax.random.key(0), x, x, True)
-  y, _ = cell.apply(variables, x, x, train, drop, mutable=["batch_stats"])
-  return np.asarray(y)
+
+  @jax.jit
+  def run(drop):
+    variables = cell.init(jax.random.key(0), x, x, True)
+    return cell.apply(variables, x, x, train, drop, mutable=["batch_stats"])[0]
+
+  return np.asarray(run(drop))
 
 
 def _drop(keep):

@@ -101,7 +101,7 @@ def network_of(graph):
 def test_the_network_is_its_description(graph, random_variables):
   network = network_of(GRAPHS[graph])
   variables = random_variables(network, 8)
-  logits, none, _ = network.apply(variables, IMAGES)
+  logits, none, _ = jax.jit(network.apply)(variables, IMAGES)
   assert none is None
   expected = _reference(variables, GRAPHS[graph], IMAGES)
   np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=1e-4)
@@ -110,7 +110,8 @@ def test_the_network_is_its_description(graph, random_variables):
 def _child(graph):
   any_stages = stage_network.AnyStages(CONFIG, SPACE.nodes)
   edges = jnp.asarray(GRAPHS[graph].edges)
-  return any_stages, edges, any_stages.init(jax.random.key(1), edges, 3)
+  init = jax.jit(any_stages.init, static_argnums=2)
+  return any_stages, edges, init(jax.random.key(1), edges, 3)
 
 
 def _loss(logits):
@@ -147,9 +148,11 @@ def test_a_graph_as_data_is_the_static_network(graph):
     found,
     {"params": expected_grads, "batch_stats": expected_new},
   )
-  evaluated, _ = any_stages.apply(params, stats, edges, IMAGES, False)
+  evaluated, _ = jax.jit(any_stages.apply, static_argnums=4)(
+    params, stats, edges, IMAGES, False
+  )
   np.testing.assert_allclose(
-    evaluated, network.apply(start, IMAGES)[0], atol=1e-5
+    evaluated, jax.jit(network.apply)(start, IMAGES)[0], atol=1e-5
   )
 
 
@@ -161,7 +164,7 @@ def test_what_a_graph_leaves_out_is_0_and_learns_nothing(graph):
     logits, new = any_stages.apply(params, stats, edges, IMAGES, True)
     return _loss(logits), new
 
-  grads, new = jax.grad(loss, has_aux=True)(params)
+  grads, new = jax.jit(jax.grad(loss, has_aux=True))(params)
   for name, used in any_stages.used(edges).items():
     if not used:
       assert not np.any(params[name]["conv"]["kernel"])
