@@ -34,6 +34,11 @@ class AnyChain:
         "a chain's modules know nothing of other devices of a batch: set"
         " mesh.data to 1 and child.bn_group to 0"
       )
+    if config.numerics.dtype != jnp.float32:
+      raise ValueError(
+        "a chain's modules have types of their own: set child.dtype to"
+        " 'float32'"
+      )
     self._config, self._layers, shape = config, [], image_shape
     for i, modules in enumerate(space.modules):
       layer = _Layer(f"layer {i} of the chain", modules, shape, config.numerics)

@@ -1,5 +1,6 @@
 """Chains of a user's modules: children, static networks, and searches."""
 
+import dataclasses
 import functools
 import importlib.util
 import pathlib
@@ -154,6 +155,21 @@ def test_a_search_ends_with_a_network_that_is_loaded_again(tmp_path):
   module_chain._MADE.clear()
   with pytest.raises(ValueError, match="import the file that makes it"):
     nas.load(study.folder)
+
+
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"dtype": jnp.bfloat16}, "set child.dtype to 'float32'"),
+    ({"bn_parts": 2}, "set mesh.data to 1"),
+    ({"bn_decay": 0.5}, "give it the numerics of the network"),
+  ],
+)
+def test_what_the_modules_do_not_know_is_refused(changes, words):
+  numerics = dataclasses.replace(CONFIG.numerics, **changes)
+  config = dataclasses.replace(CONFIG, numerics=numerics)
+  with pytest.raises(ValueError, match=words):
+    networks.open_network(_space(), config, IMAGE)
 
 
 def test_what_a_chain_does_not_tell_is_one_line():
