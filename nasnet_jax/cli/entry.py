@@ -23,6 +23,8 @@ _NOISIER = (
   "absl",
   "aiobotocore",
   "asyncio",
+  "boto3",
+  "botocore",
   "fsspec",
   "gcsfs",
   "orbax",

@@ -155,3 +155,18 @@ def test_the_home_folder_may_stand_behind_an_equals_sign(tmp_path, monkeypatch):
       call("~/none")
   assert workdir.new_file("~/out", "a", ".png") == tmp_path / "out" / "a.png"
   assert not (tmp_path / "~").exists()
+
+
+def test_an_export_to_an_address_is_there_when_it_is_done(bucket, monkeypatch):
+  def write(source, name, kind, out):
+    assert not out.exists()
+    out.mkdir()
+    (out / "network").write_text(name)
+    return artifact.Exported(out, None, None, 4)
+
+  monkeypatch.setattr(artifact, "_export", write)
+  done = artifact.export(None, "onnx", None, "s3://bucket/e/onnx")
+  assert done.folder == "s3://bucket/e/onnx"
+  assert (bucket.top / "bucket/e/onnx/network").read_text() == "onnx"
+  with pytest.raises(ValueError, match="has files already"):
+    artifact.export(None, "onnx", None, "s3://bucket/e/onnx")
