@@ -360,11 +360,12 @@ def _search(name: str):
   config, space, evaluator, words = _opened(name, 2048, **fields)
   if "tiny" in name:
     config.search.children = config.search.children_per_round
-  what = f"rounds of {name}"
+  what = f"rounds of {name}, an epoch of 2,048 images"
   tell(what, chosen=list(words), compile_seconds=evaluator.compile())
 
   def finished(rows, fresh, seconds):
-    rewards = [row["reward"] for row in rows[-fresh:]]
+    # A child that failed has none.
+    rewards = [row["reward"] or 0.0 for row in rows[-fresh:]]
     tell(
       what,
       rounds=1 + max(row["round"] for row in rows),
@@ -372,7 +373,7 @@ def _search(name: str):
       round_seconds=seconds,
       children_per_hour=3600 * fresh / seconds,
       update_seconds=seconds / sum(row["steps"] for row in rows[-fresh:]),
-      mean_reward=statistics.fmean(r for r in rewards if r is not None),
+      mean_reward=statistics.fmean(rewards),
       peak_bytes=_peak(),
     )
 
