@@ -12,6 +12,8 @@ from nasnet_jax.search import halving, parts, rounds, search_config, weights
 from nasnet_jax.training import checkpoint, stop, workdir
 from nasnet_jax.training.state import TrainState
 
+LOOKS = 5  # of the first two rounds each: two calls of updates, three children
+
 
 def _config(harness, **shared):
   config = harness.tiny_config()
@@ -120,7 +122,7 @@ def test_a_round_trains_the_weights_and_judges_its_children(undisturbed):
   assert [row["shared_epochs"] for row in rows[::3]] == [0.75, 1.5, 2.0]
   assert all(row["params"] > 0 and row["status"] == "ok" for row in rows)
   assert all(0 < row["accuracy"] <= 1 for row in rows)
-  shares = [share for share, _ in looks[: len(looks) // 3]]
+  shares = [share for share, _ in looks[:LOOKS]]
   assert shares == sorted(shares)
   assert shares[-1] == 1
 
@@ -130,9 +132,8 @@ def test_a_stopped_search_goes_on_with_the_same_bits(
   harness, real, undisturbed, tmp_path, where
 ):
   folder, looks = undisturbed
-  per_round = len(looks) // 3
   first = next(i for i, (_, words) in enumerate(looks) if where in words)
-  for at in (per_round + first + 1, 2):  # in the second round; and once more
+  for at in (LOOKS + first + 1, 2):  # in the second round; and once more
     with pytest.raises(stop.Stopped):
       _run(harness, real, tmp_path, _StopsAt(at))
   _run(harness, real, tmp_path)
@@ -151,10 +152,10 @@ def test_a_stopped_search_goes_on_with_the_same_bits(
 
 
 def test_weights_that_are_gone_are_not_made_anew_in_silence(
-  harness, real, undisturbed, tmp_path
+  harness, real, tmp_path
 ):
   with pytest.raises(stop.Stopped):
-    _run(harness, real, tmp_path, _StopsAt(2 * len(undisturbed[1]) // 3 + 1))
+    _run(harness, real, tmp_path, _StopsAt(2 * LOOKS + 1))
   for step in checkpoint.steps(tmp_path / shared_evaluator.FOLDER):
     (tmp_path / shared_evaluator.FOLDER / str(step)).rename(
       tmp_path / f"{step}"
