@@ -284,11 +284,14 @@ class Blocks:
     in_stack = group == 0 and not self.combines
 
     def add(branch, states, changed, params, moments, mask, bank):
-      def turn(_, carry):
+      def turn(i, carry):
         grads, _ = carry
         source = ((grads, places[1]),) if in_stack else ()
+        # Of this turn: XLA would take what all turns share out of the loop,
+        # and run it where there is no turn.
+        number, _ = lax.optimization_barrier((branch - first, i))
         dx, bank = self.mix.backward[group](
-          branch - first, (*states, *source), params, moments, mask
+          number, (*states, *source), params, moments, mask
         )
         return _add_at(grads, places[0], dx), bank
 
