@@ -27,12 +27,14 @@ from nasnet_jax.training.mesh import make_mesh
 
 OPERATIONS = ("identity", "sep_conv_3x3", "avg_pool_3x3")
 SPACE = spaces.get("nasnet", num_blocks=2, operations=OPERATIONS)
+# One cell, but where a test is about several.
 NETWORK = NetworkConfig(
   num_cells=1,
-  num_reductions=1,
+  num_reductions=0,
   features=4,
   numerics=Numerics(init="fan_in"),
 )
+THREE = dataclasses.replace(NETWORK, num_reductions=1)
 RECIPE = pop.ChildRecipe(
   epochs=1,
   batch_size=8,
@@ -56,13 +58,15 @@ def _digits():
   return (images[train], labels[train]), (images[valid], labels[valid])
 
 
-def _evaluator(arch=1, data=1, bn_axis=None, bn_parts=1, **recipe):
+def _evaluator(
+  arch=1, data=1, bn_axis=None, bn_parts=1, network=NETWORK, **recipe
+):
   numerics = dataclasses.replace(
-    NETWORK.numerics, bn_axis=bn_axis, bn_parts=bn_parts
+    network.numerics, bn_axis=bn_axis, bn_parts=bn_parts
   )
   made = PopulationEvaluator(
     SPACE,
-    dataclasses.replace(NETWORK, numerics=numerics),
+    dataclasses.replace(network, numerics=numerics),
     dataclasses.replace(RECIPE, **recipe),
     DEFAULTS["digits"],
     *_digits(),
@@ -204,13 +208,9 @@ def test_a_wider_vmap_gives_the_same_within_rounding(alone):
   _assert_same_bits(twins[0], twins[1])
 
 
-@pytest.fixture(scope="module")
-def shared_batches():
+def test_two_devices_that_share_a_batch_equal_one(alone):
   """Two groups of two devices; each group shares one child's batch."""
-  return _evaluator(2, 2, bn_axis="data")
-
-
-def test_two_devices_that_share_a_batch_equal_one(alone, shared_batches):
+  shared_batches = _evaluator(2, 2, bn_axis="data")
   made = _train(shared_batches, CHILDREN[:2], SEEDS[:2], TEN[:2])
   _assert_within(1e-5, made, alone[:2])
   assert [c.correct for c in made] == [c.correct for c in alone[:2]]
@@ -447,9 +447,8 @@ def test_gradients_of_a_shared_batch_take_one_all_reduce():
   assert _all_reduces(_evaluator(2, 2)) == 1
 
 
-def test_batch_norm_of_a_shared_batch_takes_the_all_reduces_it_must(
-  shared_batches,
-):
+def test_batch_norm_of_a_shared_batch_takes_the_all_reduces_it_must():
+  shared_batches = _evaluator(2, 2, bn_axis="data", network=THREE)
   # Batch norms in the branches of the first cell (from F channels: 2 of the
   # separable one; from the stem's 3F: 1 identity, 2, 1 pool), the reduction
   # (stride 1: 2; stride 2: 1 identity, 2) and the last cell (2). Each has one
@@ -469,7 +468,7 @@ def test_children_that_pass_on_each_block_are_trained_side_by_side():
   )
   evaluator = PopulationEvaluator(
     space,
-    NETWORK,
+    THREE,
     dataclasses.replace(RECIPE, width=2),
     DEFAULTS["digits"],
     *_digits(),
@@ -481,7 +480,7 @@ def test_children_that_pass_on_each_block_are_trained_side_by_side():
   for outcome, genotype in zip(outcomes, map(space.decode, decisions)):
     assert (outcome.status, outcome.steps) == (OK, 4)
     assert 0 <= outcome.reward <= 1
-    network = StackedNetwork(NETWORK, as_cells(space, genotype))
+    network = StackedNetwork(THREE, as_cells(space, genotype))
     counted = counting.count_module(network, shape)
     assert (outcome.params, outcome.macs) == counted
 
