@@ -251,6 +251,7 @@ def test_bash_completes_commands_flags_configs_and_files():
   assert _complete("nasnet-jax", "se") == ["search"]
   assert _complete("nasnet-jax", "preflight", "--t") == [
     "--topology=",
+    "--top=",
     "--traceback",
   ]
   words = ("nasnet-jax", "search", "--config", "=")

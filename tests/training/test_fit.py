@@ -688,7 +688,7 @@ def test_an_unknown_setting_of_a_recipe_gets_one_clear_line():
       recipes.Recipe(**changes)
   with pytest.raises(ValueError, match="not one of: momentum, rmsprop"):
     recipes.Recipe(optimizer="adam").make_optimizer()
-  with pytest.raises(ValueError, match="not one of: cosine, constant, exp"):
+  with pytest.raises(ValueError, match="not one of: cosine, constant, rest"):
     recipes.Recipe(schedule="step").make_schedule()
   with pytest.raises(ValueError, match="decay_epochs 0: give numbers above 0"):
     recipes.Recipe(decay_epochs=0).make_schedule()
