@@ -251,6 +251,14 @@ an edge takes a bank of its other side:
   test_what_no_sampled_child_has_stays_bit_for_bit
 - return genes.inputs * part.mix.num_operations + genes.ops
 + return genes.inputs[:, ::-1] * part.mix.num_operations + genes.ops
+statistics behind an operation's own move:
+  test_running_statistics_of_all_edges_are_those_of_each_module
+- inside = jnp.arange(old.shape[-1]) < stop[..., None]
++ inside = jnp.arange(old.shape[-1]) <= stop[..., None]
+children change the stack of the first:
+  test_stacks_change_in_place_also_under_vmap_of_vmap
+- first = numbers * stack.shape[1]
++ first = numbers * 0
 weights that were read are trained from the start:
   test_a_stopped_search_goes_on_with_the_same_bits [fake]
 - self._step = int(np.asarray(self.state.step))
