@@ -27,14 +27,26 @@ from nasnet_jax.spaces import OWN
 from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.training import own_parts, program_cache
 
-# Names of the library's operations, strategies, rewards and data sources.
-OURS = (
-  frozenset(ops.OPERATIONS),
-  frozenset(controllers.CONTROLLERS),
-  frozenset(rewards.KINDS),
-  frozenset(SOURCES),
-)
+# The library's own names of each kind of part.
+OURS = {
+  "operation": frozenset(ops.OPERATIONS),
+  "strategy": frozenset(controllers.CONTROLLERS),
+  "reward": frozenset(rewards.KINDS),
+  "data source": frozenset(SOURCES),
+}
 _FIELDS = ("numerics", "features", "stride")
+
+
+def _refuse_ours(kind: str, name: str):
+  if name in OURS[kind]:
+    raise ValueError(f"{kind} {name!r} is the library's: take another name")
+
+
+def _enter(kind: str, name: str, table: dict, part):
+  """Puts a part where configs and calls look it up, and returns it."""
+  table[name] = part
+  own_parts.note(kind, name, part)
+  return part
 
 
 def operation(name: str) -> Callable:
@@ -50,8 +62,7 @@ def operation(name: str) -> Callable:
   Raises:
     ValueError: one line: a name of the library's own, or no such module.
   """
-  if name in OURS[0]:
-    raise ValueError(f"operation {name!r} is the library's: take another name")
+  _refuse_ours("operation", name)
 
   def register(module):
     made = module.func if isinstance(module, functools.partial) else module
@@ -62,13 +73,11 @@ def operation(name: str) -> Callable:
         f"operation {name!r}: {made.__name__} has no field {missing[0]!r}: it"
         " takes numerics, features and stride, in that order"
       )
-    ops.OPERATIONS[name] = module
     program_cache.note(made)
-    own_parts.note("operation", name, module)
     # A notebook's cell is run again after a change.
     mixed.make.cache_clear()
     counting.forget_operations()
-    return module
+    return _enter("operation", name, ops.OPERATIONS, module)
 
   return register
 
@@ -80,15 +89,8 @@ def strategy(name: str) -> Callable:
   Raises:
     ValueError: one line, for a name of the library's own.
   """
-  if name in OURS[1]:
-    raise ValueError(f"strategy {name!r} is the library's: take another name")
-
-  def register(factory):
-    controllers.CONTROLLERS[name] = factory
-    own_parts.note("strategy", name, factory)
-    return factory
-
-  return register
+  _refuse_ours("strategy", name)
+  return functools.partial(_enter, "strategy", name, controllers.CONTROLLERS)
 
 
 def reward(name: str) -> Callable:
@@ -105,15 +107,8 @@ def reward(name: str) -> Callable:
   ... def small_and_good(row):
   ...   return row["accuracy"] - 0.01 * row["params"] / 1e6
   """
-  if name in OURS[2]:
-    raise ValueError(f"reward {name!r} is the library's: take another name")
-
-  def register(function):
-    rewards.OWN[name] = function
-    own_parts.note("reward", name, function)
-    return function
-
-  return register
+  _refuse_ours("reward", name)
+  return functools.partial(_enter, "reward", name, rewards.OWN)
 
 
 def data_source(name: str) -> Callable:
@@ -126,8 +121,7 @@ def data_source(name: str) -> Callable:
   Raises:
     ValueError: one line, for a name of the library's own, or no such function.
   """
-  if name in OURS[3]:
-    raise ValueError(f"data source {name!r} is the library's: take another")
+  _refuse_ours("data source", name)
 
   def register(function):
     parameters = list(inspect.signature(function).parameters.values())
@@ -138,9 +132,7 @@ def data_source(name: str) -> Callable:
         f"data source {name!r} takes data_dir, and all else by keyword only:"
         " def load(data_dir=None, *, size=8)"
       )
-    SOURCES[name] = function
-    own_parts.note("data source", name, function)
-    return function
+    return _enter("data source", name, SOURCES, function)
 
   return register
 

@@ -203,7 +203,7 @@ def _take_space(made, space):
       f"space {space.name!r} is no space of cells: its networks have other"
       " sizes, so give config=..., such as config='search_mnasnet'"
     )
-  for name in {*space.operations} - parts.OURS[0]:
+  for name in {*space.operations} - parts.OURS["operation"]:
     checks.check(name)
   made.space = {"name": space.name, **space.options}
   made.space.operations = tuple(space.operations)

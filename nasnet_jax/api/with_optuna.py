@@ -69,19 +69,74 @@ def optuna_sampler(
   return _sampler_class()(dict(choices), controller, seed)
 
 
+class _Asked:
+  """A strategy, asked for a child at a time once it was told to begin.
+
+  Attributes:
+    pending: the proposals that wait for an answer, by child.
+  """
+
+  def __init__(self, choices, controller, seed: int):
+    self._choices, self._controller, self._seed = choices, controller, seed
+    self.pending: dict[int, base.Proposals] = {}
+
+  def begin(self):
+    """As if nothing had been asked."""
+    self.pending, self._asks = {}, 0
+    self._state = self._controller.init(jax.random.key(self._seed))
+
+  def ask(self) -> int | None:
+    """The next child; None if the strategy waits for answers."""
+    key = jax.random.fold_in(jax.random.key(self._seed), self._asks)
+    proposals, state = self._controller.ask(self._state, key, 1)
+    if not len(proposals):
+      return None
+    child = int(proposals.id[0])
+    self._state, self._asks = state, self._asks + 1
+    self.pending[child] = proposals
+    return child
+
+  def values(self, child: int) -> dict[str, Any]:
+    """Of a child that waits, by parameter."""
+    return self._named(self.pending[child].decisions[0])
+
+  def random(self, number: int) -> dict[str, Any]:
+    """Values that no strategy proposed."""
+    sizes = tuple(map(len, self._choices.values()))
+    rng = np.random.default_rng([self._seed, number])
+    return self._named(spaces.sample(sizes, rng, 1)[0])
+
+  def _named(self, row) -> dict[str, Any]:
+    pairs = zip(self._choices.items(), row, strict=True)
+    return {name: values[int(i)] for (name, values), i in pairs}
+
+  def answer(self, child: int, study, params, state, values):
+    """Tells what became of a child's trial; a failure, where it did not end or
+    somebody enqueued other values than the strategy proposed."""
+    proposed = self.values(child)
+    same = all(params.get(k, v) == v for k, v in proposed.items())
+    reward = np.nan
+    if same and state == _optuna().trial.TrialState.COMPLETE:
+      reward = _reward(study, values)
+    status = base.OK if np.isfinite(reward) else base.FAILED
+    told = self.pending.pop(child)
+    self._state = self._controller.tell(
+      self._state, told, np.float32([reward]), np.int32([status])
+    )
+
+
 @functools.cache
 def _sampler_class():
   optuna = _optuna()
-  state_of = optuna.trial.TrialState
 
   class Sampler(optuna.samplers.BaseSampler):
     """See `optuna_sampler`."""
 
     def __init__(self, choices, controller, seed: int):
-      self._choices, self._controller, self._seed = choices, controller, seed
+      self._choices = choices
+      self._asked = _Asked(choices, controller, seed)
       self._guard = threading.RLock()
-      self._state, self._pending, self._study = None, {}, None
-      self._asks = self._events = 0
+      self._study, self._events = None, 0
       self._values: dict[int, dict[str, Any]] = {}  # by trial
 
     def infer_relative_search_space(self, study, trial):
@@ -110,87 +165,55 @@ def _sampler_class():
       if len(study.directions) > 1:
         raise ValueError("a strategy has one reward: give one direction")
       with self._guard:
-        self._catch_up(study, trial)
-        proposals = self._ask()
-        if len(proposals):
-          child, row = int(proposals.id[0]), proposals.decisions[0]
-          self._note(study, trial, _ASKED, self._events)
-          self._note(study, trial, _CHILD, child)
-          self._events += 1
-        else:
+        self._catch_up(study)
+        child = self._asked.ask()
+        if child is None:
           _log.warning("the strategy waits for answers: a random trial instead")
-          row = self._random(trial.number)
-        self._values[trial.number] = self._named(row)
+          self._values[trial.number] = self._asked.random(trial.number)
+          return
+        self._note(study, trial, _ASKED, self._events)
+        self._note(study, trial, _CHILD, child)
+        self._events += 1
+        self._values[trial.number] = self._asked.values(child)
 
     def after_trial(self, study, trial, state, values):
       with self._guard:
-        wanted = self._values.pop(trial.number, None)
-        child = study._storage.get_trial_system_attrs(trial._trial_id).get(
-          _CHILD
-        )
-        if child is None or child not in self._pending:
+        self._values.pop(trial.number, None)
+        marks = study._storage.get_trial_system_attrs(trial._trial_id)
+        child = marks.get(_CHILD)
+        if child not in self._asked.pending:
           return
-        reward = np.nan
-        # What somebody enqueued is not what the strategy proposed.
-        same = all(trial.params.get(k, v) == v for k, v in wanted.items())
-        if state == state_of.COMPLETE and same:
-          reward = _reward(study, values)
         self._note(study, trial, _TOLD, self._events)
         self._events += 1
-        self._tell(child, reward)
+        self._asked.answer(child, study, trial.params, state, values)
 
     def _note(self, study, trial, name: str, number: int):
       study._storage.set_trial_system_attr(trial._trial_id, name, number)
 
-    def _named(self, row) -> dict[str, Any]:
-      pairs = zip(self._choices.items(), row, strict=True)
-      return {name: values[int(i)] for (name, values), i in pairs}
-
-    def _random(self, number: int):
-      sizes = tuple(map(len, self._choices.values()))
-      rng = np.random.default_rng([self._seed, number])
-      return spaces.sample(sizes, rng, 1)[0]
-
-    def _ask(self) -> base.Proposals:
-      key = jax.random.fold_in(jax.random.key(self._seed), self._asks)
-      proposals, state = self._controller.ask(self._state, key, 1)
-      if len(proposals):
-        self._state, self._asks = state, self._asks + 1
-        self._pending[int(proposals.id[0])] = proposals
-      return proposals
-
-    def _tell(self, child: int, reward: float):
-      told = self._pending.pop(child)
-      status = base.OK if np.isfinite(reward) else base.FAILED
-      self._state = self._controller.tell(
-        self._state, told, np.float32([reward]), np.int32([status])
-      )
-
-    def _catch_up(self, study, trial):
+    def _catch_up(self, study):
       """The state after all that the study's trials say, if it is not known."""
       key = study.study_name, id(study._storage)
       if self._study == key:
         return
-      self._study, self._pending, self._asks = key, {}, 0
-      self._state = self._controller.init(jax.random.key(self._seed))
+      self._study = key
+      self._asked.begin()
       events = []
       for other in study.get_trials(deepcopy=False):
         marks = other.system_attrs
-        if _ASKED in marks:
-          events.append((marks[_ASKED], None))
-        if _TOLD in marks:
-          events.append((marks[_TOLD], other))
-      for _, other in sorted(events, key=lambda event: event[0]):
-        if other is None:
-          self._ask()
-          continue
-        child, reward = other.system_attrs[_CHILD], np.nan
-        wanted = self._named(self._pending[child].decisions[0])
-        same = all(other.params.get(k, v) == v for k, v in wanted.items())
-        if other.state == state_of.COMPLETE and same:
-          reward = _reward(study, other.values)
-        self._tell(child, reward)
-      self._events = 1 + max((number for number, _ in events), default=-1)
+        events += [
+          (marks[name], name, other)
+          for name in (_ASKED, _TOLD)
+          if name in marks
+        ]
+      for _, name, other in sorted(events, key=lambda event: event[0]):
+        if name == _ASKED:
+          self._asked.ask()
+        else:
+          child = other.system_attrs[_CHILD]
+          self._asked.answer(
+            child, study, other.params, other.state, other.values
+          )
+      self._events = 1 + max((number for number, *_ in events), default=-1)
 
   return Sampler
 

@@ -185,21 +185,7 @@ def prepare(
   if found is not None:
     channels = data.train.image_shape[2]
     results.check_channels(found, data.splits.name, channels)
-  space, genotype, sizes = _backbone(config, found, data.splits)
-  fields = config.detector.to_dict()
-  frozen = fields.pop("bn_frozen")
-  network = make_network(
-    space,
-    genotype,
-    dataclasses.replace(
-      sizes, numerics=dataclasses.replace(sizes.numerics, bn_frozen=frozen)
-    ),
-    {
-      **fields,
-      "num_classes": len(data.splits.class_names),
-      "padded": not data.train.sizes.stretch,
-    },
-  )
+  space, genotype, network = _detector(config, found, data)
   recipe = recipes.Recipe(
     epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
@@ -237,6 +223,26 @@ def prepare(
     start,
     config.mesh.get("shard_params", False),
   )
+
+
+def _detector(config, found, data: Data):
+  """(space, genotype of the backbone, the network)."""
+  space, genotype, sizes = _backbone(config, found, data.splits)
+  fields = config.detector.to_dict()
+  frozen = fields.pop("bn_frozen")
+  network = make_network(
+    space,
+    genotype,
+    dataclasses.replace(
+      sizes, numerics=dataclasses.replace(sizes.numerics, bn_frozen=frozen)
+    ),
+    {
+      **fields,
+      "num_classes": len(data.splits.class_names),
+      "padded": not data.train.sizes.stretch,
+    },
+  )
+  return space, genotype, network
 
 
 def open_data(

@@ -116,16 +116,7 @@ def make_block_network(
     image_shape: (H, W, C).
   """
   parts = any_blocks.AnyBlocks(config, space, image_shape)
-
-  def apply(params, stats, genotype, images, drop, train):
-    if drop is not None:
-      raise ValueError(any_blocks.NO_PATHS)
-    return parts.apply(params, stats, genotype, images, train)
-
-  shapes = parts.genotype_shapes
-  return Network(
-    parts.init, apply, (), (), (), shapes, parts.extract, parts.switches
-  )
+  return _in_a_row(parts, any_blocks.NO_PATHS)
 
 
 def make_chain_network(
@@ -139,10 +130,15 @@ def make_chain_network(
     image_shape: (H, W, C).
   """
   parts = any_chain.AnyChain(config, space, image_shape)
+  return _in_a_row(parts, chain_network.NO_PATHS)
+
+
+def _in_a_row(parts, no_paths: str) -> Network:
+  """Layers one after another; no_paths: what a dropped path is told."""
 
   def apply(params, stats, genotype, images, drop, train):
     if drop is not None:
-      raise ValueError(chain_network.NO_PATHS)
+      raise ValueError(no_paths)
     return parts.apply(params, stats, genotype, images, train)
 
   shapes = parts.genotype_shapes

@@ -21,7 +21,7 @@ from nasnet_jax.training import own_parts, workdir
 def _forget():
   yield
   rewards.OWN.clear()
-  for name in {*data.SOURCES} - parts.OURS[3]:
+  for name in {*data.SOURCES} - parts.OURS["data source"]:
     del data.SOURCES[name]
   own_parts.forget()
 

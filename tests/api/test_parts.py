@@ -54,9 +54,9 @@ class Weighted(MixedPool):
 @pytest.fixture(autouse=True)
 def _forget():
   yield
-  for name in {*ops.OPERATIONS} - nas_parts().OURS[0]:
+  for name in {*ops.OPERATIONS} - nas_parts().OURS["operation"]:
     del ops.OPERATIONS[name]
-  for name in {*controllers.CONTROLLERS} - nas_parts().OURS[1]:
+  for name in {*controllers.CONTROLLERS} - nas_parts().OURS["strategy"]:
     del controllers.CONTROLLERS[name]
   program_cache._own.clear()
   own_parts.forget()

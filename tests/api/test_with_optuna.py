@@ -26,7 +26,7 @@ OPTIONS = {
 def _around():
   optuna.logging.set_verbosity(optuna.logging.WARNING)
   yield
-  for name in {*CONTROLLERS} - parts.OURS[1]:
+  for name in {*CONTROLLERS} - parts.OURS["strategy"]:
     del CONTROLLERS[name]
   own_parts.forget()
 
