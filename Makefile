@@ -44,7 +44,7 @@ format: $(stamp)  ## let ruff rewrite the files
 docs: $(stamp)  ## the documentation, into .cache/docs; warnings are errors
 	@lock=locks/$(call tag,$(python)).txt; [ -f $$lock ] || lock=/dev/null; \
 	$(python) -m pip install -q -e '.[docs]' -c $$lock
-	$(python) -m sphinx -q -W --keep-going -b html docs .cache/docs
+	$(python) -m sphinx -q -E -W --keep-going -b html docs .cache/docs
 	@echo "open .cache/docs/index.html"
 
 bench: $(stamp)  ## every benchmark of speed, one after another

@@ -9,7 +9,7 @@ Command:  python launch/main.py --config=configs/search_enas.py \\
             --workdir=runs/search_enas
           With `:small` behind the file's name: what two CPU cores manage, on
           5,000 images of an archive of class folders, at 16x16. `:tiny` takes
-          digits; its 2.6 CPU minutes are mostly compiling (2026-11-30).
+          digits; its 2.9 CPU minutes are mostly compiling (2026-11-30).
           Single path one-shot (Guo et al. 2019, arXiv 1904.00420) is the same
           with --config.search.shared.epochs=0 (all training comes before the
           first child), --config.search.shared.sampling=uniform,
@@ -67,8 +67,9 @@ def get_config(variant: str = ""):
     config.child.eval_batch_size = 200
     config.mesh.arch = 1  # a single child in each update
   if variant == "tiny":
-    config.child.epochs = 200  # of 150 digits: 800 updates in all
-    config.child.learning_rate = 0.1  # few steps, so larger ones
+    config.child.epochs = 200  # of 150 digits: 2,000 updates in all
+    config.child.batch_size = 15  # few digits, so small batches
+    config.child.learning_rate = 0.02  # at 0.1 nothing is learned
     config.child.init = "fan_in"  # slim's makes the first logits too large
     config.child.eval_batch_size = 50
     search.shared.epochs = 50.0

@@ -17,7 +17,7 @@ def network(trial):
   layers += [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10)]
   model = keras.Sequential(layers)
   loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-  model.compile("adam", loss, ["accuracy"])
+  model.compile("adam", loss, metrics=["accuracy"])
   return model
 
 

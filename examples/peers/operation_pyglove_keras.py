@@ -33,7 +33,7 @@ def evaluate(names):
     ]
   )
   loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-  model.compile("adam", loss, ["accuracy"])
+  model.compile("adam", loss, metrics=["accuracy"])
   history = model.fit(images, labels, epochs=1, validation_split=0.2, verbose=0)
   return history.history["val_accuracy"][-1]
 

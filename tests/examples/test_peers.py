@@ -38,9 +38,11 @@ def test_the_table_of_the_docs_is_what_is_counted():
 def test_a_file_that_is_counted_runs(job, side, tmp_path):
   shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
   name = job[side]
-  for module in NEEDED:
-    if f"import {module}\n" in (FOLDER / f"{name}.py").read_text():
-      pytest.importorskip(module)
+  source = (FOLDER / f"{name}.py").read_text()
+  for module in (name for name in NEEDED if f"import {name}\n" in source):
+    # Not imported here: Keras would look for TensorFlow in this process.
+    if importlib.util.find_spec(module) is None:
+      pytest.skip(f"{module} is not installed")
   # What goes on later has to have begun.
   first = [name.replace("resume", "evaluator")] if "resume" in name else []
   environment = {
