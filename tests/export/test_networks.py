@@ -120,15 +120,17 @@ def test_the_torch_module_computes_what_the_network_does(small_network):
       _same(model(torch.from_numpy(_first(images))).numpy(), logits)
 
 
-def test_the_keras_module_computes_what_the_network_does(small_network):
-  model = _keras(small_network.network, small_network.variables)
+def test_the_keras_module_computes_what_the_network_does(
+  small_network, keras_logits
+):
+  model = keras_logits(_keras(small_network.network, small_network.variables))
   for images, logits in small_network.cases:
-    _same(np.asarray(model(images, training=False)), logits)
+    _same(np.asarray(model(images)), logits)
 
 
 @pytest.mark.parametrize("name", ["imagenet", "efficientnet_b0"])
 def test_features_for_a_detector_are_those_of_our_first_half(
-  name, small_networks, random_variables
+  name, small_networks, random_variables, keras_logits
 ):
   network = small_networks[name]
   variables = random_variables(network, 48)
@@ -148,7 +150,8 @@ def test_features_for_a_detector_are_those_of_our_first_half(
   _same(jax.jit(jax_function.make(made))(images)["features"], wanted)
   kept = outline.kept(network, variables, cut)
   assert "classifier" not in kept["params"]
-  _same(np.asarray(_keras(network, variables, cut)(images)), wanted)
+  model = keras_logits(_keras(network, variables, cut))
+  _same(np.asarray(model(images)), wanted)
   torch = pytest.importorskip("torch")
   model = _torch(network, kept, cut=cut).eval()
   with torch.no_grad():

@@ -15,7 +15,10 @@ from nasnet_jax.models import families
 from nasnet_jax.spaces import compound_scaling
 
 ROOT = pathlib.Path(__file__).parents[2]
-TINY = "--config=configs/scale_grid.py:tiny"
+TINY = (
+  "--config=configs/scale_grid.py:tiny",
+  "--config.network.num_reductions=0",
+)
 
 
 def _config(variant, **changes):
@@ -51,7 +54,7 @@ def run(launch, tmp_path_factory, cells):
   folder = tmp_path_factory.mktemp("scale") / "run"
   done = launch(
     "main.py",
-    TINY,
+    *TINY,
     f"--config.model.genotype={cells}",
     f"--workdir={folder}",
   )
@@ -83,7 +86,8 @@ def test_every_point_is_trained_and_the_best_is_raised(run):
 
 def test_each_row_is_the_network_that_its_factors_make(run, cells):
   space, genotype = results.find_cells(str(cells))
-  sizes = job_config.get_network(_config("tiny").network, 10, space)
+  config = _config("tiny", network__num_reductions=0)
+  sizes = job_config.get_network(config.network, 10, space)
   changes = {  # by coefficients: N, F, side
     (1.0, 1.0, 1.0): (1, 4, 8),
     (2.0, 1.0, 1.0): (2, 4, 8),
@@ -123,7 +127,7 @@ def test_a_killed_search_ends_like_one_that_was_not(
   run, launch, launch_and_kill, cells, tmp_path
 ):
   folder = tmp_path / "killed"
-  flags = (TINY, f"--config.model.genotype={cells}")
+  flags = (*TINY, f"--config.model.genotype={cells}")
   launch_and_kill("main.py", folder, *flags, after="scaled.jsonl")
   done = launch("main.py", *flags, f"--workdir={folder}")
   assert done.returncode == 0, done.stderr

@@ -22,11 +22,31 @@ TINY = "--config=configs/train_cifar.py:tiny"
 
 
 @pytest.fixture(scope="module")
-def run(launch, tmp_path_factory):
+def cells(tmp_path_factory):
+  """A result.json as a search leaves it, with cells of one block."""
+  space = spaces.get("nasnet", 1, ("identity", "avg_pool_3x3"))
+  genotype = space.decode(np.array([0, 1, 1, 1, 0, 1, 1, 0]))
+  result = {
+    "space": "nasnet",
+    "space_options": space.options,
+    "winner": {"genotype": space.to_json(genotype)},
+  }
+  path = tmp_path_factory.mktemp("cells") / "result.json"
+  path.write_text(json.dumps(result))
+  return path
+
+
+@pytest.fixture(scope="module")
+def flags(cells):
+  return TINY, f"--config.model.genotype={cells}"
+
+
+@pytest.fixture(scope="module")
+def run(launch, flags, tmp_path_factory):
   """(folder of a finished tiny training, what it printed)."""
   folder = tmp_path_factory.mktemp("train") / "run"
   traced = "--config.profile=steps"
-  done = launch("main.py", TINY, traced, f"--workdir={folder}")
+  done = launch("main.py", *flags, traced, f"--workdir={folder}")
   assert done.returncode == 0, done.stderr
   return folder, done.stdout
 
@@ -81,19 +101,19 @@ def test_the_network_is_tested_again_in_another_process(run, launch):
   assert "of 200" in done.stdout
 
 
-def test_a_finished_training_is_not_repeated(run, launch):
-  done = launch("main.py", TINY, f"--workdir={run[0]}")
+def test_a_finished_training_is_not_repeated(run, launch, flags):
+  done = launch("main.py", *flags, f"--workdir={run[0]}")
   assert done.returncode == 0
   assert "epoch" not in done.stdout
   assert "test accuracy" in done.stdout
 
 
 def test_a_killed_training_ends_like_one_that_was_not(
-  run, launch, launch_and_kill, tmp_path
+  run, launch, flags, launch_and_kill, tmp_path
 ):
   folder = tmp_path / "killed"
-  launch_and_kill("main.py", folder, TINY)
-  done = launch("main.py", TINY, f"--workdir={folder}")
+  launch_and_kill("main.py", folder, *flags)
+  done = launch("main.py", *flags, f"--workdir={folder}")
   assert done.returncode == 0, done.stderr
   assert _curve(folder) == _curve(run[0])
   for one, other in zip(_weights(folder), _weights(run[0]), strict=True):
@@ -195,7 +215,7 @@ def test_nothing_to_start_from_gets_one_clear_line(tmp_path):
 
 
 def test_weights_of_another_model_are_listed_before_anything_is_written(
-  run, tmp_path
+  run, cells, tmp_path
 ):
   for changes, words in (
     (
@@ -205,7 +225,11 @@ def test_weights_of_another_model_are_listed_before_anything_is_written(
     ({"network__num_cells": 2}, r"missing: .*cell_2\..*; unexpected: "),
   ):
     config = _config(
-      "train_cifar", "tiny", model__checkpoint=str(run[0]), **changes
+      "train_cifar",
+      "tiny",
+      model__genotype=str(cells),
+      model__checkpoint=str(run[0]),
+      **changes,
     )
     with pytest.raises(checkpoint.CheckpointError, match=words) as error:
       train.run(config, tmp_path / "run")
@@ -215,21 +239,10 @@ def test_weights_of_another_model_are_listed_before_anything_is_written(
 
 
 @pytest.fixture(scope="module")
-def averaged(tmp_path_factory, write_tfds):
+def averaged(tmp_path_factory, cells, write_tfds):
   """(folder, moving averages) of a training on a set of tfds, in its own
   process here, with cells of one block."""
   top = tmp_path_factory.mktemp("averaged")
-  space = spaces.get("nasnet", 1, ("identity", "avg_pool_3x3"))
-  cells = space.decode(np.array([0, 1, 1, 1, 0, 1, 1, 0]))
-  result = {
-    "space": "nasnet",
-    "space_options": {
-      "num_blocks": 1,
-      "operations": ["identity", "avg_pool_3x3"],
-    },
-    "winner": {"genotype": space.to_json(cells)},
-  }
-  (top / "cells.json").write_text(json.dumps(result))
 
   def picture(value):
     buffer = io.BytesIO()
@@ -242,7 +255,8 @@ def averaged(tmp_path_factory, write_tfds):
   config = _config(
     "train_cifar",
     "tiny",
-    model__genotype=str(top / "cells.json"),
+    model__genotype=str(cells),
+    network__num_reductions=0,
     train__batch_size=4,
     train__ema_decay=0.9,
     data__source="tfds",

@@ -66,6 +66,7 @@ def folder(tmp_path_factory):
 def _flags(found, folder):
   return (
     TINY,
+    "--config.network.num_reductions=0",  # the stem has two
     f"--config.model.genotype={found}",
     f"--config.data.options.path={folder}",
     "--config.data.options.test_fraction=0.25",

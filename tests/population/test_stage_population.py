@@ -73,7 +73,7 @@ def test_a_trained_child_is_the_static_network_that_it_extracts_to(evaluator):
     jax.tree.map(
       lambda a, b: np.testing.assert_equal(a.shape, b.shape), variables, shapes
     )
-    logits, _, _ = network.apply(variables, x)
+    logits, _, _ = jax.jit(network.apply)(variables, x)
     assert int((logits.argmax(-1) == labels).sum()) == int(correct[i])
 
 

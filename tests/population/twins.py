@@ -39,10 +39,13 @@ TX = optax.chain(
 )
 
 
+_start = jax.jit(TX.init)  # one program, not one for each shape
+
+
 def start(params, stats) -> TrainState:
   """In the middle of a training of ten steps."""
-  numbers = (jnp.int32(3), jnp.int32(10), jnp.uint32(7))
-  return TrainState(params, stats, TX.init(params), *numbers)
+  numbers = (np.int32(3), np.int32(10), np.uint32(7))
+  return TrainState(params, stats, _start(params), *numbers)
 
 
 class Trace(NamedTuple):
@@ -126,7 +129,7 @@ def child(program, genotype, seed=0) -> TrainState:
   moved = jax.tree_util.tree_map_with_path(move, params)
   # Only where it is read: a tail of the bank that is not 0 is another test's.
   read = used(program, genotype, params, stats)
-  params = jax.tree.map(jnp.where, read, moved, params)
+  params = jax.tree.map(np.where, read, moved, jax.device_get(params))
   return start(params, stats)
 
 
@@ -147,7 +150,7 @@ def used(program, genotype, params, stats):
   for leaf in leaves:
     numbers.append(np.arange(place, place + leaf.size).reshape(leaf.shape))
     place += leaf.size
-  state = start(params, stats)._replace(params=treedef.unflatten(numbers))
+  state = TrainState(treedef.unflatten(numbers), stats, (), 0, 0, 0)
   taken = extract(program.network, genotype, state)["params"]
   flat = np.concatenate([x.ravel() for x in jax.tree.leaves(taken)])
   assert len(np.unique(flat)) == len(flat)  # no weight is taken twice

@@ -204,7 +204,7 @@ def test_a_network_that_computes_again_does_so_of_divided_weights_too(
   devices = mesh.make_mesh(1, 2)
 
   def products(remat, shard_params):
-    network = _network(remat=remat, scan_cells=scan_cells, num_cells=4)
+    network = _network(remat=remat, scan_cells=scan_cells, num_cells=3)
     step = fit.make_step(
       network,
       RECIPE,
