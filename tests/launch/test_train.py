@@ -77,7 +77,7 @@ def test_a_training_writes_a_network_that_loads_again(run):
   assert "epoch 2, loss" in text
   assert "test accuracy" in text
   assert len(_curve(folder)) == 2
-  assert result["winner"]["params"] == 8_342
+  assert result["winner"]["params"] == 702
   assert result["test_top_5"] >= result["test_correct"]
   found = results.load(folder)
   images = results.test_images(result)
