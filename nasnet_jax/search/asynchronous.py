@@ -71,9 +71,9 @@ def run(
     if not outcomes:
       outcomes = _wait(at, clock, queue, evaluator, settings, progress)
     fresh += len(outcomes)
-    save = fresh >= settings.children_per_round
-    at = rounds.tell(folder, controller, settings, at, outcomes, save)
-    if save:
+    at = rounds.tell(folder, controller, settings, at, outcomes)
+    if fresh >= settings.children_per_round:
+      rounds.save(folder, at)
       finished(at.rows, fresh, time.monotonic() - start)
       fresh, start = 0, time.monotonic()
   if fresh:

@@ -191,17 +191,14 @@ class ByHand:
         known = any(row["id"] == number for row in at.rows)
         why = "was told before" if known else "was never asked for"
         raise ValueError(f"child {number} {why}: tell each child once")
-      save = self._unsaved + 1 >= _SAVE_EVERY
       self._at = None  # unless all of it is written
       self._at = rounds.tell(
-        self.folder,
-        self._controller,
-        self._settings,
-        at,
-        {number: outcome},
-        save,
+        self.folder, self._controller, self._settings, at, {number: outcome}
       )
-      self._unsaved = 0 if save else self._unsaved + 1
+      self._unsaved += 1
+      if self._unsaved >= _SAVE_EVERY:
+        rounds.save(self.folder, self._at)
+        self._unsaved = 0
 
   def run(
     self,

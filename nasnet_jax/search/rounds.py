@@ -44,6 +44,9 @@ HISTORY, JOURNAL, CHECKPOINTS, ROUND = (
   "round.jsonl",
 )
 Row = dict[str, Any]
+# Seconds between two checkpoints of the controller's state: rounds that only
+# look up a table take less time than writing one does.
+_PAUSE = 2.0
 _DRAWN = 2**31 - 1  # no number of an ask: keeps apart draws that nobody is told
 
 
@@ -128,6 +131,7 @@ def run(
     settings.reward,
     [*at.rows, *({"id": i, **o._asdict()} for i, o in known.items())],
   )
+  saved = at.rounds, time.monotonic()
   while len(at.rows) < settings.children:
     start = time.monotonic()
     if not len(at.pending):
@@ -151,10 +155,16 @@ def run(
     )
     fresh = len(outcomes)
     at = tell(folder, controller, settings, at, outcomes)
+    # Clocks of hosts differ, and all of them write it.
+    if hosts.count() > 1 or time.monotonic() - saved[1] >= _PAUSE:
+      save(folder, at)
+      saved = at.rounds, time.monotonic()
     known = {}
     if hosts.is_first():
       (folder / ROUND).unlink(missing_ok=True)
     finished(at.rows, fresh, time.monotonic() - start)
+  if at.rounds > saved[0]:
+    save(folder, at)
   return at.rows
 
 
@@ -444,7 +454,6 @@ def tell(
   settings: RoundSettings,
   at: Standing,
   outcomes: dict[int, Outcome],
-  save: bool = True,
 ) -> Standing:
   """Tells the controller of some pending children, in one portion.
 
@@ -452,7 +461,6 @@ def tell(
 
   Args:
     outcomes: by child.
-    save: whether to write a checkpoint of the controller's state.
   """
   mine = np.isin(at.pending.id, list(outcomes))
   told, pending = at.pending.rows(mine), at.pending.rows(~mine)
@@ -463,9 +471,11 @@ def tell(
   workdir.append_lines(folder / HISTORY, fresh)
   if hosts.is_first():
     journal.record_tell(folder / JOURNAL, told, *answers)
-  rounds = at.rounds + 1
-  if save:
-    hosts.agree(f"the controller's state after round {rounds}", state)
-    tree = (state, pending) if len(pending) else state
-    checkpoint.save(folder / CHECKPOINTS, rounds, tree)
-  return Standing(state, pending, at.asks, rounds, at.rows + fresh)
+  return Standing(state, pending, at.asks, at.rounds + 1, at.rows + fresh)
+
+
+def save(folder, at: Standing):
+  """Writes a checkpoint of the controller's state."""
+  hosts.agree(f"the controller's state after round {at.rounds}", at.state)
+  tree = (at.state, at.pending) if len(at.pending) else at.state
+  checkpoint.save(folder / CHECKPOINTS, at.rounds, tree)

@@ -314,6 +314,7 @@ def test_the_last_round_asks_for_no_more_than_is_left(fake, tmp_path):
 def test_a_state_of_another_version_costs_a_replay_which_is_told(
   fake, tmp_path, caplog, monkeypatch
 ):
+  monkeypatch.setattr(rounds, "_PAUSE", 0.0)
   _run(tmp_path, fake)
   saved = rounds.resume(tmp_path, _controller(), SETTINGS)
   caplog.set_level("INFO")
