@@ -44,7 +44,7 @@ class Final(NamedTuple):
 class InheritingEvaluator(PopulationEvaluator):
   """A `PopulationEvaluator` whose queue takes parents.
 
-  `open_folder` comes first.
+  `open_folder` comes before any that have one.
   """
 
   def __init__(self, space, *args, **kwargs):
@@ -79,6 +79,11 @@ class InheritingEvaluator(PopulationEvaluator):
     self._folder = folder / FOLDER
     if hosts.is_first():
       checkpoint.remove_leftovers(self._folder)
+
+  @property
+  def keeps(self) -> bool:
+    """Whether there is a folder: without a run nobody inherits."""
+    return self._folder is not None
 
   def keep_only(self, children: Collection[int]):
     """Throws away the final weights of all others."""
@@ -211,7 +216,7 @@ class InheritingQueue(slots.SlotQueue):
     )
 
   def _before_leaving(self, slot: int, child):
-    if not child.failed:
+    if not child.failed and self.owner.keeps:
       final = self.owner.final_of(slot, child.genotype)
       self.owner.write(child.number, final)
 

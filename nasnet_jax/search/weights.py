@@ -86,6 +86,15 @@ def tell_unused(config):
       )
 
 
+def tell_counted_in_full(config):
+  """A line where every child is counted as one that has no parent."""
+  if kind_of(config) == "inherit":
+    _log.warning(
+      'search.weights is "inherit", and every child is counted with all of'
+      " child.epochs: those with a parent train search.inherit.epochs"
+    )
+
+
 def evaluator(config, space) -> Callable:
   """What makes the evaluator; takes what a `PopulationEvaluator` takes.
 

@@ -178,7 +178,7 @@ class _StopsAt:
 
 
 @pytest.mark.parametrize("shares", [(0.3, 0.1), (0.8, 0.2)])
-def test_a_stopped_search_goes_on_with_the_same_bits(
+def test_a_search_that_was_stopped_goes_on_with_the_same_bits(
   harness, kind, whole, tmp_path, shares
 ):
   folder, made, _, looks = whole
