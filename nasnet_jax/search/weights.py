@@ -71,9 +71,18 @@ def inherited_share(config) -> float:
   return epochs / most
 
 
-def tell_unused(config):
-  """A line on fields that were given and mean nothing."""
+def tell(config):
+  """A line on what children inherit, and on fields that were given and mean
+  nothing."""
   kind = kind_of(config)
+  share = inherited_share(config)
+  if share:
+    _log.info(
+      "children with a parent begin with its final weights and train %g epochs,"
+      " the others %g",
+      share * config.child.epochs,
+      config.child.epochs,
+    )
   for part, known in _defaults().items():
     given = config.search.get(part) or {}
     unused = [name for name, value in given.items() if value != known.get(name)]

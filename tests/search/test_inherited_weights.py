@@ -327,8 +327,8 @@ def test_an_evaluator_that_trains_nothing_is_refused(harness, tmp_path):
 
 def test_fields_of_inheriting_that_mean_nothing_are_told(harness, caplog):
   config = harness.tiny_config()
-  weights.tell_unused(config)
+  weights.tell(config)
   assert not caplog.messages
   config.search.inherit.epochs = 2.0
-  weights.tell_unused(config)
+  weights.tell(config)
   assert "search.inherit.epochs is not used" in caplog.text
