@@ -156,10 +156,10 @@ def ask(
   drawn = rng.integers(0, max(members, 1), (n - randoms, settings.sample))
   best = np.asarray(state.rewards)[drawn].argmax(-1)
   chosen = drawn[np.arange(len(best)), best]
-  mothers = np.asarray(state.decisions)[chosen]
+  parents = np.asarray(state.decisions)[chosen]
   decisions = [
     spaces.sample(settings.num_choices, rng, randoms),
-    mutate(settings.mutation, rng, mothers, settings.identity),
+    mutate(settings.mutation, rng, parents, settings.identity),
   ]
   parent = np.full(n, base.NOBODY, np.int64)
   parent[randoms:] = np.asarray(state.ids)[chosen]

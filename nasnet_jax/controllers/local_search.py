@@ -35,7 +35,7 @@ class State(NamedTuple):
     current: int32[D], where the climb stands.
     reward: f32[], of `current`.
     parent: int64[], the id of `current`, the parent of its neighbours; NOBODY
-      for a start, and where it was known before it became a candidate.
+      for a start, and if it was proposed before it became a candidate.
     climbing: bool[]; false before the climb's start is chosen.
     candidates: int32[K, D], the neighbours of `current`, or possible starts.
     candidate_keys: uint64[K].
@@ -193,8 +193,8 @@ def teach(settings: Settings, state: State, decisions, rewards) -> State:
 
 
 def parents(settings: Settings, state: State) -> np.ndarray:
-  """int64[1 or 2]: where the climb stands, and where it may go on: the best of
-  the candidates that were trained since they are."""
+  """int64[1 or 2]: where the climb stands, and the best candidate so far, of
+  those that were first proposed as candidates of this step."""
   del settings
   status, rewards = _answers(state)
   ids = state.ids[: int(state.total)]
