@@ -220,7 +220,7 @@ def test_weights_that_are_gone_are_not_made_anew_in_silence(
   harness, whole, kind, tmp_path
 ):
   with pytest.raises(stop.Stopped):
-    _run(harness, tmp_path, _StopsAt(int(0.8 * whole[3])), **kind)
+    _run(harness, tmp_path, _StopsAt(int(0.5 * whole[3])), **kind)
   for path in (tmp_path / inheriting.FOLDER).iterdir():
     path.rename(tmp_path / f"gone-{path.name}")
   with pytest.raises(workdir.WorkdirError, match="put back what was there"):
