@@ -276,7 +276,7 @@ a parent is thrown away while its child trains:
 - kept = (controller.parents(at.state), at.pending.parent, at.pending.id)
 + kept = (controller.parents(at.state),)
 a climb names whom nothing is kept of:
-  test_a_parent_is_one_of_those_that_were_said_to_be_possible_all_along [first]
+  test_a_climb_to_what_was_answered_late_names_no_parent
 - known_before = state.ids[best] < int(state.since)
 + known_before = False
 """
