@@ -263,6 +263,22 @@ weights that were read are trained from the start:
   test_a_stopped_search_goes_on_with_the_same_bits [fake]
 - self._step = int(np.asarray(self.state.step))
 + self._step = 0
+an edge that reads another state is kept:
+  test_what_a_mutation_changed_is_new_and_all_else_is_the_parents [nasnet_c]
+- return both & inputs & (parent.ops == child.ops)
++ return both & (parent.ops == child.ops)
+the parent has the child's genes:
+  test_a_mutant_goes_on_with_what_it_has_of_its_parent
+- genotypes = final.genotype, genotype
++ genotypes = genotype, genotype
+a parent is thrown away while its child trains:
+  test_a_search_that_was_stopped_goes_on_with_the_same_bits [rounds]
+- kept = (controller.parents(at.state), at.pending.parent, at.pending.id)
++ kept = (controller.parents(at.state),)
+a climb names whom nothing is kept of:
+  test_a_climb_to_what_was_answered_late_names_no_parent
+- known_before = state.ids[best] < int(state.since)
++ known_before = False
 """
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ import numpy as np
 from nasnet_jax.spaces.base import ListSpace, SearchSpace
 
 OK, FAILED = 0, 1
+NOBODY = -(2**31)  # the parent of a child that was made from none
 
 
 # Not a NamedTuple: len() should count proposals, and a tuple whose len() is
@@ -44,12 +45,15 @@ class Proposals:
     budget: float32[m], multiple of the job's own budget (1.0 = as configured).
     extras: pytree of arrays [m, ...] that `tell` needs back (PPO's
       log-probabilities, say); () for none.
+    parent: int64[m], the id of the child that each was made from; negative:
+      none of this search. () of a strategy whose proposals have no parent.
   """
 
   id: Any
   decisions: Any
   budget: Any
   extras: Any = ()
+  parent: Any = ()
 
   def __len__(self) -> int:
     """m."""
@@ -74,19 +78,23 @@ class Controller(NamedTuple):
       gave, as if its first k children had been these, with these rewards: its
       next id is k. None where a strategy cannot learn from children that it
       did not propose.
+    parents: (state) -> int64[k], who of the children that were told may be
+      the parent of a later proposal; negative ids mean nothing. Who is not
+      among them never becomes one again, so what is kept of a child may then
+      be thrown away. None where proposals have no parent.
   """
 
   init: Callable
   ask: Callable
   tell: Callable
   teach: Callable | None = None
+  parents: Callable | None = None
 
 
-def bind(settings, init, ask, tell, teach=None) -> Controller:
-  """The controller of functions whose first argument is `settings`."""
-  return Controller(
-    *(f and functools.partial(f, settings) for f in (init, ask, tell, teach))
-  )
+def bind(settings, *functions) -> Controller:
+  """The controller of functions, in its order, or None, whose first argument
+  is `settings`."""
+  return Controller(*(f and functools.partial(f, settings) for f in functions))
 
 
 def generator(rng) -> np.random.Generator:
@@ -94,7 +102,9 @@ def generator(rng) -> np.random.Generator:
   return np.random.default_rng(np.asarray(jax.random.key_data(rng)))
 
 
-def number(next_id, decisions, extras=()) -> tuple[Proposals, np.ndarray]:
+def number(
+  next_id, decisions, extras=(), parent=()
+) -> tuple[Proposals, np.ndarray]:
   """Proposals of budget 1 with the ids from `next_id` on, and the id after.
 
   Args:
@@ -102,6 +112,7 @@ def number(next_id, decisions, extras=()) -> tuple[Proposals, np.ndarray]:
       another integer type).
     decisions: int32[m, D].
     extras: pytree of arrays [m, ...].
+    parent: int64[m], or ().
   """
   first, m = int(next_id), len(decisions)
   proposals = Proposals(
@@ -109,6 +120,7 @@ def number(next_id, decisions, extras=()) -> tuple[Proposals, np.ndarray]:
     decisions=decisions,
     budget=np.ones(m, np.float32),
     extras=extras,
+    parent=parent,
   )
   return proposals, np.array(first + m, np.int64)
 
@@ -119,8 +131,18 @@ def join(parts: Sequence[Proposals]) -> Proposals:
 
 
 def renumber(proposals: Proposals, shift: int) -> Proposals:
-  """The proposals, with other ids."""
-  return dataclasses.replace(proposals, id=np.asarray(proposals.id) + shift)
+  """The proposals, with other ids, those of their parents too."""
+  return dataclasses.replace(
+    proposals,
+    id=np.asarray(proposals.id) + shift,
+    parent=jax.tree.map(lambda ids: shifted(ids, shift), proposals.parent),
+  )
+
+
+def shifted(parents, shift: int) -> np.ndarray:
+  """int64[k]: ids of parents, with other numbers."""
+  parents = np.asarray(parents, np.int64)
+  return np.where(parents == NOBODY, NOBODY, parents + shift)
 
 
 def succeeded(proposals: Proposals, rewards, status) -> np.ndarray:

@@ -41,7 +41,7 @@ def enqueued(
     given = int(state.given)
     taken = min(n, count - given)
     own, inner = controller.ask(state.inner, rng, n - taken)
-    mine = _proposals(given, first[given : given + taken], own.extras)
+    mine = _proposals(given, first[given : given + taken], own)
     proposals = base.join([mine, base.renumber(own, count)])
     return proposals, State(np.array(given + taken, np.int64), inner)
 
@@ -56,15 +56,23 @@ def enqueued(
       inner=controller.tell(state.inner, told, rewards, status)
     )
 
-  return base.Controller(init, ask, tell)
+  def parents(state: State):
+    return base.shifted(controller.parents(state.inner), count)
+
+  return base.Controller(
+    init, ask, tell, parents=controller.parents and parents
+  )
 
 
-def _proposals(start: int, decisions, extras) -> base.Proposals:
-  """extras: of other proposals, whose shape zeros here take."""
-  proposals, _ = base.number(start, decisions)
-  empty = jax.tree.map(
-    lambda x: np.zeros((len(decisions), *x.shape[1:]), x.dtype), extras
+def _proposals(start: int, decisions, own: base.Proposals) -> base.Proposals:
+  """own: the strategy's proposals, whose extras zeros here stand for."""
+
+  def filled(value, tree):
+    return jax.tree.map(
+      lambda x: np.full((len(decisions), *x.shape[1:]), value, x.dtype), tree
+    )
+
+  proposals, _ = base.number(
+    start, decisions, filled(0, own.extras), filled(base.NOBODY, own.parent)
   )
-  return base.Proposals(
-    proposals.id, proposals.decisions, proposals.budget, empty
-  )
+  return proposals

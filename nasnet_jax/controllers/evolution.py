@@ -24,6 +24,7 @@ class State(NamedTuple):
     rewards: f32[P].
     serial: int64[P], numbers members in the order in which they were told;
       NOBODY where there is no member yet.
+    ids: int64[P], with which members were proposed.
     born: int64[], the next serial number: how many members there ever were.
     next_id: int64[].
   """
@@ -31,6 +32,7 @@ class State(NamedTuple):
   decisions: Any
   rewards: Any
   serial: Any
+  ids: Any
   born: Any
   next_id: Any
 
@@ -126,7 +128,7 @@ def evolution(
     ageing,
     mutation_of(space, redraw),
   )
-  return base.bind(settings, init, ask, tell, teach)
+  return base.bind(settings, init, ask, tell, teach, parents)
 
 
 def init(settings: Settings, rng) -> State:
@@ -137,6 +139,7 @@ def init(settings: Settings, rng) -> State:
     decisions=np.zeros((size, len(settings.num_choices)), np.int32),
     rewards=np.zeros(size, np.float32),
     serial=np.full(size, NOBODY, np.int64),
+    ids=np.full(size, base.NOBODY, np.int64),
     born=np.zeros((), np.int64),
     next_id=np.zeros((), np.int64),
   )
@@ -152,18 +155,21 @@ def ask(
   randoms = min(randoms, n)
   drawn = rng.integers(0, max(members, 1), (n - randoms, settings.sample))
   best = np.asarray(state.rewards)[drawn].argmax(-1)
-  parents = np.asarray(state.decisions)[drawn[np.arange(len(best)), best]]
+  chosen = drawn[np.arange(len(best)), best]
+  parents = np.asarray(state.decisions)[chosen]
   decisions = [
     spaces.sample(settings.num_choices, rng, randoms),
     mutate(settings.mutation, rng, parents, settings.identity),
   ]
+  parent = np.full(n, base.NOBODY, np.int64)
+  parent[randoms:] = np.asarray(state.ids)[chosen]
   extras = ()
   if not settings.ageing:
     serial = np.full((n, settings.sample), NOBODY, np.int64)
     serial[randoms:] = np.asarray(state.serial)[drawn]
     extras = {"sample": serial}
   proposals, next_id = base.number(
-    state.next_id, np.concatenate(decisions), extras
+    state.next_id, np.concatenate(decisions), extras, parent
   )
   return proposals, state._replace(next_id=next_id)
 
@@ -183,6 +189,7 @@ def tell(settings: Settings, state: State, proposals, rewards, status) -> State:
     state.decisions[slot] = told.decisions[row]
     state.rewards[slot] = rewards[row]
     state.serial[slot] = born + row
+    state.ids[slot] = told.id[row]
   return state._replace(born=np.array(born + len(told), np.int64))
 
 
@@ -198,10 +205,17 @@ def teach(settings: Settings, state: State, decisions, rewards) -> State:
   state.decisions[: len(rows)] = np.asarray(decisions)[rows]
   state.rewards[: len(rows)] = rewards[rows]
   state.serial[: len(rows)] = np.arange(len(rows))
+  state.ids[: len(rows)] = rows
   return state._replace(
     born=np.array(len(rows), np.int64),
     next_id=np.array(len(rewards), np.int64),
   )
+
+
+def parents(settings: Settings, state: State) -> np.ndarray:
+  """int64[P]: the ids of the members."""
+  del settings
+  return np.asarray(state.ids)
 
 
 def mutation_of(space, redraw: bool) -> Mutation:

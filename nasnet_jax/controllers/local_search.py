@@ -34,11 +34,14 @@ class State(NamedTuple):
     status: int8[M], WAITING, KNOWN or FAILED.
     current: int32[D], where the climb stands.
     reward: f32[], of `current`.
+    parent: int64[], the id of `current`, the parent of its neighbours; NOBODY
+      for a start, and if it was proposed before it became a candidate.
     climbing: bool[]; false before the climb's start is chosen.
     candidates: int32[K, D], the neighbours of `current`, or possible starts.
     candidate_keys: uint64[K].
     ids: int64[K], the id with which a candidate was proposed, or NEW.
     total: int64[], how many candidates there are.
+    since: int64[], the first id that was free when they became candidates.
     next_id: int64[].
   """
 
@@ -47,11 +50,13 @@ class State(NamedTuple):
   status: Any
   current: Any
   reward: Any
+  parent: Any
   climbing: Any
   candidates: Any
   candidate_keys: Any
   ids: Any
   total: Any
+  since: Any
   next_id: Any
 
 
@@ -113,7 +118,7 @@ def local_search(
     raise ValueError(f"memory must be at least {most}, the candidates at once")
 
   settings = Settings(space, first_improvement, starts, memory, most)
-  return base.bind(settings, init, ask, tell, teach)
+  return base.bind(settings, init, ask, tell, teach, parents)
 
 
 def init(settings: Settings, rng) -> State:
@@ -127,11 +132,13 @@ def init(settings: Settings, rng) -> State:
     status=np.zeros(memory, np.int8),
     current=np.zeros(depth, np.int32),
     reward=np.zeros((), np.float32),
+    parent=np.array(base.NOBODY, np.int64),
     climbing=np.zeros((), bool),
     candidates=np.zeros((most, depth), np.int32),
     candidate_keys=np.zeros(most, np.uint64),
     ids=np.full(most, NEW, np.int64),
     total=np.zeros((), np.int64),
+    since=np.zeros((), np.int64),
     next_id=np.zeros((), np.int64),
   )
 
@@ -142,14 +149,18 @@ def ask(
   """New candidates, of as many steps of the climb as the answers allow."""
   rng = base.generator(rng)
   first, parts = state.next_id, [state.candidates[:0]]
+  parent = [np.zeros(0, np.int64)]
   while n > 0:
     state = advance(settings, state, rng)
     decisions, state = _take(state, n)
     if not len(decisions):
       break
     parts.append(decisions)
+    parent.append(np.full(len(decisions), state.parent, np.int64))
     n -= len(decisions)
-  proposals, _ = base.number(first, np.concatenate(parts))
+  proposals, _ = base.number(
+    first, np.concatenate(parts), parent=np.concatenate(parent)
+  )
   return proposals, state
 
 
@@ -177,9 +188,22 @@ def teach(settings: Settings, state: State, decisions, rewards) -> State:
   best = ids[np.asarray(rewards)[ids].argmax()]
   state.candidates[0], state.ids[0] = decisions[best], best
   state.candidate_keys[0] = state.keys[best % settings.memory]
-  return state._replace(
-    total=np.array(1, np.int64), next_id=np.array(count, np.int64)
-  )
+  count = np.array(count, np.int64)
+  return state._replace(total=np.array(1, np.int64), since=count, next_id=count)
+
+
+def parents(settings: Settings, state: State) -> np.ndarray:
+  """int64[1 or 2]: where the climb stands, and the best candidate so far, of
+  those that were first proposed as candidates of this step."""
+  del settings
+  status, rewards = _answers(state)
+  ids = state.ids[: int(state.total)]
+  own = np.where(ids >= int(state.since), status, np.int8(FAILED))
+  best = _best(state, own, rewards)
+  found = [int(state.parent)]
+  if best is not None:
+    found.append(int(ids[best]))
+  return np.array(found, np.int64)
 
 
 def advance(
@@ -194,7 +218,10 @@ def advance(
     complete = not np.isin(status, (NEW, WAITING)).any()
     hasty = settings.first_improvement and state.climbing
     if best is not None and (complete or hasty):
+      known_before = state.ids[best] < int(state.since)
+      parent = base.NOBODY if known_before else state.ids[best]
       state = state._replace(
+        parent=np.array(parent, np.int64),
         current=state.candidates[best],
         reward=np.array(rewards[best], np.float32),
         climbing=np.ones((), bool),
@@ -206,7 +233,9 @@ def advance(
       rows = _unknown(space, state, rng)[: settings.starts]
       if not len(rows):
         return state
-      state = state._replace(climbing=np.zeros((), bool))
+      state = state._replace(
+        climbing=np.zeros((), bool), parent=np.array(base.NOBODY, np.int64)
+      )
     else:
       return state
     state = _with_candidates(space, state, rows)
@@ -268,6 +297,7 @@ def _with_candidates(space, state: State, rows) -> State:
     candidate_keys=candidate_keys,
     ids=ids,
     total=np.array(total, np.int64),
+    since=np.array(state.next_id, np.int64),
   )
 
 

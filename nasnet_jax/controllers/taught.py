@@ -33,4 +33,9 @@ def taught(controller: base.Controller, decisions, rewards) -> base.Controller:
     told = base.renumber(proposals, count)
     return controller.tell(state, told, rewards, status)
 
-  return base.Controller(init, ask, tell)
+  def parents(state):
+    return base.shifted(controller.parents(state), -count)
+
+  return base.Controller(
+    init, ask, tell, parents=controller.parents and parents
+  )

@@ -186,10 +186,14 @@ def _search() -> ConfigDict:
   # 1/eta go on. 0: off; 3 or 4 are usual.
   search.halving.eta = 0
   search.halving.min_epochs = 1.0  # the first rung; then eta x as far
-  # Whose weights judge a child: "alone" trains each from nothing; "shared"
-  # (ENAS, Pham et al. 2018) trains one set for all of them by the recipe of
-  # `child`, child.epochs in all.
+  # Whose weights judge a child: "alone" trains each from nothing; "inherit"
+  # (Real et al. 2017) from its parent's on, for evolution and local_search;
+  # "shared" (ENAS, Pham et al. 2018) trains one set for all of them by the
+  # recipe of `child`, child.epochs in all.
   search.weights = "alone"
+  search.inherit = ConfigDict()
+  # Of a child with a parent; the others train child.epochs.
+  search.inherit.epochs = 1.0
   search.shared = ConfigDict()
   # Of training between two rounds, melodyguan/enas; 0: all comes before the
   # first round (Guo et al. 2019).

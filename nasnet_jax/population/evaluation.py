@@ -10,6 +10,7 @@ import numpy as np
 
 OK, FAILED = 0, 1  # as in `controllers.base`
 OVER_LIMIT = 2  # never trained, see `search.limits`
+NO_PARENT = -1  # in place of a child's number, see `inheriting`
 
 # Called between device calls: (share of this evaluation that is done in
 # [0, 1], one short line on how it goes). Raising ends the evaluation.
@@ -94,7 +95,9 @@ class Evaluator(Protocol):
   One that has `costs(decisions) -> list[dict]` says what each of int[n, D]
   costs before any training, as in `Outcome`: so limits can be set. One that has
   `before_round(folder, number, draw, progress)` is told of each round before
-  its children; see `shared_evaluator`.
+  its children; see `shared_evaluator`. One that has `open_folder(folder)`, to
+  be called first, and `keep_only(children)` keeps final weights of children,
+  and its queue's `add` takes their parents; see `inheriting`.
   """
 
   def evaluate(

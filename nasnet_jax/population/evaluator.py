@@ -149,6 +149,9 @@ class PopulationEvaluator:
         self.compile()
     if self.state is None:  # after a stop
       self.compile()
+    return self._make_queue(stops)
+
+  def _make_queue(self, stops: Stops) -> Queue:
     return slots.SlotQueue(self, stops)
 
   def cost(self, genotype) -> dict[str, float]:

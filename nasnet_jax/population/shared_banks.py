@@ -138,34 +138,48 @@ def _of_cell(part: AnyCell, params: dict, genes: Genes, reads) -> dict:
     reads: the used states of each output that the cell reads, or None.
   """
   found = dict(params)
-  if "project" in params:
-    found["project"] = _rows(params["project"], reads[0])
-  if "fit_previous" in params:
-    needed = ~part.takes_previous_as_it_is(reads[1])
-    rows = _rows(params["fit_previous"], reads[1])
-    found["fit_previous"] = _where(needed, rows)
-  if "combine" in params:
-    found["combine"] = {
-      "conv": _where(
-        genes.active & (genes.combine == CONCAT), params["combine"]["conv"]
-      ),
-      "norm": _where(
-        genes.active & (genes.combine != ADD), params["combine"]["norm"]
-      ),
+  for name, masks in had_by(part, params, genes, reads).items():
+    found[name] = {
+      **params[name],
+      **{of: where(mask, params[name][of]) for of, mask in masks.items()},
     }
   return found
 
 
-def _rows(params: dict, used: Array) -> dict:
-  """Of the kernels of a projection those of the states that are used."""
-  return {**params, "conv": _where(used, params["conv"])}
+def had_by(part: AnyCell, names, genes: Genes, reads) -> dict[str, dict]:
+  """Which weights of a cell a child has: masks of the leaves' first axes, by
+  name and "conv" or "norm". What is not in it each child has; of the edges
+  nothing is said.
+
+  Args:
+    names: of the cell's weights.
+    reads: see `_of_cell`.
+  """
+  found: dict[str, dict] = {}
+  if "project" in names:  # kernels of the states that are used
+    found["project"] = {"conv": reads[0]}
+  if "fit_previous" in names:
+    needed = ~part.takes_previous_as_it_is(reads[1])
+    found["fit_previous"] = {"conv": reads[1] & needed, "norm": needed}
+  if "combine" in names:
+    found["combine"] = {
+      "conv": genes.active & (genes.combine == CONCAT),
+      "norm": genes.active & (genes.combine != ADD),
+    }
+  return found
 
 
-def _where(mask: Array, tree: Any) -> Any:
-  """0 where the mask, of the leaves' first axes, is false."""
+def where(mask: Array, tree: Any, other: Any = None) -> Any:
+  """The tree where the mask, of the leaves' first axes, is true.
 
-  def one(leaf):
+  Args:
+    other: what is taken elsewhere, a tree of the same form; None: zeros.
+  """
+  if other is None:
+    other = jax.tree.map(jnp.zeros_like, tree)
+
+  def one(leaf, rest):
     wide = mask.reshape(mask.shape + (1,) * (leaf.ndim - mask.ndim))
-    return jnp.where(wide, leaf, 0.0)
+    return jnp.where(wide, leaf, rest)
 
-  return jax.tree.map(one, tree)
+  return jax.tree.map(one, tree, other)

@@ -109,10 +109,17 @@ class SlotQueue:
       child = self.children[slot]
       outcome = self._judge(child, int(correct[slot]))
       if outcome:
+        self._before_leaving(slot, child)
         finished.append((child.number, outcome))
         self.children[slot], self.stale[slot] = None, True
         del self.under_way[child.number]
     return finished
+
+  def _before_leaving(self, slot: int, child: _QueuedChild):
+    """Called while a child that is done is still in its slot."""
+
+  def _after_filling(self, fresh: np.ndarray):
+    """Called when new children, where fresh, have their initial weights."""
 
   def due(self, child: int) -> int:
     return self.under_way[child].ends[0]
@@ -218,7 +225,8 @@ class SlotQueue:
     owner.state = owner.population.refill(
       state, *put((self.stale, seeds, horizons)), self.on_devices
     )
-    self.stale = np.zeros(len(self.children), bool)
+    fresh, self.stale = self.stale, np.zeros(len(self.children), bool)
+    self._after_filling(fresh)
 
   def _put(self, slot: int, genotype):
     """A new array: the devices may still read the old one."""

@@ -126,6 +126,7 @@ def open_search(config, devices, memory: int | None = None) -> _Search:
       'search.weights is "shared", whose program preflight does not know: set'
       ' it to "alone" for that of a single child'
     )
+  weights.tell_counted_in_full(config)
   space = search_config.get_space(config)
   images = known_data.images_of(
     config, (config.child.batch_size, config.final.batch_size)

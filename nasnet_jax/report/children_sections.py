@@ -76,10 +76,12 @@ def _one(run: runs.Run, row: int, what: str) -> str:
   drawn = architectures.drawn(genotype, f"child{child}-")
   if not drawn:
     return ""
+  parent = int(history.heir_of[row])
   numbers = [
     what,
     f"reward {history.reward[row]:.4f}",
     f"{page.count(history.params[row])} parameters as searched",
+    f"with weights of child {parent}" if parent >= 0 else "",
   ]
   line = full_size.train(run, child)
   return page.details(

@@ -37,6 +37,7 @@ class History(NamedTuple):
     seconds: float[n], 0 where the line has none.
     over_limit: bool[n], children that were too large to be trained; they have
       no reward, as failed ones.
+    heir_of: int[n], the child whose final weights it began with; -1: nobody's.
     skipped: lines that could not be read, a truncated last one not counted.
   """
 
@@ -53,6 +54,7 @@ class History(NamedTuple):
   seconds: np.ndarray
   skipped: int = 0
   over_limit: np.ndarray = np.zeros(0, bool)  # bool[n]: too large to train
+  heir_of: np.ndarray = np.zeros(0, int)
 
   def __len__(self) -> int:
     return len(self.reward)
@@ -157,6 +159,7 @@ def read_history(path) -> History:
     values = np.array([number(r.get(name)) for r in rows], float)
     return np.where(np.isfinite(values), values, missing)
 
+  heirs = np.array([r.get("inherited") is True for r in rows], bool)
   ok = np.array([r.get("status", "ok") == "ok" for r in rows], bool)
   decisions = [r.get("decisions") for r in rows]
   reward = np.where(ok, column("reward"), math.nan)
@@ -176,6 +179,7 @@ def read_history(path) -> History:
     seconds=column("seconds", 0.0),
     skipped=skipped,
     over_limit=np.array([r.get("status") == "over_limit" for r in rows], bool),
+    heir_of=np.where(heirs, column("parent", -1), -1).astype(int),
   )
 
 

@@ -150,7 +150,7 @@ def _cost(run: runs.Run) -> str:
     "Cost",
     page.facts(
       [
-        ("Children", page.count(children), _stopped_words(run)),
+        ("Children", page.count(children), _children_words(run)),
         (
           "Epochs of children",
           page.decimal(cost.get("child_epochs"), ",.1f"),
@@ -164,9 +164,14 @@ def _cost(run: runs.Run) -> str:
   )
 
 
-def _stopped_words(run: runs.Run) -> str:
+def _children_words(run: runs.Run) -> str:
   stopped = int(run.history.stopped.sum())
-  return f"{stopped:,} stopped early" if stopped else ""
+  heirs = int((run.history.heir_of >= 0).sum())
+  words = [
+    f"{stopped:,} stopped early" if stopped else "",
+    f"{heirs:,} began with their parent's weights" if heirs else "",
+  ]
+  return ", ".join(filter(None, words))
 
 
 def _saved_words(cost: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 
 from nasnet_jax.controllers import base, journal
 from nasnet_jax.population.evaluation import Outcome, Progress, Queue
-from nasnet_jax.search import budgets, limits, rounds
+from nasnet_jax.search import budgets, heirs, limits, rounds
 from nasnet_jax.search.halving import Halving
 from nasnet_jax.search.rounds import RoundSettings, Row, Standing
 
@@ -50,6 +50,7 @@ def run(
   at = rounds.resume(folder, controller, settings, events)
   rounds.tell_start(at, settings)
   rounds.remember(evaluator, at, {})
+  heirs.open_folder(folder, settings.inherit, evaluator, controller, at)
   clock = Clock.after(events, at, evaluator)
   judge = Halving(settings.halving, settings.reward, at.rows)
   queue = evaluator.queue(judge.stops(evaluator))
@@ -66,12 +67,13 @@ def run(
     outcomes = limits.outcomes(settings.limit, evaluator, new)
     clock.drop(outcomes)
     rest = new.rows(~np.isin(new.id, list(outcomes)))
-    queue.add(rest.id, *rounds.to_train(rest, settings.seed))
+    queue.add(rest.id, *rounds.to_train(rest, settings, at.rows))
     new = new.rows(slice(0, 0))
     if not outcomes:
       outcomes = _wait(at, clock, queue, evaluator, settings, progress)
     fresh += len(outcomes)
     at = rounds.tell(folder, controller, settings, at, outcomes)
+    heirs.keep_parents(settings.inherit, evaluator, controller, at)
     if fresh >= settings.children_per_round:
       rounds.save(folder, at)
       finished(at.rows, fresh, time.monotonic() - start)

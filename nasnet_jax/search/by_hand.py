@@ -22,7 +22,7 @@ from nasnet_jax.controllers.enqueued import enqueued
 from nasnet_jax.data import places
 from nasnet_jax.jobs import results
 from nasnet_jax.population.evaluation import FAILED, OK, Outcome
-from nasnet_jax.search import any_space, rounds
+from nasnet_jax.search import any_space, heirs, rounds
 from nasnet_jax.search import start_from as earlier
 from nasnet_jax.spaces.base import check_decisions
 from nasnet_jax.training import own_parts, workdir
@@ -46,6 +46,7 @@ class Child:
       list of choices the decisions themselves.
     seed: for all that is random in its evaluation.
     budget: share of the usual training that it is to get, mostly 1.0.
+    parent: the id of the child that it was made from; None: of none.
   """
 
   id: int
@@ -53,6 +54,7 @@ class Child:
   architecture: Any = dataclasses.field(compare=False, repr=False)
   seed: int
   budget: float
+  parent: int | None = None
 
 
 class ByHand:
@@ -168,6 +170,7 @@ class ByHand:
       self.space.decode(np.asarray(decisions, np.int32)),
       rounds.child_seed(self._settings.seed, number),
       float(proposals.budget[i]),
+      heirs.words(0.0, proposals.rows([i]), heirs.NO_PARENT).get("parent"),
     )
 
   def tell(self, child: Child | int, reward: float | None, **costs):

@@ -192,6 +192,9 @@ def _cost(
   }
   if any(row.get("shared_epochs") for row in rows):
     cost["shared_weights"] = True  # whose epochs these are
+  inherited = sum(bool(row.get("inherited")) for row in rows)
+  if inherited:
+    cost["inherited"] = inherited
   over = sum(row["status"] == halving.OVER_LIMIT for row in rows)
   if over:
     cost["over_limit"] = over

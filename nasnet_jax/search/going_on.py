@@ -64,6 +64,7 @@ WHY = {
   "search.shuffle_labels": _CHILDREN,
   "search.weights": _CHILDREN,
   "search.shared": _CHILDREN,
+  "search.inherit": _CHILDREN,
 }
 
 

@@ -112,7 +112,7 @@ def _work(
 ) -> Row:
   """The content of result.json: the search, then the final stage."""
   search_config.tell_slow_statistics(config, parts.images)
-  weights.tell_unused(config)
+  weights.tell(config)
   _describe(parts)
   _write_costs(folder, config, parts)
   over = _over(parts, config.child.epochs, clock, console)

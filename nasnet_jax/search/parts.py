@@ -6,7 +6,7 @@ from nasnet_jax.controllers import base
 from nasnet_jax.jobs import by_machine, job_config
 from nasnet_jax.models import families
 from nasnet_jax.population.evaluation import Evaluator
-from nasnet_jax.search import final, rounds, search_config
+from nasnet_jax.search import final, rounds, search_config, weights
 
 
 class Parts(NamedTuple):
@@ -39,6 +39,7 @@ def prepare(
   space = search_config.get_space(config)
   controller = search_config.get_controller(config, space)
   settings = search_config.round_settings(config)
+  weights.check_strategy(config, space, controller)
   images = search_config.load_images(config, job_config.split_of(before))
   config, chosen = search_config.resolve(
     config, space, images, by_machine.machine_of(), before

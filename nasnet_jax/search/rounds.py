@@ -24,13 +24,14 @@ import numpy as np
 
 from nasnet_jax.controllers import base, journal
 from nasnet_jax.population.evaluation import (
+  NO_PARENT,
   OVER_LIMIT,
   Evaluator,
   Outcome,
   Progress,
 )
 from nasnet_jax.population.slots import drain
-from nasnet_jax.search import budgets, halving, limits
+from nasnet_jax.search import budgets, halving, heirs, limits
 from nasnet_jax.search.halving import OFF, Halving, HalvingSettings
 from nasnet_jax.search.rewards import ACCURACY, Reward
 from nasnet_jax.training import checkpoint, hosts, live, workdir
@@ -62,6 +63,8 @@ class RoundSettings(NamedTuple):
     asynchronous: no rounds; see `asynchronous.run`.
     budget: what may end it before the last child.
     limit: what children may cost.
+    inherit: of a child's training, what one gets that begins with its parent's
+      weights; 0: none does.
   """
 
   children: int
@@ -72,6 +75,7 @@ class RoundSettings(NamedTuple):
   asynchronous: bool = False
   budget: budgets.BudgetSettings = budgets.OFF
   limit: limits.LimitSettings = limits.OFF
+  inherit: float = 0.0
 
 
 class Standing(NamedTuple):
@@ -126,6 +130,7 @@ def run(
   tell_start(at, settings)
   known = _answered(folder, at.pending)
   remember(evaluator, at, known)
+  heirs.open_folder(folder, settings.inherit, evaluator, controller, at)
   judge = Halving(
     settings.halving,
     settings.reward,
@@ -152,9 +157,11 @@ def run(
       settings,
       judge,
       progress,
+      at.rows,
     )
     fresh = len(outcomes)
     at = tell(folder, controller, settings, at, outcomes)
+    heirs.keep_parents(settings.inherit, evaluator, controller, at)
     # Clocks of hosts differ, and all of them write it.
     if hosts.count() > 1 or time.monotonic() - saved[1] >= _PAUSE:
       save(folder, at)
@@ -341,14 +348,24 @@ def ask(
   return at._replace(state=state, pending=pending, asks=at.asks + 1)
 
 
-def to_train(proposals: base.Proposals, seed: int) -> tuple[np.ndarray, ...]:
-  """(decisions, seeds, budgets) as evaluators take them."""
-  seeds = [child_seed(seed, int(child)) for child in proposals.id]
-  return (
+def to_train(
+  proposals: base.Proposals, settings: RoundSettings, rows: list[Row]
+) -> tuple[np.ndarray, ...]:
+  """(decisions, seeds, budgets) as evaluators take them, and the parents, if
+  weights are inherited.
+
+  Args:
+    rows: of the history so far.
+  """
+  seeds = [child_seed(settings.seed, int(child)) for child in proposals.id]
+  parents = heirs.parents_of(settings.inherit, proposals, rows)
+  heirs.tell_failed(settings.inherit, proposals, parents)
+  arrays = (
     np.asarray(proposals.decisions, np.int32),
     np.array(seeds, np.uint32),
-    np.asarray(proposals.budget, np.float32),
+    heirs.budgets(settings.inherit, proposals, parents),
   )
+  return (*arrays, parents) if settings.inherit else arrays
 
 
 def _evaluate(
@@ -358,11 +375,12 @@ def _evaluate(
   settings: RoundSettings,
   judge: Halving,
   progress,
+  rows: list[Row],
 ) -> dict[int, Outcome]:
-  """The outcome of every proposal, by id."""
+  """The outcome of every proposal, by id. rows: of the history so far."""
   if not len(proposals):
     return {}
-  children = to_train(proposals, settings.seed)
+  children = to_train(proposals, settings, rows)
   ids = proposals.id.tolist()
   if not hasattr(evaluator, "queue"):
     return dict(zip(ids, evaluator.evaluate(*children, progress), strict=True))
@@ -411,9 +429,16 @@ def _answers(
 
 
 def _rows(
-  at: Standing, told: base.Proposals, outcomes, answers, seed: int
+  at: Standing,
+  told: base.Proposals,
+  outcomes,
+  answers,
+  settings: RoundSettings,
 ) -> list[Row]:
   rows = []
+  parents = heirs.parents_of(settings.inherit, told, at.rows)
+  parents[[o.status == OVER_LIMIT for o in outcomes]] = NO_PARENT
+  shares = heirs.budgets(settings.inherit, told, parents)
   for i, (outcome, reward, status) in enumerate(zip(outcomes, *answers)):
     ok = bool(status == base.OK)
     child = int(told.id[i])
@@ -421,8 +446,8 @@ def _rows(
       "id": child,
       "round": at.rounds,
       "decisions": np.asarray(told.decisions[i]).tolist(),
-      "seed": child_seed(seed, child),
-      "budget": float(told.budget[i]),
+      "seed": child_seed(settings.seed, child),
+      "budget": float(shares[i]),
       "steps": int(outcome.steps),
       "accuracy": float(outcome.reward) if ok else None,
       "reward": float(reward) if ok else None,
@@ -440,6 +465,7 @@ def _rows(
       row["rungs"] = list(outcome.rungs)
     if outcome.shared_epochs:
       row["shared_epochs"] = round(float(outcome.shared_epochs), 3)
+    row |= heirs.words(settings.inherit, told.rows([i]), parents[i])
     rows.append(row)
   return rows
 
@@ -466,7 +492,7 @@ def tell(
   told, pending = at.pending.rows(mine), at.pending.rows(~mine)
   ordered = [outcomes[int(child)] for child in told.id]
   answers = _answers(ordered, settings.reward)
-  fresh = _rows(at, told, ordered, answers, settings.seed)
+  fresh = _rows(at, told, ordered, answers, settings)
   state = controller.tell(at.state, told, *answers)
   workdir.append_lines(folder / HISTORY, fresh)
   if hosts.is_first():

@@ -153,14 +153,10 @@ def child_recipe(config):
 def get_evaluator(config, space, images: job_config.Splits, aug) -> Evaluator:
   """The population that trains the children, or what judges them by weights
   that they share."""
-  from nasnet_jax.population import evaluator
   from nasnet_jax.training import mesh
 
   recipe = child_recipe(config)
-  make = evaluator.PopulationEvaluator
-  if weights.are_shared(config):
-    make = weights.evaluator(config, space)
-  return make(
+  return weights.evaluator(config, space)(
     space=space,
     network=child_network(config, images.num_classes, space),
     recipe=recipe,
@@ -240,6 +236,7 @@ def round_settings(config) -> rounds.RoundSettings:
     search.asynchronous,
     budgets.check(budgets.BudgetSettings(**_given(search, _BUDGET))),
     _limits(search),
+    weights.inherited_share(config),
   )
 
 
@@ -255,6 +252,11 @@ def check_evaluator(evaluator, settings: rounds.RoundSettings):
     raise ValueError(
       "this evaluator counts no costs before training: set search.limit.params,"
       " .macs and .bytes to 0"
+    )
+  if settings.inherit and not hasattr(evaluator, "open_folder"):
+    raise ValueError(
+      "this evaluator keeps no weights that children could inherit: set"
+      ' search.weights to "alone"'
     )
   # Rungs that no child would come to.
   halving.Halving(settings.halving, settings.reward).stops(evaluator)

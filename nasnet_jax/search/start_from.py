@@ -30,6 +30,7 @@ _MEASURED = (
   "search.reward",
   "search.weights",
   "search.shared",
+  "search.inherit",
   "child",
   "network",
 )

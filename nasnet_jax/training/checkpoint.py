@@ -42,7 +42,7 @@ def save(folder, step: int, tree: Any, keep: int = 2):
   folder = pathlib.Path(folder).absolute()
   with hosts.after_first():
     if hosts.is_first():
-      _remove_leftovers(folder)
+      remove_leftovers(folder)
   write(folder / str(step), tree)
   if hosts.is_first():
     keep_newest(folder, keep)
@@ -51,7 +51,7 @@ def save(folder, step: int, tree: Any, keep: int = 2):
 def keep_newest(folder, keep: int):
   """Removes the checkpoints of a folder but the newest so many."""
   for old in steps(folder)[:-keep]:
-    _remove(pathlib.Path(folder) / str(old))
+    remove(pathlib.Path(folder) / str(old))
 
 
 def write(path, tree: Any):
@@ -273,7 +273,7 @@ def _damaged(path, why) -> DamagedError:
   return DamagedError(f"checkpoint {path} is damaged ({first})")
 
 
-def _remove_leftovers(folder: pathlib.Path):
+def remove_leftovers(folder: pathlib.Path):
   """What killed processes left half written or half removed."""
   if folder.is_dir():
     for path in folder.iterdir():
@@ -281,8 +281,9 @@ def _remove_leftovers(folder: pathlib.Path):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _remove(path: pathlib.Path):
+def remove(path):
   """Renames it first: a checkpoint that is half removed must not look whole."""
+  path = pathlib.Path(path)
   gone = path.with_name(f"removed-{path.name}")
   os.replace(path, gone)
   shutil.rmtree(gone, ignore_errors=True)

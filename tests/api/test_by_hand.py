@@ -106,7 +106,9 @@ def test_evolution_breeds_from_an_enqueued_child(tmp_path):
   study = _open(tmp_path, enqueue=[_BEST], population=1, sample=1, identity=1.0)
   study.tell(study.ask()[0], 1.0)
   # The strategy's own first child is a random one.
-  assert study.ask(2)[1].decisions == _BEST
+  random, bred = study.ask(2)
+  assert bred.decisions == _BEST
+  assert (random.parent, bred.parent) == (None, 0)
 
 
 def test_a_child_that_failed_teaches_nothing_and_is_no_best(tmp_path):

@@ -371,6 +371,50 @@ def test_answers_may_come_in_any_order_and_after_further_asks(case):
 
 
 @every_case
+def test_a_parent_is_one_of_those_that_were_said_to_be_possible_all_along(case):
+  controller = build(case)
+  state, pending = controller.init(key(0)), None
+  if controller.parents is None:
+    assert controller.ask(state, key(0), 3)[0].parent == ()
+    return
+  random, kept, named = np.random.default_rng(1), set(), []
+  for i in range(40):
+    proposals, state = controller.ask(state, key(i), 9)
+    real = set(proposals.parent[proposals.parent >= 0].tolist())
+    assert real <= kept, (i, real - kept)
+    named += [(c, p) for c, p in zip(proposals.id, proposals.parent) if p >= 0]
+    pending = base.join([pending, proposals]) if pending else proposals
+    order = random.permutation(len(pending))
+    told, pending = pending.rows(order[:7]), pending.rows(np.sort(order[7:]))
+    rewards = rewards_of(told.decisions)
+    rewards[1:2] = np.nan
+    state = controller.tell(state, told, rewards, np.zeros(len(told), np.int32))
+    possible = set(np.asarray(controller.parents(state)).tolist())
+    assert not possible & set(told.id[1:2].tolist())  # it failed
+    kept = (kept | set(told.id.tolist())) & possible
+  assert len({p for _, p in named}) > 3
+  assert all(p < c for c, p in named)
+
+
+@every_case
+def test_a_child_differs_from_its_parent_by_what_its_strategy_says(case):
+  controller = build(case)
+  if controller.parents is None:
+    return
+  state, decisions, found = controller.init(key(0)), {}, 0
+  for i in range(12):
+    proposals, state = controller.ask(state, key(i), 20)
+    for child, row in zip(proposals.id.tolist(), proposals.decisions):
+      decisions[child] = row
+    for row, parent in zip(proposals.decisions, proposals.parent.tolist()):
+      if parent >= 0:
+        assert (row != decisions[parent]).sum() <= 1
+        found += 1
+    state = tell_all(controller, state, proposals)
+  assert found > 20
+
+
+@every_case
 def test_a_failed_child_harms_nothing(case):
   controller = build(case)
 

@@ -253,3 +253,29 @@ def test_bad_options_are_refused():
     local_search(CHOICES, starts=0)
   with pytest.raises(ValueError, match="memory must be at least 11"):
     local_search(CHOICES, memory=10)
+
+
+def test_a_climb_to_what_was_answered_late_names_no_parent():
+  controller = local_search((6,), first_improvement=True)
+  state = controller.init(jax.random.key(0))
+
+  def ask(state, n):
+    return controller.ask(state, jax.random.key(1), n)
+
+  def tell(state, proposals, row, reward):
+    told, ok = proposals.rows([row]), np.zeros(1, np.int32)
+    return controller.tell(state, told, np.float32([reward]), ok)
+
+  start, state = ask(state, 1)
+  state = tell(state, start, 0, 0.0)
+  three, state = ask(state, 3)
+  assert three.parent.tolist() == [0, 0, 0]
+  state = tell(state, three, 0, 0.5)
+  assert set(controller.parents(state).tolist()) == {0, 1}
+  fourth, state = ask(state, 1)
+  assert fourth.parent.tolist() == [1]
+  # Better than all, but its weights may be gone: it is of the step before.
+  state = tell(state, three, 1, 0.9)
+  assert controller.parents(state).tolist() == [1]
+  fifth, state = ask(state, 1)
+  assert fifth.parent[0] < 0

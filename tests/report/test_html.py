@@ -441,6 +441,22 @@ def test_the_report_shows_accuracy_beside_another_reward(make_run):
   assert "(child 1, accuracy 0.9900)" in report.summary_text(folder)
 
 
+def test_the_report_says_who_began_with_whose_weights(make_run):
+  folder = make_run()
+  path = folder / "history.jsonl"
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  best = max(lines, key=lambda line: line["reward"] or 0)["id"]
+  for line in lines:
+    line |= {"parent": None if line["id"] < 7 else 3, "inherited": False}
+  lines[best] |= {"parent": 5, "inherited": True}
+  lines[(best + 1) % 40] |= {"parent": 6, "inherited": True}
+  path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+  page = _page(folder)
+  assert "2 began with their parent's weights" in page.text
+  assert "with weights of child 5" in page.text
+  assert "weights of child 3" not in page.text
+
+
 def test_without_bytes_there_is_no_chart_of_them(make_run):
   page = _page(make_run())
   assert "Accuracy against parameters" in page.text

@@ -196,10 +196,10 @@ def test_spaces_without_cells_share_no_weights(harness, tmp_path, name):
 
 def test_fields_of_sharing_that_mean_nothing_are_told(harness, caplog):
   config = harness.tiny_config()
-  weights.tell_unused(config)
+  weights.tell(config)
   assert not caplog.messages
   config.search.shared.samples = 2
-  weights.tell_unused(config)
+  weights.tell(config)
   assert "search.shared.samples is not used" in caplog.text
 
 
