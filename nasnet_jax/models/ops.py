@@ -53,7 +53,8 @@ class SeparableConv(nn.Module):
   def __call__(self, x: Array, train: bool) -> Array:
     num = self.numerics
     if train and num.kernels == "pallas" and not self.is_initializing():
-      from nasnet_jax.models.fused import module  # imports Pallas: half a second
+      # Here, since Pallas takes half a second to import.
+      from nasnet_jax.models.fused import module
 
       if module.fits(self, x):
         return module.separable(self, x)

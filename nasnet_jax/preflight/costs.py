@@ -91,6 +91,7 @@ class Cost(NamedTuple):
 Shares = Mapping[int, np.ndarray]
 
 
+_KERNEL = 'custom_call_target="tpu_custom_call"'
 # A name of `population.switches.scope`.
 _SCOPE = re.compile(r"if_branch_(\d+)_to_(\d+)_of_(\d+)")
 
@@ -100,6 +101,7 @@ class Walk:
 
   Attributes:
     unknown_loops: names of loops whose length the text does not tell.
+    guessed: names of kernels of our own that have XLA's guess, or none.
   """
 
   def __init__(
@@ -108,12 +110,15 @@ class Walk:
     limits: Limits,
     shares: Shares | None = None,
     trips: float = 1.0,
+    kernels: Mapping[str, float] | None = None,
   ):
     """shares: see `Shares`; a switch of another number of branches costs what
-    its dearest branch does. trips: of a loop whose length depends on data."""
+    its dearest branch does. trips: of a loop whose length depends on data.
+    kernels: cycles of kernels of our own, see `bundles`."""
     self.module, self.limits, self.trips = module, limits, trips
-    self.shares = shares or {}
+    self.shares, self.kernels = shares or {}, kernels or {}
     self.unknown_loops: list[str] = []
+    self.guessed: list[str] = []
     self._costs: dict[str, Cost] = {}
 
   def total(self) -> Cost:
@@ -229,9 +234,16 @@ class Walk:
       moved / self.limits.bandwidth,
       sent / self.limits.link_bandwidth,
     )
-    found = re.search(r'"estimated_cycles":"(\d+)"', instruction.rest)
-    cycles = float(found.group(1)) if found else 0.0
+    cycles = self._cycles(instruction)
     return Cost(flops, moved, seconds, cycles, 1.0, exchanges)
+
+  def _cycles(self, instruction) -> float:
+    if _KERNEL in instruction.rest:
+      if instruction.name in self.kernels:
+        return self.kernels[instruction.name]
+      self.guessed.append(instruction.name)
+    found = re.search(r'"estimated_cycles":"(\d+)"', instruction.rest)
+    return float(found.group(1)) if found else 0.0
 
   def _flops(self, instruction, computation) -> float:
     total = multiply_adds(instruction, computation) * 2.0

@@ -43,7 +43,7 @@ def layer_backward(
      "sums": f32[2, N, C], of the first, and of it times (x - mean)}.
   """
   geo = geometry
-  out_rows, (_, width) = geo.rows // geo.stride, geo.out_side
+  out_rows = geo.rows // geo.stride
   n, channels, features = geo.examples, geo.channels, geo.features
   arrays = {
     "x": x, "affine": affine, "d": depthwise, "k": pointwise,

@@ -66,9 +66,7 @@ def layer_forward(
     in_specs=[specs.get(name, whole(a.shape)) for name, a in arrays.items()],
     out_specs=out_specs,
     out_shape=[jax.ShapeDtypeStruct(*shape) for shape in made.values()],
-    scratch_shapes=[
-      pltpu.VMEM((*geo.padded, n, geo.channels), jnp.float32)
-    ],
+    scratch_shapes=[pltpu.VMEM((*geo.padded, n, geo.channels), jnp.float32)],
     compiler_params=pltpu.CompilerParams(vmem_limit_bytes=VMEM_BYTES),
     interpret=interpret,
     name=f"separable_{geo.size}x{geo.size}_forward",
