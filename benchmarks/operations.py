@@ -10,10 +10,10 @@ around them. The difference to a whole update (docs/results/preflight/) is what
 reading, writing and adding states costs. Prints one JSON object; --out keeps
 it. Cycles are the compiler's estimates.
 
---dump keeps the compiler's schedules, some 40 MB for an operation, in a new
-folder, and counts kernels of our own by them (`preflight.bundles`); without it
-they count as what XLA guesses. --only leaves out the other operations, and with
-them the sums.
+--dump keeps the compiler's schedules in a new folder, up to half a gigabyte for
+an operation, and counts kernels of our own by them (`preflight.bundles`);
+without it they count as nothing, and a line says so. --only leaves out the
+other operations, and with them the sums.
 """
 
 import argparse
@@ -167,8 +167,8 @@ def _cycles(dump, function, *shapes) -> tuple[int, dict]:
     kernels={name: kernel.cycles for name, kernel in kernels.items()},
   )
   cycles = round(walk.total().cycles)
-  if walk.guessed:
-    print("by XLA's guess:", *walk.guessed, file=sys.stderr)
+  if walk.uncounted:
+    print("left out:", *walk.uncounted, file=sys.stderr)
   return cycles, {name: kernel._asdict() for name, kernel in kernels.items()}
 
 

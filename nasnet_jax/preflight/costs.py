@@ -101,7 +101,8 @@ class Walk:
 
   Attributes:
     unknown_loops: names of loops whose length the text does not tell.
-    guessed: names of kernels of our own that have XLA's guess, or none.
+    uncounted: names of kernels of our own whose cycles and FLOPs are left out:
+      XLA would take their author's word.
   """
 
   def __init__(
@@ -118,7 +119,7 @@ class Walk:
     self.module, self.limits, self.trips = module, limits, trips
     self.shares, self.kernels = shares or {}, kernels or {}
     self.unknown_loops: list[str] = []
-    self.guessed: list[str] = []
+    self.uncounted: list[str] = []
     self._costs: dict[str, Cost] = {}
 
   def total(self) -> Cost:
@@ -239,9 +240,9 @@ class Walk:
 
   def _cycles(self, instruction) -> float:
     if _KERNEL in instruction.rest:
-      if instruction.name in self.kernels:
-        return self.kernels[instruction.name]
-      self.guessed.append(instruction.name)
+      if instruction.name not in self.kernels:
+        self.uncounted.append(instruction.name)
+      return self.kernels.get(instruction.name, 0.0)
     found = re.search(r'"estimated_cycles":"(\d+)"', instruction.rest)
     return float(found.group(1)) if found else 0.0
 

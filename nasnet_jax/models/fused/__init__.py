@@ -9,6 +9,7 @@ the product on the matrix unit, and the sums that the batch norm after it needs.
 Maps are [H, W, N, C]: with N a multiple of 8 and C of 128 a pixel is whole
 vector registers, and a shift by a pixel is another address.
 
-`separable` is for callers. `geometry` says which pixels meet, `forward` and
-`backward` are the kernels.
+`separable` is for callers, `module` for `models.ops`. `geometry` says which
+pixels meet, `forward` and `backward` are the kernels of a layer, `norm` is what
+they do for the batch norms between layers.
 """

@@ -9,7 +9,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from nasnet_jax.models.fused import forward
+from nasnet_jax.models.fused import forward, norm
 from nasnet_jax.models.fused.geometry import Geometry, lane_tiles
 
 Array = jax.Array
@@ -17,70 +17,73 @@ Array = jax.Array
 
 def layer_backward(
   x: Array,
-  affine: Array,
-  depthwise: Array,
-  pointwise: Array,
+  affine: Array | None,
+  weights: forward.Weights,
+  geometry: Geometry,
+  epsilon: float,
+  before: norm.Norm | None,
   p: Array,
   g: Array,
   slopes: Array,
-  geometry: Geometry,
   interpret: bool = False,
 ) -> dict[str, Array]:
   """Gradients of one layer and of the batch norm after it.
 
   Args:
-    x, depthwise, pointwise: as for `forward.layer_forward`.
-    affine: f32[3, C], gain, shift, and the mean of x (for sums).
-    p: as `layer_forward` gives it.
-    g: f32[H', W', N, F], the gradient of the batch norm's output.
-    slopes: f32[3, F]: the gradient of the map z is
+    x, affine, weights: as for `forward.layer_forward`.
+    before: the batch norm before the layer, with its moments; None: there is
+      none, and no affine.
+    p: as `layer_forward` gives it; its type is that of products.
+    g: f32[H', W', N, F], the gradient of the output of the batch norm after it.
+    slopes: f32[3, F]: the gradient of the layer's map z is
       g * slopes[0] + z * slopes[1] + slopes[2].
 
   Returns:
     {"x": f32[H, W, N, C], the gradient of x * gain + shift,
-     "d": f32[k * k, N, C], of the depthwise kernel, for each row of examples,
-     "k": f32[C, F], of the pointwise kernel,
-     "sums": f32[2, N, C], of the first, and of it times (x - mean)}.
+     "depthwise": f32[k * k, C / fold], "pointwise": f32[C / fold, F / fold]}
+    and with `before` "slopes", "scale" and "bias" of it, as `layer_forward`
+    gives them.
   """
-  geo = geometry
+  geo, products = geometry, p.dtype
   out_rows = geo.rows // geo.stride
   n, channels, features = geo.examples, geo.channels, geo.features
-  arrays = {
-    "x": x, "affine": affine, "d": depthwise, "k": pointwise,
-    "p": p, "g": g, "slopes": slopes,
-  }  # fmt: skip
-  reads = functools.partial(_block, lambda s: jnp.minimum(s, geo.steps - 1))
+  arrays = {"x": x, "affine": affine, **weights._asdict()}
+  arrays |= {"p": p, "g": g, "slopes": slopes}
+  arrays |= {} if before is None else before._asdict()
+  arrays = {name: a for name, a in arrays.items() if a is not None}
   blocks = {
-    "x": reads((geo.rows, *x.shape[1:])),
-    "p": reads((out_rows, *p.shape[1:])),
-    "g": reads((out_rows, *g.shape[1:])),
+    name: forward.rows_of_step((rows, *arrays[name].shape[1:]), geo.steps)
+    for name, rows in (("x", geo.rows), ("p", out_rows), ("g", out_rows))
   }
-  made = {
-    "x": x.shape,
-    "d": (geo.size**2, n, channels),
-    "k": (channels, features),
-    "sums": (2, n, channels),
-  }
-  out_blocks = {
-    "x": _block(lambda s: jnp.maximum(s - 1, 0), (geo.rows, *x.shape[1:]))
-  }
+  made = {"x": x.shape}
+  made |= {name: a.shape for name, a in weights._asdict().items()}
+  if before is not None:
+    made["slopes"] = (3, channels)
+    made |= {"scale": before.scale.shape, "bias": before.bias.shape}
   around = [side + 2 * geo.margin for side in geo.out_side]
-  names = (*arrays, *(f"out_{name}" for name in made), "u", "t", "xs")
+  scratch = {
+    "u": ((*geo.padded, n, channels), jnp.float32),
+    "t": ((*around, n, channels), jnp.float32),
+    "d": ((geo.size**2, n, channels), jnp.float32),
+    "k": ((channels, features), products),
+    "by_d": ((geo.size**2, n, channels), jnp.float32),
+    "by_k": ((channels, features), jnp.float32),
+  }
+  if before is not None:
+    scratch["xs"] = (x.shape, jnp.float32)
+    scratch["sums"] = ((2, n, channels), jnp.float32)
+  names = (*arrays, *(f"out_{name}" for name in made), *scratch)
+  whole = forward.whole
   found = pl.pallas_call(
-    functools.partial(_kernel, geo, names),
+    functools.partial(_kernel, geo, epsilon, names),
     grid=(geo.steps + 1,),
-    in_specs=[
-      blocks.get(name, forward.whole(a.shape)) for name, a in arrays.items()
-    ],
+    in_specs=[blocks.get(name, whole(a.shape)) for name, a in arrays.items()],
     out_specs=[
-      out_blocks.get(name, forward.whole(shape)) for name, shape in made.items()
+      forward.finished_rows((geo.rows, *s[1:])) if name == "x" else whole(s)
+      for name, s in made.items()
     ],
     out_shape=[jax.ShapeDtypeStruct(s, jnp.float32) for s in made.values()],
-    scratch_shapes=[
-      pltpu.VMEM((*geo.padded, n, channels), jnp.float32),
-      pltpu.VMEM((*around, n, channels), jnp.float32),
-      pltpu.VMEM(x.shape, jnp.float32),
-    ],
+    scratch_shapes=[pltpu.VMEM(*shape) for shape in scratch.values()],
     compiler_params=pltpu.CompilerParams(vmem_limit_bytes=forward.VMEM_BYTES),
     interpret=interpret,
     name=f"separable_{geo.size}x{geo.size}_backward",
@@ -88,11 +91,7 @@ def layer_backward(
   return dict(zip(made, found, strict=True))
 
 
-def _block(row, shape) -> pl.BlockSpec:
-  return pl.BlockSpec(shape, lambda step: (row(step), *[0] * (len(shape) - 1)))
-
-
-def _kernel(geo: Geometry, names, *refs):
+def _kernel(geo: Geometry, epsilon: float, names, *refs):
   ref = dict(zip(names, refs, strict=True))
   step = pl.program_id(0)
 
@@ -100,19 +99,36 @@ def _kernel(geo: Geometry, names, *refs):
   def _():
     forward.clear_border(ref["u"], geo.pads)
     forward.clear_border(ref["t"], ((geo.margin,) * 2,) * 2)
-    for name in ("d", "k", "sums"):
-      ref[f"out_{name}"][...] = jnp.zeros_like(ref[f"out_{name}"])
+    forward.fold_weights(geo, ref)
+    for name in {"by_d", "by_k", "sums"} & {*ref}:
+      ref[name][...] = jnp.zeros_like(ref[name])
 
   @pl.when(step < geo.steps)
   def _():
     forward.read_rows(geo, ref, step)
-    ref["xs"][pl.ds(step * geo.rows, geo.rows)] = ref["x"][...]
     _products(geo, ref, step)
 
   @pl.when(step > 0)
   def _():
     _gradient_of_taps(geo, ref, step - 1)
     _gradient_of_map(geo, ref, step - 1)
+
+  @pl.when(step == geo.steps)
+  def _():
+    _finish(geo, epsilon, ref)
+
+
+def _finish(geo: Geometry, epsilon: float, ref):
+  taps, product = ref["out_depthwise"], ref["out_pointwise"]
+  taps[...] = norm.total(ref["by_d"][...].sum(1), geo.channels // geo.fold)
+  product[...] = norm.own(ref["by_k"][...], product.shape)
+  if "sums" in ref:
+    pixels = geo.height * geo.width * geo.examples * geo.fold
+    ref["out_slopes"][...], ref["out_scale"][...], ref["out_bias"][...] = (
+      norm.slopes(
+        ref["sums"][...].sum(1), forward.known_norm(ref), epsilon, pixels
+      )
+    )
 
 
 def _products(geo: Geometry, ref, block):
@@ -128,7 +144,7 @@ def _products(geo: Geometry, ref, block):
     dz = (g * by_g + z * by_z + offset).astype(kernel.dtype)
     t = _product(dz, kernel, 1, 1).reshape(width, n, geo.channels)
     ref["t"][block * rows + h + margin, margin : margin + width] = t
-    ref["out_k"][...] += _product(p, dz, 0, 0)
+    ref["by_k"][...] += _product(p, dz, 0, 0)
     return 0
 
   lax.fori_loop(0, rows, row, 0)
@@ -148,7 +164,7 @@ def _gradient_of_taps(geo: Geometry, ref, block):
       zeros = jnp.zeros((geo.examples, lanes.stop - lanes.start), jnp.float32)
       sums = lax.fori_loop(0, rows, row, (zeros,) * geo.size)
       for j, total in enumerate(sums):
-        ref["out_d"][i * geo.size + j, :, lanes] += total
+        ref["by_d"][i * geo.size + j, :, lanes] += total
 
 
 def _correlate(geo: Geometry, ref, first_row, i: int, lanes, h, sums):
@@ -182,8 +198,9 @@ def _gradient_of_map(geo: Geometry, ref, block):
       return sums
 
     sums = lax.fori_loop(0, rows, row, sums)
-  for i, total in enumerate(sums):
-    ref["out_sums"][i] += total
+  if "sums" in ref:
+    for i, total in enumerate(sums):
+      ref["sums"][i] += total
 
 
 def _spread(geo: Geometry, ref, taps, y, first: int, count: int) -> list[Array]:
@@ -212,5 +229,7 @@ def _pixel(geo: Geometry, ref, block, at, value, sums):
   passed = ref["u"][y + top, at[1] + left] > 0
   value = jnp.where(passed, value, 0.0)
   ref["out_x"][at] = value
+  if "sums" not in ref:
+    return sums
   centred = ref["xs"][y, at[1]] - ref["affine"][2:3]
   return sums[0] + value, sums[1] + value * centred

@@ -18,6 +18,8 @@ class Geometry:
     height, width: of the map that is read, in pixels.
     examples: N, of a folded map: rows of it.
     channels, features: of the map that is read, and of the one that is made.
+    fold: examples side by side in the channels; `channels` and `features` are
+      those of all of them.
     size, stride, dilation: of the window, which is square.
   """
 
@@ -26,6 +28,7 @@ class Geometry:
   examples: int
   channels: int
   features: int
+  fold: int
   size: int
   stride: int = 1
   dilation: int = 1
@@ -33,6 +36,12 @@ class Geometry:
   @property
   def out_side(self) -> tuple[int, int]:
     return self.height // self.stride, self.width // self.stride
+
+  @property
+  def pixels(self) -> int:
+    """Of the map that is made, of all examples."""
+    height, width = self.out_side
+    return height * width * self.examples * self.fold
 
   @property
   def pads(self) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -10,8 +10,9 @@ from jax import lax
 
 from nasnet_jax.models import folded
 from nasnet_jax.models.fused.backward import layer_backward
-from nasnet_jax.models.fused.forward import layer_forward
+from nasnet_jax.models.fused.forward import Weights, layer_forward
 from nasnet_jax.models.fused.geometry import LANES, SUBLANES, Geometry
+from nasnet_jax.models.fused.norm import Norm
 from nasnet_jax.models.kernels import convolutions, norms
 
 Array = jax.Array
@@ -148,54 +149,49 @@ def _plain_gradients(options, x, layers, moments, g):
 
 
 def _fused(options, x, layers, known):
-  read = _pixels_first(x)
-  fold, found = _fold_of(x, layers), []
-  affine = _untouched(read)
+  read, affine, found = _pixels_first(x), None, []
   for i, layer in enumerate(layers):
-    geo = _geometry(options, i, read.shape, layer, fold)
+    norm = _norm(layer, None if known is None else known[i])
     out = layer_forward(
       read,
-      affine[:2],
-      *_kernels(options, layer, fold),
-      geo,
+      affine,
+      _weights(layer),
+      _geometry(options, i, read.shape, layer),
+      options.epsilon,
+      norm,
+      products=options.products,
       interpret=options.interpret,
     )
-    moments = _moments(out["sums"], geo, fold) if known is None else known[i]
-    found.append(moments)
-    read, affine = out["z"], _affine(layer, moments, options.epsilon, fold)
+    read, affine = out["z"], out["affine"]
+    found.append(
+      (out["mean"][0], out["variance"][0]) if known is None else known[i]
+    )
   y = read * affine[0] + affine[1]
   return _examples_first(y), tuple(found)
 
 
 def _fused_gradients(options, x, layers, moments, g):
   g = _pixels_first(g)
-  fold = _fold_of(x, layers)
-  runs, against = _again(options, _pixels_first(x), layers, moments, fold, g)
+  runs, after = _again(options, _pixels_first(x), layers, moments, g)
   gradients = []
-  for i, run in reversed(list(enumerate(runs))):
-    layer, (mean, variance) = layers[i], moments[i]
-    total, by_centred = (_folded_sum(s, fold) for s in against)
-    inverse = lax.rsqrt(variance + options.epsilon)
-    by_xhat = by_centred * inverse
-    count = fold * g.shape[0] * g.shape[1] * g.shape[2]
-    gain = layer.scale * inverse
-    by_z = -gain * inverse * by_xhat / count
-    slopes = jnp.stack([gain, by_z, -gain * total / count - by_z * mean])
-    made = layer_backward(
+  for i in reversed(range(len(layers))):
+    run = runs[i]
+    out = layer_backward(
       run.x,
       run.affine,
-      *_kernels(options, layer, fold),
+      _weights(layers[i]),
+      run.geometry,
+      options.epsilon,
+      _norm(layers[i - 1], moments[i - 1]) if i else None,
       run.p,
       g,
-      folded.each(slopes, fold),
-      run.geometry,
+      after["slopes"],
       options.interpret,
     )
-    k, c = run.geometry.size, layer.pointwise.shape[0]
-    taps = made["d"].sum(1).reshape(k, k, fold, c).sum(2)
-    product = _own_blocks(made["k"], layer.pointwise.shape, fold)
-    gradients.append(Layer(taps, product, by_xhat, total))
-    g, against = made["x"], made["sums"]
+    taps = out["depthwise"].reshape(layers[i].depthwise.shape)
+    norm = (after["scale"][0], after["bias"][0])
+    gradients.append(Layer(taps, out["pointwise"], *norm))
+    g, after = out["x"], out
   return _examples_first(g), tuple(reversed(gradients))
 
 
@@ -204,79 +200,51 @@ class _Run(NamedTuple):
 
   geometry: Geometry
   x: Array
-  affine: Array
+  affine: Array | None
   p: Array
 
 
-def _again(options, x, layers, moments, fold, g):
-  """-> (a run of each layer, sums of g for the last batch norm)."""
-  runs, affine, last = [], _untouched(x), len(layers) - 1
-  for i, (layer, known) in enumerate(zip(layers, moments, strict=True)):
-    geo = _geometry(options, i, x.shape, layer, fold)
+def _again(options, x, layers, moments, g):
+  """-> (a run of each layer, what the kernel says of the last batch norm)."""
+  runs, affine, last = [], None, len(layers) - 1
+  for i, layer in enumerate(layers):
+    geo = _geometry(options, i, x.shape, layer)
     out = layer_forward(
       x,
-      affine[:2],
-      *_kernels(options, layer, fold),
+      affine,
+      _weights(layer),
       geo,
-      against=(g, folded.each(known[0], fold)[None]) if i == last else None,
-      outputs=("p",) if i == last else ("z", "p"),
-      interpret=options.interpret,
+      options.epsilon,
+      _norm(layer, moments[i]),
+      g if i == last else None,
+      ("p",) if i == last else ("z", "p"),
+      options.products,
+      options.interpret,
     )
     runs.append(_Run(geo, x, affine, out["p"]))
     if i < last:
-      x, affine = out["z"], _affine(layer, known, options.epsilon, fold)
-  return runs, out["sums"]
+      x, affine = out["z"], out["affine"]
+  return runs, out
 
 
-def _geometry(options: Options, i: int, shape, layer: Layer, fold: int):
+def _geometry(options: Options, i: int, shape, layer: Layer) -> Geometry:
   height, width, n, channels = shape
+  fold = channels // layer.pointwise.shape[0]
   features, size = fold * layer.scale.shape[0], layer.depthwise.shape[0]
   stride = options.stride if i == 0 else 1
   return Geometry(
-    height, width, n, channels, features, size, stride, options.dilation
+    height, width, n, channels, features, fold, size, stride, options.dilation
   )
 
 
-def _kernels(options: Options, layer: Layer, fold: int):
-  """(depthwise [k * k, 1, C], pointwise [C, F]) of a folded map."""
-  taps = folded.each(layer.depthwise, fold)
-  pointwise = folded.dense(layer.pointwise, fold).astype(options.products)
-  return taps.reshape(-1, 1, taps.shape[-1]), pointwise
+def _weights(layer: Layer) -> Weights:
+  taps = layer.depthwise.reshape(-1, layer.depthwise.shape[-1])
+  return Weights(taps, layer.pointwise)
 
 
-def _untouched(x: Array) -> Array:
-  """Gain, shift and mean in front of the first layer."""
-  ones = jnp.ones((1, x.shape[-1]))
-  return jnp.concatenate([ones, 0 * ones, 0 * ones])
-
-
-def _affine(layer: Layer, moments, epsilon: float, fold: int) -> Array:
-  """f32[3, F]: gain and shift that normalise, and the mean."""
-  mean, variance = moments
-  gain = lax.rsqrt(variance + epsilon) * layer.scale
-  rows = jnp.stack([gain, layer.bias - mean * gain, mean])
-  return folded.each(rows, fold)
-
-
-def _moments(sums: Array, geometry: Geometry, fold: int):
-  height, width = geometry.out_side
-  count = height * width * geometry.examples * fold
-  mean, square = (_folded_sum(s, fold) / count for s in sums)
-  return mean, jnp.maximum(square - mean * mean, 0.0)
-
-
-def _folded_sum(sums: Array, fold: int) -> Array:
-  """[N, F of a folded map] -> [F], over all examples."""
-  return fold * folded.mean(sums.sum(0), fold)
-
-
-def _own_blocks(product: Array, shape, fold: int) -> Array:
-  """What `folded.dense` passes back: [C g, F g] -> [C, F]."""
-  c, f = shape
-  blocks = (
-    product[i * c : (i + 1) * c, i * f : (i + 1) * f] for i in range(fold)
-  )
-  return sum(blocks)
+def _norm(layer: Layer, moments) -> Norm:
+  rows = (layer.scale, layer.bias, *(moments or ()))
+  return Norm(*(row[None] for row in rows))
 
 
 def _fold_of(x: Array, layers) -> int:
