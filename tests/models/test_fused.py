@@ -183,6 +183,10 @@ def test_what_does_not_fit_is_todays_operation_and_a_line_says_so(
   assert why in caplog.text
 
 
+def test_maps_that_do_not_stay_on_the_chip_are_left_to_todays_operation():
+  assert "VMEM" in separable.misfit((8, 224, 224, 128), 128, 1, jnp.float32)
+
+
 def test_odd_sides_are_left_to_todays_operation_at_stride_2():
   assert "7 x 8 pixels" in separable.misfit((8, 7, 8, 128), 128, 2, jnp.float32)
   assert separable.misfit((8, 7, 8, 128), 128, 1, jnp.float32) is None

@@ -10,7 +10,11 @@ from jax import lax
 
 from nasnet_jax.models import folded
 from nasnet_jax.models.fused.backward import layer_backward
-from nasnet_jax.models.fused.forward import Weights, layer_forward
+from nasnet_jax.models.fused.forward import (
+  VMEM_BYTES,
+  Weights,
+  layer_forward,
+)
 from nasnet_jax.models.fused.geometry import LANES, SUBLANES, Geometry
 from nasnet_jax.models.fused.norm import Norm
 from nasnet_jax.models.kernels import convolutions, norms
@@ -33,6 +37,9 @@ class Layer(NamedTuple):
   bias: Array
 
 
+_MAPS = (
+  4  # as large as the larger one, that the backward kernel holds at a time
+)
 Moments = tuple[tuple[Array, Array], ...]  # of each layer, mean and variance
 
 
@@ -75,6 +82,9 @@ def misfit(
     )
   if height % stride or width % stride:
     return f"{height} x {width} pixels do not divide by the stride {stride}"
+  held = _MAPS * 4 * n * height * width * max(channels, features)
+  if held > VMEM_BYTES:
+    return f"maps of {height} x {width} pixels do not stay in VMEM"
   return None
 
 
