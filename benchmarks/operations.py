@@ -156,20 +156,18 @@ def _cycles(dump, function, *shapes) -> tuple[int, dict]:
   """(cycles of a function, its kernels by name); without a dump none."""
   before = set(dump.iterdir()) if dump else set()
   compiled = jax.jit(function).lower(*shapes).compile()
-  kernels = {}
+  module = hlo.parse(compiled.as_text())
+  limits = figures.limits(chips.of(TOPOLOGY))
+  walk = costs.Walk(module, limits)
+  cycles, kernels = walk.total().cycles, {}
   if dump:
     # The last step of a grid finishes what the one before it has read.
-    kernels = bundles.read(set(dump.iterdir()) - before, idle=1)
-  limits = figures.limits(chips.of(TOPOLOGY))
-  walk = costs.Walk(
-    hlo.parse(compiled.as_text()),
-    limits,
-    kernels={name: kernel.cycles for name, kernel in kernels.items()},
-  )
-  cycles = round(walk.total().cycles)
-  if walk.uncounted:
+    found = bundles.read(set(dump.iterdir()) - before, idle=1)
+    kernels = {name: found[name]._asdict() for name in walk.uncounted}
+    cycles += sum(kernel["cycles"] for kernel in kernels.values())
+  elif walk.uncounted:
     print("left out:", *walk.uncounted, file=sys.stderr)
-  return cycles, {name: kernel._asdict() for name, kernel in kernels.items()}
+  return round(cycles), kernels
 
 
 if __name__ == "__main__":

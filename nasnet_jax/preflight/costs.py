@@ -101,8 +101,8 @@ class Walk:
 
   Attributes:
     unknown_loops: names of loops whose length the text does not tell.
-    uncounted: names of kernels of our own whose cycles and FLOPs are left out:
-      XLA would take their author's word.
+    uncounted: names of kernels of our own whose cycles and FLOPs are left out,
+      since XLA takes their author's word; `bundles` knows the cycles.
   """
 
   def __init__(
@@ -111,13 +111,11 @@ class Walk:
     limits: Limits,
     shares: Shares | None = None,
     trips: float = 1.0,
-    kernels: Mapping[str, float] | None = None,
   ):
     """shares: see `Shares`; a switch of another number of branches costs what
-    its dearest branch does. trips: of a loop whose length depends on data.
-    kernels: cycles of kernels of our own, see `bundles`."""
+    its dearest branch does. trips: of a loop whose length depends on data."""
     self.module, self.limits, self.trips = module, limits, trips
-    self.shares, self.kernels = shares or {}, kernels or {}
+    self.shares = shares or {}
     self.unknown_loops: list[str] = []
     self.uncounted: list[str] = []
     self._costs: dict[str, Cost] = {}
@@ -240,9 +238,8 @@ class Walk:
 
   def _cycles(self, instruction) -> float:
     if _KERNEL in instruction.rest:
-      if instruction.name not in self.kernels:
-        self.uncounted.append(instruction.name)
-      return self.kernels.get(instruction.name, 0.0)
+      self.uncounted.append(instruction.name)
+      return 0.0
     found = re.search(r'"estimated_cycles":"(\d+)"', instruction.rest)
     return float(found.group(1)) if found else 0.0
 

@@ -136,7 +136,10 @@ def _update(found: Row) -> list[str]:
       f"  WITHOUT {found['kernels_left_out']} kernels of our own, whose cycles"
       " and FLOPs XLA does not know"
     )
-    lines.append("  (benchmarks/operations.py --dump has them by operation)")
+    lines.append(
+      "  (benchmarks/operations.py --dump has them by operation), so times and"
+      " hours are too short"
+    )
   return lines
 
 
