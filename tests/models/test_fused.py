@@ -62,7 +62,15 @@ class Case:
   features: int = 32
 
 
-def _compare(case: Case, products=jnp.float32, tolerance=2e-5):
+def _compare(case: Case):
+  found, wanted, again = _both(case, jnp.float32)
+  _assert_close(found, wanted)
+  _assert_close(again, wanted[0])
+
+
+def _both(case: Case, products):
+  """(y, moments, gradients) of the kernels, those of today's operation, and y
+  of the kernels when moments are known."""
   numerics = layers.Numerics(bn_epsilon=EPSILON, fold=FOLD)
   module = ops.SeparableConv(
     numerics, case.features, case.stride, case.size, case.dilation
@@ -85,12 +93,10 @@ def _compare(case: Case, products=jnp.float32, tolerance=2e-5):
       found.append((y, moments, pullback(g)))
     return *found, fused(x, weights, found[1][1])[0]
 
-  found, wanted, again = both(x, weights)
-  _assert_close(found, wanted, tolerance)
-  _assert_close(again, wanted[0], tolerance)
+  return both(x, weights)
 
 
-def _assert_close(found, wanted, tolerance):
+def _assert_close(found, wanted, tolerance=2e-5):
   leaves = jax.tree_util.tree_leaves_with_path(wanted)
   for (path, b), a in zip(leaves, jax.tree.leaves(found), strict=True):
     scale = np.abs(b).max() + 1e-6
@@ -123,9 +129,11 @@ def test_windows_strides_and_shapes_equal_those_of_todays_operation(case):
 
 @pytest.mark.slow
 def test_products_in_bfloat16_are_those_of_todays_operation_rounded():
-  _compare(Case(), jnp.bfloat16, 3e-2)
-  with pytest.raises(AssertionError):
-    _compare(Case(), jnp.bfloat16, 1e-4)
+  found, wanted, _ = _both(Case(), jnp.bfloat16)
+  pairs = zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
+  # As vectors: near 0 a rounded number goes through a ReLU or does not.
+  apart = [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in pairs]
+  assert 1e-4 < max(apart) < 0.1
 
 
 def _operation(kernels, **fields):
