@@ -25,6 +25,7 @@ def child() -> ConfigDict:
   child.eval_batch_size = 0  # images per step of evaluation; 0: chosen
   child.dtype = "float32"  # "bfloat16" on TPU: activations only
   child.fold = 0  # examples side by side in channels; 0: chosen
+  child.kernels = "xla"  # "pallas": our own for separable convolutions, on TPU
   return child
 
 

@@ -334,7 +334,8 @@ def describe_network(config) -> dict[str, Any]:
   """A family's config as JSON can hold it."""
   fields = dataclasses.asdict(config)
   fields["numerics"].pop("dtype")  # evaluation and weights are float32
-  for name in ("bn_axis", "bn_parts", "bn_frozen"):  # of training only
+  # Of training only.
+  for name in ("bn_axis", "bn_parts", "bn_frozen", "kernels"):
     fields["numerics"].pop(name)
   return fields
 

@@ -39,6 +39,8 @@ class Numerics:
     pool_padding: at stride 2, "same" (slim: padding never counts), "zeros"
       (Keras's NASNet: zeros stand there and count) or "zeros_avg" (timm's
       NASNet: only the average counts them), for weights from there.
+    kernels: "xla", or "pallas": in training, and on a TPU, separable
+      convolutions are kernels of our own where they fit (`models.fused`).
   """
 
   bn_decay: float = 0.9  # nasnet.py, nasnet_cifar_arg_scope
@@ -50,11 +52,13 @@ class Numerics:
   dtype: Any = jnp.float32
   pool_padding: str = "same"
   fold: int = 1
+  kernels: str = "xla"
 
   def __post_init__(self):
     for field, options in (
       ("init", ("fan_out", "fan_in")),
       ("pool_padding", ("same", "zeros", "zeros_avg")),
+      ("kernels", ("xla", "pallas")),
     ):
       if getattr(self, field) not in options:
         raise ValueError(

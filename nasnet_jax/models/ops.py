@@ -52,6 +52,12 @@ class SeparableConv(nn.Module):
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
     num = self.numerics
+    if train and num.kernels == "pallas" and not self.is_initializing():
+      # Here, since Pallas takes half a second to import.
+      from nasnet_jax.models.fused import module
+
+      if module.fits(self, x):
+        return module.separable(self, x)
     for layer, stride in enumerate((self.stride, 1)):
       x = nn.relu(x)
       x = DepthwiseConv(

@@ -46,6 +46,7 @@ class PopulationEvaluator:
     what outcomes have of them."""
     self.space, self.recipe, self.mesh = space, recipe, mesh
     shape = train[0].shape[1:]
+    networks.tell_unused_kernels(space, network, mesh)
     build, make_counter = networks.open_network(
       space, network, shape, recipe.fold
     )

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from absl import logging
 
 from nasnet_jax.costs import counting
 from nasnet_jax.models import (
@@ -145,6 +146,22 @@ def _in_a_row(parts, no_paths: str) -> Network:
   return Network(
     parts.init, apply, (), (), (), shapes, parts.extract, parts.switches
   )
+
+
+def tell_unused_kernels(space, network, mesh):
+  """Warns where child.kernels has no use, see `models.layers.Numerics`."""
+  if network.numerics.kernels == "xla":
+    return
+  found = space.operations if isinstance(space, CellSpace) else ()
+  platform, why = mesh.devices.flat[0].platform, ""
+  if platform != "tpu":
+    why = f"a {platform} has XLA's form of all operations"
+  elif not any("sep_conv" in name for name in found):
+    why = f"space {space.name} has no separable convolutions"
+  if why:
+    logging.warning(
+      "child.kernels=%s is not used: %s", network.numerics.kernels, why
+    )
 
 
 def open_network(

@@ -38,7 +38,7 @@ class ChildRecipe:
     learning_rate, schedule, momentum, weight_decay, clip_norm: see
       `training.schedules` and `training.optimizers`.
     drop_path_keep, drop_path_version: see `models.drop_path`.
-    init, bn_decay, bn_epsilon: see `models.layers.Numerics`.
+    init, bn_decay, bn_epsilon, kernels: see `models.layers.Numerics`.
     width: children that one device trains at once; memory grows with it.
     steps_per_call: updates per call of the compiled program: 1 where calls
       are cheap next to a step (CPU), an epoch on TPU.
@@ -68,6 +68,7 @@ class ChildRecipe:
   eval_batch_size: int = 500
   dtype: str = "float32"
   fold: int = 1
+  kernels: str = "xla"
 
   def __post_init__(self):
     checks.at_least_one(

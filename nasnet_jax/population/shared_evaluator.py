@@ -73,6 +73,7 @@ class SharedEvaluator:
     self.space, self.recipe, self.settings = space, recipe, settings
     self.mesh, self.seed = mesh, seed
     shape = train[0].shape[1:]
+    networks.tell_unused_kernels(space, network, mesh)
     build, make_counter = networks.open_network(
       space, network, shape, recipe.fold
     )

@@ -127,6 +127,7 @@ def _per_update(plan: Plan, module: hlo.Module, chip: Chip) -> Row:
     "compiler_seconds": by_cycles,
     "seconds": max(roofline, by_cycles or 0.0),
     "loops_of_unknown_length": len(set(walk.unknown_loops)),
+    "kernels_left_out": len(set(walk.uncounted)),
     "waiting": _waiting(plan, module, chip),
   }
 

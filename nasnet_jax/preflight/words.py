@@ -131,6 +131,15 @@ def _update(found: Row) -> list[str]:
       f"  ESTIMATE, compiler's cycles: {seconds(by_cycles)}"
       f" ({number(found['cycles'])})"
     )
+  if found.get("kernels_left_out"):
+    lines.append(
+      f"  WITHOUT {found['kernels_left_out']} kernels of our own, whose cycles"
+      " and FLOPs XLA does not know"
+    )
+    lines.append(
+      "  (benchmarks/operations.py --dump has them by operation), so times and"
+      " hours are too short"
+    )
   return lines
 
 

@@ -113,6 +113,7 @@ def child_network(config, num_classes: int, space):
     bn_epsilon=child.bn_epsilon,
     init=child.init,
     dtype=jnp.dtype(child.get("dtype", "float32")),
+    kernels=child.get("kernels", "xla"),
     **layers.batch_norm_groups(
       child.bn_group, child.batch_size, config.mesh.data, "data"
     ),

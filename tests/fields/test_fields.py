@@ -153,6 +153,7 @@ _YOUNG = {
   "search_digits:tiny": (
     "child.dtype",
     "child.fold",
+    "child.kernels",
     "search.controller_options.ppo.entropy_weight",
     "search.controller_options.ppo.baseline_decay",
     "search.controller_options.progressive.members",

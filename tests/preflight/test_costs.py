@@ -298,3 +298,20 @@ def test_the_roofline_takes_the_longest_of_flops_bytes_and_links():
 def test_a_text_without_a_program_is_refused():
   with pytest.raises(ValueError, match="no program"):
     hlo.parse("")
+
+
+KERNEL = """HloModule kernel, is_scheduled=true
+
+ENTRY %main (a: f32[8,128]) -> f32[8,128] {
+  %a = f32[8,128]{1,0:T(8,128)} parameter(0)
+  ROOT %k = f32[8,128]{1,0:T(8,128)} custom-call(%a), custom_call_target="tpu_custom_call", backend_config={"estimated_cycles":"7"}
+}
+"""  # noqa: E501
+
+
+def test_a_kernel_of_our_own_is_named_and_left_out():
+  walk = costs.Walk(hlo.parse(KERNEL), UNIT)
+  assert (walk.total().cycles, walk.uncounted) == (0, ["k"])
+  # Other calls count as the compiler says.
+  walk = costs.Walk(hlo.parse(KERNEL.replace("tpu_custom_call", "Sort")), UNIT)
+  assert (walk.total().cycles, walk.uncounted) == (7, [])
