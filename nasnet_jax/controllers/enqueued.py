@@ -46,7 +46,7 @@ def enqueued(
     return proposals, State(np.array(given + taken, np.int64), inner)
 
   def tell(state: State, proposals, rewards, status) -> State:
-    base.succeeded(proposals, rewards, status)
+    base.succeeded(proposals, rewards, status, controller.objectives)
     counts = np.asarray(proposals.id) >= count
     if learns:
       counts[:] = True
@@ -56,7 +56,7 @@ def enqueued(
       inner=controller.tell(state.inner, told, rewards, status)
     )
 
-  return base.Controller(init, ask, tell)
+  return base.Controller(init, ask, tell, objectives=controller.objectives)
 
 
 def _proposals(start: int, decisions, extras) -> base.Proposals:

@@ -16,7 +16,7 @@ def taught(controller: base.Controller, decisions, rewards) -> base.Controller:
   Args:
     controller: a strategy that has `teach`.
     decisions: int32[k, D].
-    rewards: f32[k], finite.
+    rewards: f32[k], finite; f32[k, n] of n objectives.
   """
   decisions = np.asarray(decisions, np.int32)
   rewards = np.asarray(rewards, np.float32)
@@ -33,4 +33,4 @@ def taught(controller: base.Controller, decisions, rewards) -> base.Controller:
     told = base.renumber(proposals, count)
     return controller.tell(state, told, rewards, status)
 
-  return base.Controller(init, ask, tell)
+  return base.Controller(init, ask, tell, objectives=controller.objectives)
