@@ -4,6 +4,7 @@ Rewards are [n, k], larger is better in each of the k columns. A row with a
 number that is not finite is a child that failed: every other one dominates it.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -122,10 +123,17 @@ def places(rewards) -> list[Place]:
   ]
 
 
-def end_words(name: str) -> str:
-  """What the end of an objective is called: "most accuracy", "least params";
-  a name with a "-" is of something of which less is better."""
-  return f"least {name[1:]}" if name.startswith("-") else f"most {name}"
+def words(ends: Iterable[str], knee: bool) -> str:
+  """What a place is called: "most accuracy", "least params and the knee",
+  "between".
+
+  Args:
+    ends: names of objectives; one with a "-" is of something of which less is
+      better.
+    knee: see `Place`.
+  """
+  found = [f"least {n[1:]}" if n[0] == "-" else f"most {n}" for n in ends]
+  return " and ".join(found + ["the knee"] * knee) or "between"
 
 
 def _comparable(rewards) -> np.ndarray:

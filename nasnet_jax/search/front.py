@@ -59,5 +59,4 @@ def summary(rows: Iterable[Row]) -> Row:
 
 def words(member: Member) -> str:
   """What a child is on the front."""
-  found = [fronts.end_words(name) for name in member.ends]
-  return " and ".join(found + ["the knee"] * member.knee) or "between"
+  return fronts.words(member.ends, member.knee)

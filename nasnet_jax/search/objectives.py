@@ -104,8 +104,8 @@ def check(objectives: Objectives, search):
   why = f"search.objectives is {objectives.names}"
   if search.reward.kind != "accuracy":
     raise ValueError(
-      f"{why}, and search.reward.kind {search.reward.kind!r} weighs accuracy"
-      " against a cost, too: set it to 'accuracy', or search.objectives to ()"
+      f"{why}, and search.reward.kind {search.reward.kind!r} is one number in"
+      " place of them: set it to 'accuracy', or search.objectives to ()"
     )
   if search.halving.eta:
     raise ValueError(
@@ -141,3 +141,14 @@ def controller(name: str, space, options: Row, count: int) -> base.Controller:
 def _is_told_how_many(name: str) -> bool:
   factory = controllers.CONTROLLERS.get(name)
   return bool(factory and "objectives" in inspect.signature(factory).parameters)
+
+
+def require_one(made: base.Controller, strategy: str, who: str):
+  """Raises ValueError for a strategy of several rewards where `who` is told one
+  of each child."""
+  if made.objectives > 1:
+    raise ValueError(
+      f"strategy {strategy!r} wants {made.objectives} rewards of a child"
+      f" (pareto), and {who} is told one: leave pareto out, or search with a"
+      " config that has search.objectives"
+    )

@@ -1,6 +1,5 @@
 """Fronts, crowding and places against definitions written out in loops."""
 
-import itertools
 import math
 
 import numpy as np
@@ -160,6 +159,9 @@ def test_the_order_of_children_does_not_matter_to_room():
 
 
 def test_words_for_the_ends():
-  names = map(fronts.end_words, ("accuracy", "-params"))
-  assert list(names) == ["most accuracy", "least params"]
-  assert list(itertools.chain(fronts.places(np.zeros((0, 2))))) == []
+  assert fronts.words(["accuracy"], False) == "most accuracy"
+  assert fronts.words(["-params", "-macs"], True) == (
+    "least params and least macs and the knee"
+  )
+  assert fronts.words([], False) == "between"
+  assert fronts.places(np.zeros((0, 2))) == []
