@@ -49,7 +49,7 @@ def _evolution(population: int, sample: int) -> Ours:
 
 OPTUNA, OURS, RANDOM = "Optuna NSGA-II", "evolution, pareto", "random search"
 STRATEGIES = {
-  OURS: _evolution(50, 2),
+  OURS: _evolution(10, 2),  # the best of `TUNING` on ImageNet16-120
   RANDOM: Ours("random_search"),
   OPTUNA: None,
 }
@@ -101,8 +101,12 @@ def _start_ours(strategy: Ours, num_choices, seed: int) -> Generator:
 
 
 def play(strategy, evaluator, rewards: np.ndarray, run: int, queries: int):
-  """One search: {"run", "cells": the table's row of each query,
-  "own_seconds"}."""
+  """One search.
+
+  Returns:
+    {"run", "grew": [[query, the table's row], ...] at each that enlarged the
+    hypervolume, "distinct": cells, "own_seconds": of the strategy}
+  """
   search = start(strategy, evaluator.table.space.num_choices, run)
   cells, answers, own = [], None, 0.0
   while len(cells) < queries:
@@ -113,11 +117,19 @@ def play(strategy, evaluator, rewards: np.ndarray, run: int, queries: int):
     answers = rewards[found]
     cells += found.tolist()
   search.close()
+  del cells[queries:]
+  volumes = _volumes(scaled(rewards)[cells])
+  grew = np.flatnonzero(np.diff(volumes, prepend=0.0) > 0).tolist()
   return {
     "run": run,
-    "cells": cells[:queries],
+    "grew": [[query + 1, cells[query]] for query in grew],
+    "distinct": len(set(cells)),
     "own_seconds": round(own, 3),
   }
+
+
+def _volumes(values: np.ndarray) -> np.ndarray:
+  return hypervolume.by_child(values, np.zeros(values.shape[1]))
 
 
 def complete(path, strategy, evaluator, rewards, first: int, args) -> None:
@@ -148,12 +160,17 @@ def read(path, values: np.ndarray) -> np.ndarray:
   Args:
     values: as `scaled` gives them.
   """
-  _, *rows = workdir.keep_lines(path, lambda _: True, "")
+  settings, *rows = workdir.keep_lines(path, lambda _: True, "")
   rows = sorted(rows, key=lambda row: row["run"])
-  origin = np.zeros(values.shape[1])
-  return np.array(
-    [hypervolume.by_child(values[row["cells"]], origin) for row in rows]
-  )
+  return np.array([_curve(row, values, settings["queries"]) for row in rows])
+
+
+def _curve(row, values: np.ndarray, queries: int) -> np.ndarray:
+  found = np.zeros(queries)
+  when, cells = np.array(row["grew"]).T
+  for query, volume in zip(when, _volumes(values[cells])):
+    found[query - 1 :] = volume
+  return found
 
 
 def interval(values: np.ndarray, draws: int = 10_000) -> tuple[float, float]:

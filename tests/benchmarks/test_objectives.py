@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from nasnet_jax.pareto import hypervolume
 from nasnet_jax.search import tabular
 from nasnet_jax.spaces.base import ListSpace
 
@@ -47,7 +48,9 @@ def test_the_tables_latency_is_what_an_evaluator_tells():
   assert outcome.latency == TABLE.latency[3]
 
 
-def test_a_run_keeps_the_row_of_every_query(objectives, monkeypatch):
+def test_a_run_keeps_the_queries_that_made_the_volume_grow(
+  objectives, monkeypatch, tmp_path
+):
   rewards, answers = objectives.rewards_of(TABLE), []
 
   def start(strategy, num_choices, seed):
@@ -57,7 +60,20 @@ def test_a_run_keeps_the_row_of_every_query(objectives, monkeypatch):
   monkeypatch.setattr(objectives, "start", start)
   row = objectives.play(None, EVALUATOR, rewards, run=4, queries=5)
   assert row["run"] == 4
-  assert row["cells"] == [0, 7, 7, 19, 3]
+  cells = [0, 7, 7, 19, 3]  # the last is one too many
+  values = objectives.scaled(rewards)
+  volumes = [
+    hypervolume.hypervolume(values[cells[: i + 1]], [0, 0, 0]) for i in range(5)
+  ]
+  assert row["grew"] == [
+    [i + 1, cells[i]] for i in range(5) if volumes[i] > [0, *volumes][i]
+  ]
+  assert 1 < len(row["grew"]) < 5
+  assert row["distinct"] == 4
+  path = tmp_path / "runs.jsonl"
+  rows = [{"queries": 5}, row]
+  path.write_text("".join(json.dumps(line) + "\n" for line in rows))
+  np.testing.assert_allclose(objectives.read(path, values), [volumes])
   np.testing.assert_array_equal(answers[0], rewards[[0, 7]])
 
 
