@@ -41,17 +41,25 @@ class Ours(NamedTuple):
   per_round: int = 1
 
 
+class Peer(NamedTuple):
+  """Optuna's NSGA-II."""
+
+  population: int
+
+
 def _evolution(population: int, sample: int) -> Ours:
   # A child is never its parent's copy, which a table would answer for nothing.
   options = {"population": population, "sample": sample, "identity": 0.0}
   return Ours("evolution", {**options, "redraw": False, "pareto": True})
 
 
-OPTUNA, OURS, RANDOM = "Optuna NSGA-II", "evolution, pareto", "random search"
+OPTUNA, OURS = "Optuna NSGA-II", "evolution, pareto"
 STRATEGIES = {
   OURS: _evolution(10, 2),  # the best of `TUNING` on ImageNet16-120
-  RANDOM: Ours("random_search"),
-  OPTUNA: None,
+  f"{OURS}, P = 50": _evolution(50, 2),
+  OPTUNA: Peer(50),  # its own
+  f"{OPTUNA}, P = 10": Peer(10),
+  "random search": Ours("random_search"),
 }
 # Populations and tournaments: Deb et al. have 2 in a tournament.
 TUNING = {
@@ -73,12 +81,14 @@ def scaled(rewards: np.ndarray) -> np.ndarray:
   return (rewards - low) / (high - low)
 
 
-def start(strategy: Ours | None, num_choices, seed: int) -> Generator:
+def start(strategy: Ours | Peer, num_choices, seed: int) -> Generator:
   """A search: yields decisions int[n, D], is sent rewards f64[n, 3]."""
-  if strategy is None:
+  if isinstance(strategy, Peer):
     from peers import optuna_search
 
-    return optuna_search.nsga2_of_several(num_choices, seed, len(OBJECTIVES))
+    return optuna_search.nsga2_of_several(
+      num_choices, seed, len(OBJECTIVES), strategy.population
+    )
   return _start_ours(strategy, num_choices, seed)
 
 
@@ -135,13 +145,12 @@ def _volumes(values: np.ndarray) -> np.ndarray:
 def complete(path, strategy, evaluator, rewards, first: int, args) -> None:
   """Plays the runs that the file lacks."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  settings: dict[str, Any] = {"queries": args.queries}
-  if strategy is None:
+  settings = {"queries": args.queries, **strategy._asdict()}
+  if isinstance(strategy, Peer):
     import optuna
 
     settings["version"] = optuna.__version__
-  else:
-    settings |= json.loads(json.dumps(strategy._asdict()))
+  settings = json.loads(json.dumps(settings))
   lines = workdir.keep_lines(path, lambda _: True, "")
   if not lines:
     workdir.append_lines(path, [settings])

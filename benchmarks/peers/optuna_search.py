@@ -19,11 +19,10 @@ def nsga2(num_choices, seed: int):
   return _search(num_choices, optuna.samplers.NSGAIISampler(seed=seed))
 
 
-def nsga2_of_several(num_choices, seed: int, objectives: int):
-  """NSGA-II (Deb et al. 2002) for several objectives: a population of 50."""
-  return _search(
-    num_choices, optuna.samplers.NSGAIISampler(seed=seed), objectives
-  )
+def nsga2_of_several(num_choices, seed: int, objectives: int, population=50):
+  """NSGA-II (Deb et al. 2002) for several objectives; 50 is Optuna's own."""
+  sampler = optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
+  return _search(num_choices, sampler, objectives)
 
 
 def _search(num_choices, sampler, objectives: int = 1):
