@@ -126,6 +126,7 @@ def _front(history: runs.History) -> Figure:
       "o",
       # Of more than two the front is no line here.
       linestyle="-" if len(history.objectives) == 2 else "none",
+      drawstyle="steps-post",
       linewidth=1.4,
       markersize=4.5,
       color=LIGHT["second"],
