@@ -255,6 +255,7 @@ def main() -> None:
   )
   parser.add_argument("--runs", type=int, default=30)
   parser.add_argument("--queries", type=int, default=MARKS[-1])
+  parser.add_argument("--only", default="", help="labels, with ; between")
   parser.add_argument("--tune", action="store_true")
   args = parser.parse_args()
   strategies, datasets = STRATEGIES, args.datasets.split(",")
@@ -265,7 +266,8 @@ def main() -> None:
   for dataset in datasets:
     table = nasbench201_table.nasbench201(dataset)
     evaluator, rewards = tabular.TabularEvaluator(table), rewards_of(table)
-    for label, strategy in strategies.items():
+    for label in args.only.split(";") if args.only else strategies:
+      strategy = strategies[label]
       path = out / dataset / f"{slug(label)}.jsonl"
       complete(path, strategy, evaluator, rewards, first, args)
       print(f"{dataset}, {label}: done", flush=True)
