@@ -279,6 +279,22 @@ a climb names whom nothing is kept of:
   test_a_climb_to_what_was_answered_late_names_no_parent
 - known_before = state.ids[best] < int(state.since)
 + known_before = False
+the ends of a front have no room:
+  test_ranks_and_room_are_those_of_the_definitions
+- found = np.full(len(column), np.inf)
++ found = np.zeros(len(column))
+a slice of a volume lacks its own point:
+  test_the_volume_is_that_of_inclusion_and_exclusion
+- float(thick[i]) * _volume(rows[: i + 1]) for i in np.flatnonzero(thick)
++ float(thick[i]) * _volume(rows[:i]) for i in np.flatnonzero(thick)
+the knee waits for all ends:
+  test_places_begin_with_the_best_the_knee_and_the_other_ends
+- order = dict.fromkeys([ends[0], knee, *ends[1:], *rest])
++ order = dict.fromkeys([*ends, knee, *rest])
+of equally bad members the youngest dies:
+  test_the_worst_by_rank_then_room_dies_and_of_equals_the_oldest
+- ages = np.append(-state.serial, -state.serial.max() - 1)
++ ages = np.append(state.serial, -state.serial.max() - 1)
 """
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ FILES = sorted(
 # may import `cli`; nothing may import `api`.
 _NETWORKS = {"spaces", "zoo", "models"}
 _TRAINING = _NETWORKS | {"data", "training"}
-_JOBS = _TRAINING | {"costs", "detection", "report", "jobs"}
+_JOBS = _TRAINING | {"costs", "detection", "pareto", "report", "jobs"}
 ALLOWED = {
   "fields": set(),
   "spaces": set(),
@@ -28,8 +28,9 @@ ALLOWED = {
   "training": {"models", "data"},
   "population": _TRAINING | {"costs"},
   "detection": _TRAINING,
-  "controllers": {"spaces"},
-  "report": {"spaces", "data"},
+  "controllers": {"spaces", "pareto"},
+  "pareto": set(),
+  "report": {"spaces", "data", "pareto"},
   "jobs": _JOBS - {"jobs"},
   "search": _JOBS - {"detection"} | {"population", "controllers"},
   "export": _TRAINING | {"detection", "jobs"},
@@ -40,7 +41,7 @@ ALLOWED = {
 # It takes the shipped configs, which `cli` finds.
 ALLOWED["api"] = {*ALLOWED} - {"preflight"}
 _OF_THE_ROOT = {"__version__", "CallableModule"}
-NUMPY_ONLY = {"spaces", "zoo", "fields"}
+NUMPY_ONLY = {"spaces", "zoo", "fields", "pareto"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "clu", "chex"}
 # Extras: imported inside the function that needs them, never on import.
 EXTRAS = {

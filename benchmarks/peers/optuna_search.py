@@ -1,7 +1,8 @@
 """Optuna's samplers as the peers of our search strategies.
 
 A search is a generator: it yields decisions int[n, D] and is sent rewards
-f64[n], higher is better. Optuna's own settings everywhere.
+f64[n], or f64[n, k] of k objectives, higher is better. Optuna's own settings
+everywhere.
 """
 
 import numpy as np
@@ -18,9 +19,17 @@ def nsga2(num_choices, seed: int):
   return _search(num_choices, optuna.samplers.NSGAIISampler(seed=seed))
 
 
-def _search(num_choices, sampler):
+def nsga2_of_several(num_choices, seed: int, objectives: int, population=50):
+  """NSGA-II (Deb et al. 2002) for several objectives; 50 is Optuna's own."""
+  sampler = optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
+  return _search(num_choices, sampler, objectives)
+
+
+def _search(num_choices, sampler, objectives: int = 1):
   optuna.logging.set_verbosity(optuna.logging.WARNING)
-  study = optuna.create_study(direction="maximize", sampler=sampler)
+  study = optuna.create_study(
+    directions=["maximize"] * objectives, sampler=sampler
+  )
   choices = {
     str(i): optuna.distributions.CategoricalDistribution(list(range(c)))
     for i, c in enumerate(num_choices)
@@ -29,4 +38,4 @@ def _search(num_choices, sampler):
     trial = study.ask(choices)
     decisions = [trial.params[str(i)] for i in range(len(num_choices))]
     rewards = yield np.array([decisions], np.int32)
-    study.tell(trial, float(rewards[0]))
+    study.tell(trial, np.ravel(rewards[0]).tolist())

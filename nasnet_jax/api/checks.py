@@ -164,6 +164,8 @@ def _walk(where: str, name: str) -> list[np.ndarray]:
     status = np.full(len(rows), base.OK, np.int32)
     if not turn and len(rows):
       rewards[0], status[0] = np.nan, base.FAILED
+    if controller.objectives > 1:
+      rewards = np.repeat(rewards[:, None], controller.objectives, 1)
     state = controller.tell(state, proposals, rewards, status)
     if jax.tree.map(np.shape, state) != shapes:
       raise ValueError(

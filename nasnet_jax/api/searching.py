@@ -47,6 +47,7 @@ def search(
   strategy: str | None = None,
   start_from=None,
   reward: str | Callable | Mapping[str, Any] | None = None,
+  objectives: Iterable[str] = (),
   limit: Mapping[str, int] | None = None,
   seed: int = 0,
   folder=None,
@@ -74,6 +75,9 @@ def search(
     reward: "accuracy", a function of a child's row (see `nas.reward`) or its
       name, or fields of `search.reward`: dict(kind="mnasnet_soft",
       cost="params", target=1e6).
+    objectives: several at once in place of a reward, ("accuracy", "-params"):
+      accuracy, and costs of which less is better. The strategy is then
+      evolution by non-dominated rank.
     limit: the most that a child may have: dict(params=..., macs=...,
       bytes=...).
     seed: of everything random.
@@ -105,6 +109,7 @@ def search(
     _set(made, "child", epochs=epochs)
     _take_space(made, space)
     _take_reward(made, reward, limit)
+    _take_objectives(made, objectives, strategy)
     if made.search.controller not in CONTROLLERS:
       hint = image_data.nearest(made.search.controller, CONTROLLERS)
       raise ValueError(f"strategy {made.search.controller!r}: {hint}")
@@ -232,6 +237,16 @@ def _take_reward(made, reward, limit):
         hint = image_data.nearest(name, made.search[group])
         raise ValueError(f"{group}: no {name!r}: {hint}")
       made.search[group][name] = value
+
+
+def _take_objectives(made, objectives, strategy: str | None):
+  if not objectives:
+    return
+  one = isinstance(objectives, str)  # which is one too few
+  made.search.objectives = (objectives,) if one else tuple(objectives)
+  if strategy in (None, "evolution"):
+    made.search.controller = "evolution"
+    made.search.controller_options.evolution.pareto = True
 
 
 def _keep(place, made, data: GivenImages):

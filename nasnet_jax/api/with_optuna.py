@@ -21,6 +21,7 @@ import numpy as np
 from nasnet_jax import controllers
 from nasnet_jax.api import parts
 from nasnet_jax.controllers import base
+from nasnet_jax.search import objectives
 from nasnet_jax.spaces import base as spaces
 from nasnet_jax.training import own_parts
 
@@ -66,6 +67,7 @@ def optuna_sampler(
     raise ValueError("choices: give each parameter one value or more")
   sizes = tuple(len(values) for values in choices.values())
   controller = controllers.make(strategy, sizes, **options)
+  objectives.require_one(controller, strategy, "a sampler")
   return _sampler_class()(dict(choices), controller, seed)
 
 

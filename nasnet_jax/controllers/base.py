@@ -15,6 +15,10 @@ Every controller keeps these promises (tests/controllers/test_contract.py):
   any portions: the rows' order counts, not how calls divide them.
 - A reward that is not finite, or a status of FAILED, is an answer (nobody
   waits for that child any more) that teaches nothing.
+
+A strategy of several objectives is told rewards [m, k], in each of which larger
+is better, wherever this says f32[m]; one that is not finite makes the child a
+failed one.
 """
 
 import dataclasses
@@ -82,6 +86,7 @@ class Controller(NamedTuple):
       the parent of a later proposal; negative ids mean nothing. Who is not
       among them never becomes one again, so what is kept of a child may then
       be thrown away. None where proposals have no parent.
+    objectives: how many rewards a child has; 1: rewards are f32[m].
   """
 
   init: Callable
@@ -89,6 +94,7 @@ class Controller(NamedTuple):
   tell: Callable
   teach: Callable | None = None
   parents: Callable | None = None
+  objectives: int = 1
 
 
 def bind(settings, *functions) -> Controller:
@@ -145,22 +151,38 @@ def shifted(parents, shift: int) -> np.ndarray:
   return np.where(parents == NOBODY, NOBODY, parents + shift)
 
 
-def succeeded(proposals: Proposals, rewards, status) -> np.ndarray:
-  """bool[m]: the children whose reward may teach something.
+def succeeded(
+  proposals: Proposals, rewards, status, objectives: int = 1
+) -> np.ndarray:
+  """bool[m]: the children whose reward, or all of whose rewards, may teach
+  something.
+
+  Args:
+    objectives: how many rewards a child has; 1: rewards are [m].
 
   Raises:
-    ValueError: unless there is one reward and one status per proposal.
+    ValueError: unless there are so many rewards and one status per proposal.
   """
   with np.errstate(over="ignore"):  # too large for float32: not finite either
     rewards = np.asarray(rewards).astype(np.float32)
   status = np.asarray(status)
-  shape = (len(proposals),)
-  if rewards.shape != shape or status.shape != shape:
+  m = len(proposals)
+  shape = (m,) if objectives == 1 else (m, objectives)
+  if not m and not rewards.size:
+    rewards = rewards.reshape(shape)  # of nobody
+  if rewards.shape != shape or status.shape != (m,):
     raise ValueError(
-      f"{len(proposals)} proposals are told rewards of shape {rewards.shape}"
-      f" and a status of shape {status.shape}"
+      f"{m} proposals are told rewards of shape {rewards.shape} and a status"
+      f" of shape {status.shape}, not {shape} and {(m,)}"
     )
-  return np.isfinite(rewards) & (status == OK)
+  finite = np.isfinite(rewards)
+  return (finite if objectives == 1 else finite.all(-1)) & (status == OK)
+
+
+def objectives_of(rewards) -> int:
+  """How many rewards each child has, of rewards [m] or [m, k]."""
+  shape = np.shape(rewards)
+  return shape[1] if len(shape) == 2 else 1
 
 
 def as_space(space: SearchSpace | Sequence[int]) -> SearchSpace:

@@ -46,7 +46,7 @@ def enqueued(
     return proposals, State(np.array(given + taken, np.int64), inner)
 
   def tell(state: State, proposals, rewards, status) -> State:
-    base.succeeded(proposals, rewards, status)
+    base.succeeded(proposals, rewards, status, controller.objectives)
     counts = np.asarray(proposals.id) >= count
     if learns:
       counts[:] = True
@@ -60,7 +60,11 @@ def enqueued(
     return base.shifted(controller.parents(state.inner), count)
 
   return base.Controller(
-    init, ask, tell, parents=controller.parents and parents
+    init,
+    ask,
+    tell,
+    parents=controller.parents and parents,
+    objectives=controller.objectives,
   )
 
 

@@ -4,6 +4,11 @@ Real et al. 2019, algorithm 1: the best of a random sample of the population
 becomes a parent, its mutated child joins the population, and the oldest member
 dies, however good it is. `ageing=False` is the paper's control, in which the
 worst of the sample dies instead.
+
+`pareto=True` is for several objectives: Deb et al. 2002 (NSGA-II, IEEE
+Transactions on Evolutionary Computation 6), child by child in place of
+generations (Durillo et al. 2009, "On the effect of the steady-state selection
+scheme in multi-objective genetic algorithms").
 """
 
 from typing import Any, NamedTuple
@@ -11,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nasnet_jax.controllers import base
+from nasnet_jax.pareto import fronts
 from nasnet_jax.spaces import base as spaces
 
 NOBODY = -1  # the serial number of no member
@@ -21,7 +27,7 @@ class State(NamedTuple):
 
   Attributes:
     decisions: int32[P, D].
-    rewards: f32[P].
+    rewards: f32[P], or f32[P, k] of k objectives.
     serial: int64[P], numbers members in the order in which they were told;
       NOBODY where there is no member yet.
     ids: int64[P], with which members were proposed.
@@ -59,6 +65,7 @@ class Settings(NamedTuple):
   Attributes:
     num_choices: D ints.
     mutation: Mutation.
+    objectives: rewards of a child; 1: not pareto.
     The others: see `evolution`.
   """
 
@@ -67,6 +74,7 @@ class Settings(NamedTuple):
   sample: int
   identity: float
   ageing: bool
+  objectives: int
   mutation: Mutation
 
 
@@ -78,6 +86,8 @@ def evolution(
   identity: float = 0.05,  # the same
   ageing: bool = True,
   redraw: bool = True,
+  pareto: bool = False,
+  objectives: int = 2,
 ) -> base.Controller:
   """Evolution by tournaments among the children that have answered.
 
@@ -99,6 +109,10 @@ def evolution(
   - Without ageing, the worst member of the child's sample dies, of those that
     are still alive; if none is, or if the child was a random one, the worst of
     all. Of equally bad ones the oldest dies.
+  - With `pareto` the best of a sample is that of the lowest non-dominated rank,
+    and of equal ranks the one with the most room around it (crowding distance).
+    So is who dies: the worst of all, of equally bad ones the oldest. It may be
+    the newcomer, but never one that has the front for itself.
 
   The search never ends: an architecture may be proposed again.
 
@@ -110,34 +124,56 @@ def evolution(
     ageing: whether the oldest dies; else the worst of the sample.
     redraw: whether an operation may become the same again, as in the paper; if
       not, only `identity` makes copies.
+    pareto: whether children have several rewards. Nobody dies of age then.
+    objectives: how many, with `pareto`; a search says it itself.
 
   Raises:
-    ValueError: for a decision without a choice, sizes below 1, or an identity
-      outside [0, 1].
+    ValueError: for a decision without a choice, sizes below 1, an identity
+      outside [0, 1], fewer than two objectives, or `pareto` without `ageing`,
+      whose dying is that of one reward.
   """
   space = base.as_space(space)
   if min(population, sample) < 1:
     raise ValueError("population and sample must be at least 1")
   if not 0 <= identity <= 1:
     raise ValueError(f"identity is a probability, not {identity}")
+  if pareto:
+    _check_pareto(objectives, ageing)
   settings = Settings(
     tuple(space.num_choices),
     population,
     sample,
     identity,
     ageing,
+    objectives if pareto else 1,
     mutation_of(space, redraw),
   )
-  return base.bind(settings, init, ask, tell, teach, parents)
+  made = base.bind(settings, init, ask, tell, teach, parents)
+  return made._replace(objectives=settings.objectives)
+
+
+def _check_pareto(objectives: int, ageing: bool):
+  if objectives < 2:
+    raise ValueError(
+      f"evolution: objectives is {objectives}: pareto=True compares children in"
+      " 2 or more; set it to False for one"
+    )
+  if not ageing:
+    raise ValueError(
+      "evolution: ageing=False lets the worst of a sample die, and pareto=True"
+      " the worst of all by rank and crowding: leave ageing at True"
+    )
 
 
 def init(settings: Settings, rng) -> State:
   """The state without members. rng: not needed."""
   del rng
-  size = settings.population
+  size, objectives = settings.population, settings.objectives
   return State(
     decisions=np.zeros((size, len(settings.num_choices)), np.int32),
-    rewards=np.zeros(size, np.float32),
+    rewards=np.zeros(
+      size if objectives == 1 else (size, objectives), np.float32
+    ),
     serial=np.full(size, NOBODY, np.int64),
     ids=np.full(size, base.NOBODY, np.int64),
     born=np.zeros((), np.int64),
@@ -154,7 +190,7 @@ def ask(
   randoms = max(size - int(state.next_id), 0) if members else n
   randoms = min(randoms, n)
   drawn = rng.integers(0, max(members, 1), (n - randoms, settings.sample))
-  best = np.asarray(state.rewards)[drawn].argmax(-1)
+  best = _fitness(settings, state.rewards, members)[drawn].argmax(-1)
   chosen = drawn[np.arange(len(best)), best]
   parents = np.asarray(state.decisions)[chosen]
   decisions = [
@@ -177,15 +213,20 @@ def ask(
 def tell(settings: Settings, state: State, proposals, rewards, status) -> State:
   """The state with those that succeeded as members, in place of those that
   die."""
-  good = base.succeeded(proposals, rewards, status)
+  good = base.succeeded(proposals, rewards, status, settings.objectives)
   rewards = np.asarray(rewards, np.float32)[good]
   told, born = proposals.rows(good), int(state.born)
   state = State(*(np.array(x) for x in state))  # the old one stays as it was
   for row in range(len(told)):
     # The slots are a ring: the next one is free, or the oldest member's.
     slot = (born + row) % settings.population
-    if not settings.ageing and born + row >= settings.population:
+    full = born + row >= settings.population
+    if full and settings.objectives > 1:
+      slot = _crowded_out(state, rewards[row])
+    elif full and not settings.ageing:
       slot = _worst(state, told.extras["sample"][row])
+    if slot == NOBODY:
+      continue
     state.decisions[slot] = told.decisions[row]
     state.rewards[slot] = rewards[row]
     state.serial[slot] = born + row
@@ -194,12 +235,13 @@ def tell(settings: Settings, state: State, proposals, rewards, status) -> State:
 
 
 def teach(settings: Settings, state: State, decisions, rewards) -> State:
-  """The state with these as members: the last P of them, or without ageing the
-  best. As many fewer children are random."""
+  """The state with these as members: the last P of them, or without ageing, or
+  of several objectives, the best. As many fewer children are random."""
   rewards, size = np.asarray(rewards, np.float32), settings.population
   rows = np.arange(len(rewards))
-  if not settings.ageing:
-    rows = np.sort(np.argsort(-rewards, kind="stable")[:size])
+  if not settings.ageing or settings.objectives > 1:
+    value = _fitness(settings, rewards, len(rewards))
+    rows = np.sort(np.argsort(-value, kind="stable")[:size])
   rows = rows[-size:]
   state = State(*(np.array(x) for x in state))
   state.decisions[: len(rows)] = np.asarray(decisions)[rows]
@@ -259,6 +301,29 @@ def mutate(
   new = np.where(mutation.other[places], shifted, drawn)
   children[rows, places] = np.where(changed, new, old)
   return children
+
+
+def _fitness(settings: Settings, rewards, members: int) -> np.ndarray:
+  """[P]: what selection compares, larger is better; 0 where nobody is."""
+  rewards = np.asarray(rewards)
+  if settings.objectives == 1:
+    return rewards
+  found = np.zeros(len(rewards), np.int64)
+  found[:members] = -fronts.standing(rewards[:members])
+  return found
+
+
+def _crowded_out(state: State, newcomer) -> int:
+  """The slot of the worst of a full population and a newcomer, of equally bad
+  ones the oldest; NOBODY if that is the newcomer itself.
+
+  Args:
+    newcomer: f32[k], its rewards.
+  """
+  places = fronts.standing(np.concatenate([state.rewards, newcomer[None]]))
+  ages = np.append(-state.serial, -state.serial.max() - 1)
+  worst = int(np.lexsort((ages, places))[-1])
+  return NOBODY if worst == len(state.serial) else worst
 
 
 def _worst(state: State, sample) -> int:

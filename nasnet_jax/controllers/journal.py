@@ -6,6 +6,8 @@ controller's state bit for bit:
     {"ask": 8, "key": [12, 34], "came": 8, "checksum": 912559}
     {"tell": [0, 1], "rewards": [0.8999999761581421, "nan"], "status": [0, 1]}
 
+A strategy of several objectives has a list of rewards for each child.
+
 Decisions are not in it: they follow from the state and the key, and the
 checksum notices if they no longer do. (What a reader wants to know about
 children is in the run's `history.jsonl`.) After a crash a job may take either
@@ -48,7 +50,7 @@ class Tell(NamedTuple):
 
   Attributes:
     id: int64[m], the proposals that are answered, in the order told.
-    rewards: f32[m].
+    rewards: f32[m], or f32[m, k] of k objectives.
     status: int32[m].
   """
 
@@ -82,13 +84,13 @@ def record_tell(path, proposals: base.Proposals, rewards, status) -> None:
   Args:
     path: the journal.
     proposals: of m children, as they are told to the controller.
-    rewards: f32[m].
+    rewards: f32[m], or f32[m, k] of k objectives.
     status: int[m].
   """
-  base.succeeded(proposals, rewards, status)
+  base.succeeded(proposals, rewards, status, base.objectives_of(rewards))
   event = {
     "tell": np.asarray(proposals.id).tolist(),
-    "rewards": [_to_json(r) for r in np.asarray(rewards, np.float32)],
+    "rewards": _to_json(np.asarray(rewards, np.float32)),
     "status": np.asarray(status).tolist(),
   }
   _append(path, event)
@@ -201,7 +203,7 @@ def _parse(event) -> Ask | Tell:
     )
   tell = Tell(
     np.asarray(event["tell"], np.int64),
-    np.asarray([float(r) for r in event["rewards"]], np.float32),
+    np.asarray(_from_json(event["rewards"]), np.float32),
     np.asarray(event["status"], np.int32),
   )
   if not len(tell.id) == len(tell.rewards) == len(tell.status):
@@ -209,9 +211,17 @@ def _parse(event) -> Ask | Tell:
   return tell
 
 
-def _to_json(reward: np.float32) -> float | str:
-  """A number that reads back to the same float32; JSON has no NaN or inf."""
+def _to_json(reward: np.ndarray) -> float | str | list:
+  """Numbers that read back to the same float32; JSON has no NaN or inf."""
+  if reward.ndim:
+    return [_to_json(r) for r in reward]
   return float(reward) if np.isfinite(reward) else str(float(reward))
+
+
+def _from_json(reward) -> float | list:
+  if isinstance(reward, list):
+    return [_from_json(r) for r in reward]
+  return float(reward)
 
 
 def _append(path, event: dict) -> None:

@@ -16,7 +16,7 @@ def taught(controller: base.Controller, decisions, rewards) -> base.Controller:
   Args:
     controller: a strategy that has `teach`.
     decisions: int32[k, D].
-    rewards: f32[k], finite.
+    rewards: f32[k], finite; f32[k, n] of n objectives.
   """
   decisions = np.asarray(decisions, np.int32)
   rewards = np.asarray(rewards, np.float32)
@@ -37,5 +37,9 @@ def taught(controller: base.Controller, decisions, rewards) -> base.Controller:
     return base.shifted(controller.parents(state), -count)
 
   return base.Controller(
-    init, ask, tell, parents=controller.parents and parents
+    init,
+    ask,
+    tell,
+    parents=controller.parents and parents,
+    objectives=controller.objectives,
   )

@@ -172,6 +172,10 @@ def _search() -> ConfigDict:
   search.reward.alpha = placeholder(float)
   # None: the paper's, -0.07 (soft), -1 (hard).
   search.reward.beta = placeholder(float)
+  # Several at once, for strategies that take them (evolution with `pareto`):
+  # "accuracy", then of "-params", "-macs", "-bytes", "-latency"; a "-" is for
+  # what is better if it is less. (): search.reward alone.
+  search.objectives = ()
   search.cost = ConfigDict()
   # Of the images that costs are counted for; 0: those of the children.
   search.cost.image_side = 0

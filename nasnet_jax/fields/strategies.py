@@ -38,6 +38,8 @@ def _evolution() -> ConfigDict:
   evolution.identity = 0.05  # share without a mutation, Real et al. 2019
   evolution.ageing = True  # the oldest dies, Real et al. 2019; else the worst
   evolution.redraw = True  # a value may be drawn again; False: another one
+  # True: NSGA-II's ranks (Deb et al. 2002), for search.objectives; nobody ages.
+  evolution.pareto = False
   return evolution
 
 

@@ -39,6 +39,8 @@ class History(NamedTuple):
       no reward, as failed ones.
     heir_of: int[n], the child whose final weights it began with; -1: nobody's.
     skipped: lines that could not be read, a truncated last one not counted.
+    objectives: names of several objectives, the first line's; () for one.
+    rewards: float[n, k] in these, larger is better; NaN for a failed child.
   """
 
   id: np.ndarray
@@ -55,6 +57,8 @@ class History(NamedTuple):
   skipped: int = 0
   over_limit: np.ndarray = np.zeros(0, bool)  # bool[n]: too large to train
   heir_of: np.ndarray = np.zeros(0, int)
+  objectives: tuple[str, ...] = ()
+  rewards: np.ndarray = np.zeros((0, 0))
 
   def __len__(self) -> int:
     return len(self.reward)
@@ -165,6 +169,7 @@ def read_history(path) -> History:
   reward = np.where(ok, column("reward"), math.nan)
   old = np.array(["accuracy" not in r for r in rows], bool)
   accuracy = np.where(old, reward, column("accuracy"))
+  objectives = _objectives(rows)
   return History(
     id=column("id", -1).astype(int),
     round=column("round", 0).astype(int),
@@ -180,7 +185,24 @@ def read_history(path) -> History:
     skipped=skipped,
     over_limit=np.array([r.get("status") == "over_limit" for r in rows], bool),
     heir_of=np.where(heirs, column("parent", -1), -1).astype(int),
+    objectives=objectives,
+    rewards=_rewards(rows, objectives, np.isnan(reward)),
   )
+
+
+def _objectives(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+  known = (row.get("objectives") for row in rows)
+  return tuple(next((o for o in known if isinstance(o, dict)), ()))
+
+
+def _rewards(rows, objectives: tuple[str, ...], failed) -> np.ndarray:
+  """float[n, k]; a child that lacks one of them has none."""
+  told = [row.get("objectives") for row in rows]
+  told = [values if isinstance(values, dict) else {} for values in told]
+  found = [[number(t.get(name)) for name in objectives] for t in told]
+  found = np.array(found, float).reshape(len(rows), len(objectives))
+  known = np.isfinite(found).all(-1) & ~failed
+  return np.where(known[:, None], found, math.nan)
 
 
 def read_retrain(path) -> list[Curve]:

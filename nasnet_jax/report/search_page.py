@@ -8,6 +8,7 @@ import numpy as np
 from nasnet_jax.report import (
   answer_sections,
   children_sections,
+  front_sections,
   page,
   progress,
   runs,
@@ -194,6 +195,7 @@ def text(run: runs.Run) -> list[str]:
     accuracy = winners.other_accuracy(run.history, best)
     accuracy = f", accuracy {accuracy}" if accuracy else ""
     lines.append(f"best reward: {reward:.4f} (child {child}{accuracy})")
+  lines += filter(None, [front_sections.line(run.history)])
   if winner is not None:
     kind = "winner" if winner.final else "best child so far"
     lines.append(

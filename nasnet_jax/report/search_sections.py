@@ -5,6 +5,7 @@ from typing import Any
 
 from nasnet_jax.report import (
   children_sections,
+  front_sections,
   page,
   runs,
   search_charts,
@@ -31,12 +32,15 @@ def curves(run: runs.Run, files: bool) -> str:
       search_charts.operations_figure(history, space),
     ),
   ]
+  charts += front_sections.charts(history)
   figures = written(run, charts, files)
   note = ""
   if history.skipped:
     note = f"<p>{history.skipped} lines of the history cannot be read.</p>"
   return page.section(
-    "The search", f'{note}<div class="figures">{"".join(figures)}</div>'
+    "The search",
+    f'{note}<div class="figures">{"".join(figures)}</div>'
+    f"{front_sections.table(history)}",
   )
 
 
@@ -168,6 +172,11 @@ _SIZES = (
 )
 
 
+def _which(row: dict[str, Any]) -> list[str]:
+  """A retrained child, and what it is on the front, if there is one."""
+  return [str(row.get("id", "")), str(row.get("on_front") or "")]
+
+
 def _retrained(run: runs.Run, rows: list[dict[str, Any]]) -> str:
   """A table of both sizes of a child: it is searched small."""
   history = run.history
@@ -176,7 +185,7 @@ def _retrained(run: runs.Run, rows: list[dict[str, Any]]) -> str:
   body = [
     page.row(
       [
-        html.escape(str(row.get("id", ""))),
+        html.escape(", ".join(filter(None, _which(row)))),
         page.decimal(row.get("reward"), ".4f") or "",
         page.count(runs.number(searched.get(row.get("id")))),
         page.decimal(row.get("valid_accuracy"), ".2%") or "",

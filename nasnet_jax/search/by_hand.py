@@ -22,7 +22,7 @@ from nasnet_jax.controllers.enqueued import enqueued
 from nasnet_jax.data import places
 from nasnet_jax.jobs import results
 from nasnet_jax.population.evaluation import FAILED, OK, Outcome
-from nasnet_jax.search import any_space, heirs, rounds
+from nasnet_jax.search import any_space, heirs, objectives, rounds
 from nasnet_jax.search import start_from as earlier
 from nasnet_jax.spaces.base import check_decisions
 from nasnet_jax.training import own_parts, workdir
@@ -77,6 +77,7 @@ class ByHand:
     """See `nas.Study`."""
     self.space = any_space.as_space(space)
     controller = controllers.make(strategy, self.space, **options)
+    objectives.require_one(controller, strategy, "a study")
     other = start_from and str(getattr(start_from, "folder", start_from))
     known = earlier.read(places.of_run(folder), other, self.space)
     controller = earlier.teach(controller, strategy, known)

@@ -15,6 +15,7 @@ from nasnet_jax.jobs import (
 )
 from nasnet_jax.search import (
   final,
+  front,
   going_on,
   halving,
   limits,
@@ -59,6 +60,7 @@ def final_stage(folder, parts: Parts, rows, console: Console) -> Found:
   train = datasets.on_device(images.train)
   valid = datasets.on_device(images.valid)
   console.plan(_planned(parts, [child["id"] for child in children]))
+  _tell_front(rows, parts.final.top_k, console)
   console.say(
     f"ranking the best {len(children)}: {parts.final.rank.epochs} epochs each"
   )
@@ -71,6 +73,20 @@ def final_stage(folder, parts: Parts, rows, console: Console) -> Found:
     f" {parts.final.final.epochs} epochs"
   )
   return Found(ranking, best, _train_winner(folder, parts, best, watch))
+
+
+def _tell_front(rows, top_k: int, console: Console):
+  """A line on who is retrained of several objectives' front."""
+  if not front.has_one(rows):
+    return
+  members = front.of(rows)
+  named = [m for m in members if m.ends or m.knee]
+  left = len(named) - top_k
+  words = ", ".join(f"child {m.row['id']} {front.words(m)}" for m in named)
+  console.say(
+    f"{len(members)} children on the front: {words}"
+    + (f"; final.top_k is {top_k}, so {left} of these wait" if left > 0 else "")
+  )
 
 
 def _planned(parts: Parts, children: list[int]):
@@ -135,9 +151,13 @@ def result_of(
     return space.to_json(space.decode(child["decisions"]))
 
   by_id = {row["id"]: row for row in rows}
+  on_front = front.has_one(rows) and {
+    m.row["id"]: {"on_front": front.words(m)} for m in front.of(rows)
+  }
   top_k = [
     {
       **row,
+      **(on_front or {}).get(row["id"], {}),
       "genotype": genotype(by_id[row["id"]]),
       **_child_size(by_id[row["id"]]),
     }
@@ -170,6 +190,8 @@ def result_of(
     "environment": run_log.environment(),
   }
   result |= search_config.own_parts(config, space)
+  if on_front:
+    result["front"] = front.summary(rows)
   return {**result, "how_to_load": report.how_to_load(result, folder)}
 
 

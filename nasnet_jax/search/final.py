@@ -19,6 +19,7 @@ from nasnet_jax.data import augment
 from nasnet_jax.jobs import architectures, resumable
 from nasnet_jax.jobs.resumable import Watch
 from nasnet_jax.models import families
+from nasnet_jax.search import front
 from nasnet_jax.search.rounds import child_seed
 from nasnet_jax.training import (
   datasets,
@@ -57,7 +58,10 @@ class FinalSettings(NamedTuple):
 
 
 def top_children(rows: list[Row], space, k: int) -> list[Row]:
-  """The first k of `architectures.best_first`."""
+  """The first k of `architectures.best_first`; of several objectives, of
+  `front.of`."""
+  if front.has_one(rows):
+    return [member.row for member in front.of(rows)[:k]]
   return list(itertools.islice(architectures.best_first(rows, space), k))
 
 

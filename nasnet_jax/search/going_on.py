@@ -58,6 +58,7 @@ WHY = {
   " from it",
   "search.asynchronous": "what was learnt from which children follows from it",
   "search.limit": "the children there are were judged by the old one",
+  "search.objectives": "the strategy was told the old ones",
   "search.reward": "the strategy was told the old rewards",
   "search.cost": _CHILDREN,
   "search.halving": "the children there are were stopped by the old one",

@@ -164,7 +164,10 @@ def _taught(
   search = config.search
   other = search.get("start_from")
   known = start_from.read(folder, other, parts.space)
-  controller = start_from.teach(parts.controller, search.controller, known)
+  names = getattr(parts.rounds.reward, "names", ())
+  controller = start_from.teach(
+    parts.controller, search.controller, known, names
+  )
   return parts._replace(controller=controller), known
 
 

@@ -70,7 +70,8 @@ def nasbench201(dataset: str = "cifar10", data_dir=None) -> Table:
     part = seconds * _SHORT_EPOCHS / _EPOCHS
     seconds = np.concatenate([part, seconds], 1)
     epochs = (_SHORT_EPOCHS, _EPOCHS)
-  return _table(dataset, epochs, accuracy, seconds)
+  latency = np.array([entry["latency"][0] for entry in entries])  # of a cell
+  return _table(dataset, epochs, accuracy, seconds, latency)
 
 
 def nasbench201_short(dataset: str, data_dir) -> Table:
@@ -84,7 +85,7 @@ def nasbench201_short(dataset: str, data_dir) -> Table:
   return _table(dataset, (_SHORT_EPOCHS,), accuracy, seconds)
 
 
-def _table(dataset: str, epochs, accuracy, seconds) -> Table:
+def _table(dataset: str, epochs, accuracy, seconds, latency=None) -> Table:
   about = DATASETS[dataset]
   params, macs = network_sizes(nb201.all_cells(), about)
   return Table(
@@ -97,6 +98,7 @@ def _table(dataset: str, epochs, accuracy, seconds) -> Table:
     params=params,
     macs=macs,
     about={"benchmark": "NAS-Bench-201", "dataset": dataset},
+    latency=latency,
   )
 
 

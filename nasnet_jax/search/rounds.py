@@ -33,6 +33,7 @@ from nasnet_jax.population.evaluation import (
 from nasnet_jax.population.slots import drain
 from nasnet_jax.search import budgets, halving, heirs, limits
 from nasnet_jax.search.halving import OFF, Halving, HalvingSettings
+from nasnet_jax.search.objectives import Objectives
 from nasnet_jax.search.rewards import ACCURACY, Reward
 from nasnet_jax.training import checkpoint, hosts, live, workdir
 
@@ -58,7 +59,7 @@ class RoundSettings(NamedTuple):
     children: to be evaluated in all.
     children_per_round: asked for at a time.
     seed: of the controller and of every child.
-    reward: what the controller is told of a child.
+    reward: what the controller is told of a child, one number or several.
     halving: who is stopped early.
     asynchronous: no rounds; see `asynchronous.run`.
     budget: what may end it before the last child.
@@ -70,7 +71,7 @@ class RoundSettings(NamedTuple):
   children: int
   children_per_round: int
   seed: int
-  reward: Reward = ACCURACY
+  reward: Reward | Objectives = ACCURACY
   halving: HalvingSettings = OFF
   asynchronous: bool = False
   budget: budgets.BudgetSettings = budgets.OFF
@@ -416,14 +417,16 @@ def _answered(folder, pending: base.Proposals) -> dict[int, Outcome]:
 
 
 def _answers(
-  outcomes: list[Outcome], reward: Reward
+  outcomes: list[Outcome], reward: Reward | Objectives
 ) -> tuple[np.ndarray, np.ndarray]:
-  """(rewards f32[m], status i32[m]); a reward that is no number failed."""
+  """(rewards f32[m] or [m, k], status i32[m]); a reward that is no number
+  failed."""
   values = [reward(o.reward, o._asdict()) for o in outcomes]
   rewards = np.array(values, np.float32)
   status = np.array([o.status for o in outcomes], np.int32)
   status[status == OVER_LIMIT] = base.FAILED  # a strategy knows no others
-  status[~np.isfinite(rewards)] = base.FAILED
+  finite = np.isfinite(rewards).reshape(len(outcomes), -1).all(-1)
+  status[~finite] = base.FAILED
   rewards[status != base.OK] = math.nan
   return rewards, status
 
@@ -435,7 +438,7 @@ def _rows(
   answers,
   settings: RoundSettings,
 ) -> list[Row]:
-  rows = []
+  rows, names = [], getattr(settings.reward, "names", ())
   parents = heirs.parents_of(settings.inherit, told, at.rows)
   parents[[o.status == OVER_LIMIT for o in outcomes]] = NO_PARENT
   shares = heirs.budgets(settings.inherit, told, parents)
@@ -450,12 +453,15 @@ def _rows(
       "budget": float(shares[i]),
       "steps": int(outcome.steps),
       "accuracy": float(outcome.reward) if ok else None,
-      "reward": float(reward) if ok else None,
+      "reward": float(np.ravel(reward)[0]) if ok else None,
       "status": "ok" if ok else _why_not(outcome),
       "params": int(outcome.params),
       "macs": int(outcome.macs),
       "seconds": round(float(outcome.seconds), 3),
     }
+    if names:
+      values = reward.tolist() if ok else [None] * len(names)
+      row["objectives"] = dict(zip(names, values, strict=True))
     if outcome.bytes:
       row["bytes"] = int(outcome.bytes)
     if outcome.latency:

@@ -17,6 +17,7 @@ from nasnet_jax.search import (
   final,
   halving,
   limits,
+  objectives,
   rewards,
   rounds,
   weights,
@@ -56,6 +57,7 @@ def absent() -> dict[str, Any]:
   found |= {f"search.{name}": value for name, value in _BUDGET.items()}
   found |= {f"search.limit.{k}": v for k, v in limits.OFF._asdict().items()}
   found |= {"final.now": False, "search.start_from": ""}
+  found["search.objectives"] = ()
   found |= weights.absent()
   for name, factory in controllers.CONTROLLERS.items():
     for option in inspect.signature(factory).parameters.values():
@@ -174,8 +176,10 @@ def get_costs(config):
   from nasnet_jax.population.evaluation import Costs
 
   fields = config.search.get("cost", {})
-  limited = _limits(config.search).bytes > 0
-  costs = Costs(get_reward(config).cost, **dict(fields), bytes=limited)
+  reward = get_reward(config)
+  count_bytes = _limits(config.search).bytes > 0
+  count_bytes |= "-bytes" in getattr(reward, "names", ())
+  costs = Costs(reward.cost, **dict(fields), bytes=count_bytes)
   if costs.image_side < 0 or costs.latency_batch < 1:
     raise ValueError(
       f"search.cost.image_side is {costs.image_side} and latency_batch"
@@ -185,8 +189,13 @@ def get_costs(config):
   return costs
 
 
-def get_reward(config) -> rewards.Reward:
-  """The reward that the controller is told; ValueError for bad values."""
+def get_reward(config) -> rewards.Reward | objectives.Objectives:
+  """What the controller is told; ValueError for bad values."""
+  names = config.search.get("objectives")
+  if names:
+    found = objectives.make(names)
+    objectives.check(found, config.search)
+    return found
   return rewards.make(**config.search.reward.to_dict())
 
 
@@ -204,8 +213,9 @@ def own_parts(config, space) -> dict[str, Any]:
 def get_controller(config, space) -> base.Controller:
   """The controller; ValueError names the nearest option to a misspelt one."""
   name = config.search.controller
-  options = config.search.controller_options.get(name, {})
-  return controllers.make(name, space, **dict(options))
+  options = dict(config.search.controller_options.get(name, {}))
+  names = getattr(get_reward(config), "names", ("reward",))
+  return objectives.controller(name, space, options, len(names))
 
 
 def _given(fields, defaults: dict[str, Any]) -> dict[str, Any]:

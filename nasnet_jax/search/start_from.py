@@ -23,11 +23,13 @@ from nasnet_jax.training import workdir
 _log = logging.getLogger(__name__)
 Row = dict[str, Any]
 FILE = "start_from.jsonl"
+_LEARNT = ("decisions", "reward", "objectives")
 # What rewards follow from, in config.json.
 _MEASURED = (
   "job",
   "data_fingerprint",
   "search.reward",
+  "search.objectives",
   "search.weights",
   "search.shared",
   "search.inherit",
@@ -65,7 +67,7 @@ def read(folder: pathlib.Path, other, space) -> list[Row]:
   if skipped:
     _log.warning("start_from: %d lines of %s are damaged", skipped, there)
   known = [
-    {"decisions": row["decisions"], "reward": row["reward"]}
+    {name: row[name] for name in _LEARNT if name in row}
     for row in rows
     if row.get("reward") is not None
   ]
@@ -80,12 +82,19 @@ def _words(fields: Row) -> str:
 
 
 def teach(
-  controller: base.Controller, strategy: str, known: list[Row]
+  controller: base.Controller,
+  strategy: str,
+  known: list[Row],
+  names: tuple[str, ...] = (),
 ) -> base.Controller:
   """The controller that has learnt from them.
 
+  Args:
+    names: of the objectives, if there are several.
+
   Raises:
-    ValueError: one line, for a strategy that cannot.
+    ValueError: one line, for a strategy that cannot, or children of which
+      another search was not told these objectives.
   """
   if not known:
     return controller
@@ -95,9 +104,21 @@ def teach(
       f"start_from: strategy {strategy!r} cannot learn from children that it"
       f" did not propose: take {', '.join(able)}, or leave start_from out"
     )
-  return taught(
-    controller, [k["decisions"] for k in known], [k["reward"] for k in known]
-  )
+  rewards = [_rewards(k, names) for k in known]
+  return taught(controller, [k["decisions"] for k in known], rewards)
+
+
+def _rewards(child: Row, names) -> float | list[float]:
+  if not names:
+    return child["reward"]
+  there = child.get("objectives") or {"reward": child["reward"]}
+  for name in names:
+    if name not in there:
+      raise ValueError(
+        f"start_from: search.objectives has {name!r}, and children there were"
+        f" rewarded by {', '.join(there)} only: leave start_from out"
+      )
+  return [there[name] for name in names]
 
 
 def _able():

@@ -33,6 +33,7 @@ class Table(NamedTuple):
     by_function: whether a row stands for all cells that compute the same, with
       canonical decisions; if not, every decision vector has its own row.
     about: how it was made, as JSON can hold it.
+    latency: f64[n] seconds of a call; None: not measured.
   """
 
   space: SearchSpace
@@ -45,6 +46,7 @@ class Table(NamedTuple):
   macs: np.ndarray
   by_function: bool = False
   about: dict[str, Any] = {}  # noqa: RUF012 (never written to)
+  latency: np.ndarray | None = None
 
   def mean(self) -> np.ndarray:
     """f64[n]: the mean accuracy after the full length, over the seeds that are
@@ -146,4 +148,5 @@ class TabularEvaluator:
       seconds=float(table.seconds[row, level]),
       params=int(table.params[row]),
       macs=int(table.macs[row]),
+      latency=0.0 if table.latency is None else float(table.latency[row]),
     )

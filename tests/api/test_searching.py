@@ -116,6 +116,12 @@ def _wrong(**changes):
     ({"limit": {"parms": 3}}, "did you mean 'params'"),
     ({"strategy": "evolutoin"}, "did you mean 'evolution'"),
     ({"space": "genetic_cnn"}, "is no space of cells"),
+    ({"objectives": "accuracy"}, "give two or more"),
+    ({"objectives": ("accuracy", "params")}, "so write '-params'"),
+    (
+      {"objectives": ("accuracy", "-params"), "strategy": "ppo"},
+      "'ppo' is told 1 of each child: take 'evolution'",
+    ),
     ({"seed": -1}, "seed is -1"),
     ({"hours": -1}, "search.hours is -1"),
     ({"reward": lambda row: row["latency"]}, "has no 'latency'"),

@@ -16,7 +16,7 @@ import nasnet_jax.controllers
 from nasnet_jax import spaces
 from nasnet_jax.controllers import CONTROLLERS, base, journal, make
 from nasnet_jax.population.evaluation import Outcome
-from nasnet_jax.search import limits, rounds
+from nasnet_jax.search import limits, objectives, rounds
 from nasnet_jax.training import checkpoint
 
 
@@ -51,6 +51,11 @@ CASES = {
     "evolution",
     {**EVOLUTION, "ageing": False},
     searches=({**EVOLUTION, "ageing": False},),
+  ),
+  "evolution, pareto": Case(
+    "evolution",
+    {**EVOLUTION, "pareto": True},
+    searches=(),  # its landscape is in test_pareto_evolution.py
   ),
   "genetic": Case("genetic", {"population": 20}, waits=True),
   "local_search": Case(
@@ -163,9 +168,18 @@ def rewards_of(decisions):
   return np.float32(np.sin(decisions @ weights) / 3)
 
 
+def rewards_for(controller, decisions):
+  """The same, f32[m, k] for a strategy of k objectives."""
+  columns = [
+    np.float32(rewards_of(decisions + k) * (-1) ** k)
+    for k in range(controller.objectives)
+  ]
+  return columns[0] if len(columns) == 1 else np.stack(columns, -1)
+
+
 def tell_all(controller, state, proposals):
   status = np.zeros(len(proposals), np.int32)
-  rewards = rewards_of(proposals.decisions)
+  rewards = rewards_for(controller, proposals.decisions)
   return controller.tell(state, proposals, rewards, status)
 
 
@@ -287,7 +301,7 @@ def test_replaying_the_journal_rebuilds_the_state_bit_for_bit(case, tmp_path):
     pending = base.join([pending, proposals]) if pending else proposals
     order = random.permutation(len(pending))
     told, pending = pending.rows(order[:7]), pending.rows(np.sort(order[7:]))
-    rewards = rewards_of(told.decisions)
+    rewards = rewards_for(controller, told.decisions)
     rewards[:1] = np.nan
     status = (random.random(len(told)) < 0.2).astype(np.int32)
     journal.record_tell(path, told, rewards, status)
@@ -422,7 +436,7 @@ def test_a_failed_child_harms_nothing(case):
     state = controller.init(key(0))
     for i in range(6):
       proposals, state = controller.ask(state, key(i), 14)
-      rewards = rewards_of(proposals.decisions)
+      rewards = rewards_for(controller, proposals.decisions)
       states = np.zeros(len(proposals), np.int32)
       rewards[::3], states[::3] = value, status
       state = controller.tell(state, proposals, rewards, states)
@@ -446,7 +460,7 @@ def test_a_search_in_which_every_child_fails_goes_on(case):
     proposals, state = controller.ask(state, key(i), 20)
     assert_many(case, proposals, 20)
     assert_valid(proposals, space_of(case))
-    rewards = np.full(len(proposals), np.nan, np.float32)
+    rewards = np.nan * rewards_for(controller, proposals.decisions)
     status = np.full(len(proposals), base.FAILED, np.int32)
     state = controller.tell(state, proposals, rewards, status)
     seen.append(proposals.decisions)
@@ -475,6 +489,9 @@ def test_a_limit_that_excludes_nearly_everything_ends_a_search(
     settings = rounds.RoundSettings(
       children, at_once, 0, limit=limits.LimitSettings(params)
     )
+    if build(case).objectives == 2:
+      two = objectives.make(("accuracy", "-params"))
+      settings = settings._replace(reward=two)
     return rounds.run(tmp_path / name, build(case), _Counts(), settings)
 
   def is_over(row):

@@ -8,8 +8,8 @@ import time
 import pytest
 
 
-def _killed(search, folder, fault: str):
-  done = search(folder, fault)
+def _killed(search, folder, fault: str, *fields: str):
+  done = search(folder, fault, *fields)
   assert done.returncode == -signal.SIGKILL, (fault, done.stdout, done.stderr)
 
 
@@ -54,6 +54,26 @@ def test_a_kill_between_any_two_writes_does_no_harm(
   done = search(folder)
   assert done.returncode == 0, done.stderr
   same_outcome(folder, finished)
+
+
+@pytest.mark.slow
+def test_a_killed_search_of_several_objectives_ends_like_an_undisturbed_one(
+  search, tmp_path, same_outcome
+):
+  fields = (
+    'search.controller="evolution"',
+    "search.controller_options.evolution.pareto=true",
+    'search.objectives=["accuracy", "-params"]',
+  )
+  whole, folder = tmp_path / "whole", tmp_path / "run"
+  assert search(whole, *fields).returncode == 0
+  for fault in ("history:2", "journal:2", "ranking:1", "result:1"):
+    _killed(search, folder, fault, *fields)
+  done = search(folder, *fields)
+  assert done.returncode == 0, done.stderr
+  same_outcome(folder, whole)
+  result = json.loads((folder / "result.json").read_text())
+  assert result["front"]["objectives"] == ["accuracy", "-params"]
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""Several numbers that count at once: fronts and what they enclose."""
