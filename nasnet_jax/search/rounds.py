@@ -23,16 +23,11 @@ import jax
 import numpy as np
 
 from nasnet_jax.controllers import base, journal
-from nasnet_jax.population.evaluation import (
-  NO_PARENT,
-  OVER_LIMIT,
-  Evaluator,
-  Outcome,
-  Progress,
-)
+from nasnet_jax.population.evaluation import Evaluator, Outcome, Progress
 from nasnet_jax.population.slots import drain
-from nasnet_jax.search import budgets, halving, heirs, limits
+from nasnet_jax.search import budgets, heirs, history, limits
 from nasnet_jax.search.halving import OFF, Halving, HalvingSettings
+from nasnet_jax.search.history import Row, child_seed
 from nasnet_jax.search.objectives import Objectives
 from nasnet_jax.search.rewards import ACCURACY, Reward
 from nasnet_jax.training import checkpoint, hosts, live, workdir
@@ -45,7 +40,6 @@ HISTORY, JOURNAL, CHECKPOINTS, ROUND = (
   "checkpoints/controller",
   "round.jsonl",
 )
-Row = dict[str, Any]
 # Seconds between two checkpoints of the controller's state: rounds that only
 # look up a table take less time than writing one does.
 _PAUSE = 2.0
@@ -94,12 +88,6 @@ class Standing(NamedTuple):
   asks: int
   rounds: int
   rows: list[Row]
-
-
-def child_seed(search_seed: int, child: int) -> int:
-  """uint32, all that is random in a child's training; never changes."""
-  sequence = np.random.SeedSequence([search_seed, child])
-  return int(sequence.generate_state(1, np.uint32)[0])
 
 
 def run(
@@ -416,70 +404,6 @@ def _answered(folder, pending: base.Proposals) -> dict[int, Outcome]:
   return found
 
 
-def _answers(
-  outcomes: list[Outcome], reward: Reward | Objectives
-) -> tuple[np.ndarray, np.ndarray]:
-  """(rewards f32[m] or [m, k], status i32[m]); a reward that is no number
-  failed."""
-  values = [reward(o.reward, o._asdict()) for o in outcomes]
-  rewards = np.array(values, np.float32)
-  status = np.array([o.status for o in outcomes], np.int32)
-  status[status == OVER_LIMIT] = base.FAILED  # a strategy knows no others
-  finite = np.isfinite(rewards).reshape(len(outcomes), -1).all(-1)
-  status[~finite] = base.FAILED
-  rewards[status != base.OK] = math.nan
-  return rewards, status
-
-
-def _rows(
-  at: Standing,
-  told: base.Proposals,
-  outcomes,
-  answers,
-  settings: RoundSettings,
-) -> list[Row]:
-  rows, names = [], getattr(settings.reward, "names", ())
-  parents = heirs.parents_of(settings.inherit, told, at.rows)
-  parents[[o.status == OVER_LIMIT for o in outcomes]] = NO_PARENT
-  shares = heirs.budgets(settings.inherit, told, parents)
-  for i, (outcome, reward, status) in enumerate(zip(outcomes, *answers)):
-    ok = bool(status == base.OK)
-    child = int(told.id[i])
-    row = {
-      "id": child,
-      "round": at.rounds,
-      "decisions": np.asarray(told.decisions[i]).tolist(),
-      "seed": child_seed(settings.seed, child),
-      "budget": float(shares[i]),
-      "steps": int(outcome.steps),
-      "accuracy": float(outcome.reward) if ok else None,
-      "reward": float(np.ravel(reward)[0]) if ok else None,
-      "status": "ok" if ok else _why_not(outcome),
-      "params": int(outcome.params),
-      "macs": int(outcome.macs),
-      "seconds": round(float(outcome.seconds), 3),
-    }
-    if names:
-      values = reward.tolist() if ok else [None] * len(names)
-      row["objectives"] = dict(zip(names, values, strict=True))
-    if outcome.bytes:
-      row["bytes"] = int(outcome.bytes)
-    if outcome.latency:
-      row["latency"] = float(outcome.latency)
-    if outcome.horizon:
-      row["horizon"] = int(outcome.horizon)
-      row["rungs"] = list(outcome.rungs)
-    if outcome.shared_epochs:
-      row["shared_epochs"] = round(float(outcome.shared_epochs), 3)
-    row |= heirs.words(settings.inherit, told.rows([i]), parents[i])
-    rows.append(row)
-  return rows
-
-
-def _why_not(outcome: Outcome) -> str:
-  return halving.OVER_LIMIT if outcome.status == OVER_LIMIT else "failed"
-
-
 def tell(
   folder,
   controller,
@@ -497,8 +421,8 @@ def tell(
   mine = np.isin(at.pending.id, list(outcomes))
   told, pending = at.pending.rows(mine), at.pending.rows(~mine)
   ordered = [outcomes[int(child)] for child in told.id]
-  answers = _answers(ordered, settings.reward)
-  fresh = _rows(at, told, ordered, answers, settings)
+  answers = history.answers(ordered, settings.reward)
+  fresh = history.lines(told, ordered, *answers, settings, at.rounds, at.rows)
   state = controller.tell(at.state, told, *answers)
   workdir.append_lines(folder / HISTORY, fresh)
   if hosts.is_first():
