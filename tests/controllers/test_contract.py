@@ -400,7 +400,7 @@ def test_a_parent_is_one_of_those_that_were_said_to_be_possible_all_along(case):
     pending = base.join([pending, proposals]) if pending else proposals
     order = random.permutation(len(pending))
     told, pending = pending.rows(order[:7]), pending.rows(np.sort(order[7:]))
-    rewards = rewards_of(told.decisions)
+    rewards = rewards_for(controller, told.decisions)
     rewards[1:2] = np.nan
     state = controller.tell(state, told, rewards, np.zeros(len(told), np.int32))
     possible = set(np.asarray(controller.parents(state)).tolist())
