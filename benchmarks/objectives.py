@@ -15,14 +15,15 @@ The number of the run is the seed of both.
 """
 
 import argparse
-import json
 import pathlib
 import time
 from collections.abc import Generator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
+import table_runs
+from table_runs import Ours, slug
 
 from nasnet_jax import controllers
 from nasnet_jax.pareto import fronts, hypervolume
@@ -31,14 +32,6 @@ from nasnet_jax.training import workdir
 
 OBJECTIVES = ("accuracy", "-latency", "-params")
 MARKS = (50, 100, 200)  # queries
-
-
-class Ours(NamedTuple):
-  """A controller, its options, and how many cells it is asked for at a time."""
-
-  controller: str
-  options: dict[str, Any] = {}  # noqa: RUF012 (never written to)
-  per_round: int = 1
 
 
 class Peer(NamedTuple):
@@ -144,23 +137,16 @@ def _volumes(values: np.ndarray) -> np.ndarray:
 
 def complete(path, strategy, evaluator, rewards, first: int, args) -> None:
   """Plays the runs that the file lacks."""
-  path.parent.mkdir(parents=True, exist_ok=True)
   settings = {"queries": args.queries, **strategy._asdict()}
   if isinstance(strategy, Peer):
     import optuna
 
     settings["version"] = optuna.__version__
-  settings = json.loads(json.dumps(settings))
-  lines = workdir.keep_lines(path, lambda _: True, "")
-  if not lines:
-    workdir.append_lines(path, [settings])
-  elif lines[0] != settings:
-    raise SystemExit(f"{path} is of other settings: remove it, {lines[0]}")
-  done = {line["run"] for line in lines[1:]}
-  for run in range(first, first + args.runs):
-    if run not in done:
-      row = play(strategy, evaluator, rewards, run, args.queries)
-      workdir.append_lines(path, [row])
+
+  def one(run: int):
+    return play(strategy, evaluator, rewards, run, args.queries)
+
+  table_runs.complete(path, settings, one, first, args.runs)
 
 
 def read(path, values: np.ndarray) -> np.ndarray:
@@ -239,12 +225,6 @@ def _paired(found: dict[str, np.ndarray], marks) -> list[str]:
       f"| {mark} | {_words(difference)} | {won} of {len(difference)} |"
     )
   return lines
-
-
-def slug(label: str) -> str:
-  """A label as the name of a file."""
-  kept = "".join(c if c.isalnum() else "_" for c in label.lower())
-  return "_".join(filter(None, kept.split("_")))
 
 
 def main() -> None:

@@ -22,15 +22,15 @@ all 340 of that space, in place of NAS-Bench-201.
 import argparse
 import importlib
 import importlib.metadata
-import json
 import pathlib
-import re
 import time
 from collections.abc import Generator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import table_runs
+from table_runs import Ours, slug
 
 from nasnet_jax import controllers, report
 from nasnet_jax.controllers import base
@@ -38,14 +38,6 @@ from nasnet_jax.search import cell_table, nasbench201_table, rounds, tabular
 from nasnet_jax.training import workdir
 
 MARKS = (50, 100, 200, 500)  # queries
-
-
-class Ours(NamedTuple):
-  """A controller, its options, and how many cells it is asked for at a time."""
-
-  controller: str
-  options: dict[str, Any] = {}  # noqa: RUF012 (never written to)
-  per_round: int = 1
 
 
 class Peer(NamedTuple):
@@ -175,18 +167,12 @@ def settings_of(strategy, args) -> dict[str, Any]:
 
 def complete(path, strategy, evaluator, first: int, args) -> None:
   """Plays the runs that the file lacks."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  settings = json.loads(json.dumps(settings_of(strategy, args)))
-  lines = workdir.keep_lines(path, lambda _: True, "")
-  if not lines:
-    workdir.append_lines(path, [settings])
-  elif lines[0] != settings:
-    raise SystemExit(f"{path} is of other settings: remove it, {lines[0]}")
-  done = {line["run"] for line in lines[1:]}
-  for run in range(first, first + args.runs):
-    if run not in done:
-      row = play(strategy, evaluator, run, args.queries)
-      workdir.append_lines(path, [row])
+
+  def one(run: int):
+    return play(strategy, evaluator, run, args.queries)
+
+  settings = settings_of(strategy, args)
+  table_runs.complete(path, settings, one, first, args.runs)
 
 
 def curve(row, values: np.ndarray, queries: int) -> np.ndarray:
@@ -275,11 +261,6 @@ def queries_needed(curves: dict[str, np.ndarray]) -> list[str]:
 def _mean_and_spread(values) -> str:
   spread = values.std(ddof=1) if len(values) > 1 else 0.0
   return f"{values.mean():.2f} ± {spread:.2f}"
-
-
-def slug(label: str) -> str:
-  """A label as the name of a file."""
-  return re.sub(r"[^a-z0-9.]+", "_", label.lower()).strip("_")
 
 
 def missing_package(strategy) -> str | None:

@@ -110,9 +110,7 @@ def search(
     _take_space(made, space)
     _take_reward(made, reward, limit)
     _take_objectives(made, objectives, strategy)
-    if made.search.controller not in CONTROLLERS:
-      hint = image_data.nearest(made.search.controller, CONTROLLERS)
-      raise ValueError(f"strategy {made.search.controller!r}: {hint}")
+    _check_strategy(made.search.controller)
     temporary = folder is None
     if temporary:
       folder = tempfile.mkdtemp(prefix="nasnet_jax_")
@@ -237,6 +235,12 @@ def _take_reward(made, reward, limit):
         hint = image_data.nearest(name, made.search[group])
         raise ValueError(f"{group}: no {name!r}: {hint}")
       made.search[group][name] = value
+
+
+def _check_strategy(name: str):
+  if name not in CONTROLLERS:
+    hint = image_data.nearest(name, CONTROLLERS)
+    raise ValueError(f"strategy {name!r}: {hint}")
 
 
 def _take_objectives(made, objectives, strategy: str | None):

@@ -59,12 +59,12 @@ def enqueued(
   def parents(state: State):
     return base.shifted(controller.parents(state.inner), count)
 
-  return base.Controller(
-    init,
-    ask,
-    tell,
+  return controller._replace(
+    init=init,
+    ask=ask,
+    tell=tell,
+    teach=None,
     parents=controller.parents and parents,
-    objectives=controller.objectives,
   )
 
 

@@ -36,10 +36,10 @@ def taught(controller: base.Controller, decisions, rewards) -> base.Controller:
   def parents(state):
     return base.shifted(controller.parents(state), -count)
 
-  return base.Controller(
-    init,
-    ask,
-    tell,
+  return controller._replace(
+    init=init,
+    ask=ask,
+    tell=tell,
+    teach=None,
     parents=controller.parents and parents,
-    objectives=controller.objectives,
   )

@@ -96,7 +96,13 @@ def tell(config):
 
 
 def tell_counted_in_full(config):
-  """A line where every child is counted as one that has no parent."""
+  """A line on each thing for which children train less than is counted."""
+  if config.search.halving.eta:
+    _log.warning(
+      "search.halving.eta is %g, and every child is counted with all of"
+      " child.epochs: those that are stopped early train less",
+      config.search.halving.eta,
+    )
   if kind_of(config) == "inherit":
     _log.warning(
       'search.weights is "inherit", and every child is counted with all of'
@@ -147,15 +153,19 @@ def check_strategy(config, space, controller):
       " inherit from: set it to evolution or local_search, or search.weights to"
       ' "alone"'
     )
-  if not isinstance(space, CellSpace):
-    raise ValueError(
-      f"{why}, but children of space {space.name} have no cells: set it to"
-      ' "alone", or take a space of cells'
-    )
+  _check_cells(why, space)
   if search.halving.eta:
     raise ValueError(
       f"{why}, and rungs compare children by the epochs from nothing: set"
       " search.halving.eta to 0"
+    )
+
+
+def _check_cells(why: str, space):
+  if not isinstance(space, CellSpace):
+    raise ValueError(
+      f"{why}, but children of space {space.name} have no cells: set it to"
+      ' "alone", or take a space of cells'
     )
 
 
@@ -172,11 +182,7 @@ def _has_parents(controller) -> bool:
 
 def _check(search, settings, space):
   why = 'search.weights is "shared"'
-  if not isinstance(space, CellSpace):
-    raise ValueError(
-      f"{why}, but children of space {space.name} have no cells: set it to"
-      ' "alone", or take a space of cells'
-    )
+  _check_cells(why, space)
   if search.halving.eta:
     raise ValueError(
       f"{why}, so no child has epochs to be stopped in: set search.halving.eta"

@@ -2,10 +2,12 @@
 
 import importlib.util
 import pathlib
+import sys
 
 import pytest
 
 FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks"
+sys.path.append(str(FOLDER))  # as of a script that is started there
 
 
 @pytest.fixture(scope="session")

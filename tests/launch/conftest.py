@@ -1,5 +1,6 @@
 """Programs under `launch/`, as a user starts them."""
 
+import json
 import os
 import pathlib
 import signal
@@ -7,7 +8,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+
+from nasnet_jax import spaces
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -16,6 +20,21 @@ ROOT = pathlib.Path(__file__).parents[2]
 def launch_environment(one_device):
   """Of the program: one device, every compiled program kept."""
   return one_device() | {"PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory):
+  """A result.json as a search leaves it, with cells of one block."""
+  space = spaces.get("nasnet", 1, ("identity", "avg_pool_3x3"))
+  genotype = space.decode(np.array([0, 1, 1, 1, 0, 1, 1, 0]))
+  result = {
+    "space": "nasnet",
+    "space_options": space.options,
+    "winner": {"genotype": space.to_json(genotype)},
+  }
+  path = tmp_path_factory.mktemp("cells") / "result.json"
+  path.write_text(json.dumps(result))
+  return path
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,9 @@ import importlib.util
 import json
 import pathlib
 
-import numpy as np
 import pytest
 
-from nasnet_jax import spaces, zoo
+from nasnet_jax import zoo
 from nasnet_jax.costs import counting
 from nasnet_jax.jobs import job_config, results, scale
 from nasnet_jax.models import families
@@ -31,21 +30,6 @@ def _config(variant, **changes):
     {key.replace("__", "."): value for key, value in changes.items()}
   )
   return config
-
-
-@pytest.fixture(scope="module")
-def cells(tmp_path_factory):
-  """A result.json as a search leaves it, with cells of one block."""
-  space = spaces.get("nasnet", 1, ("identity", "avg_pool_3x3"))
-  genotype = space.decode(np.array([0, 1, 1, 1, 0, 1, 1, 0]))
-  path = tmp_path_factory.mktemp("search") / "result.json"
-  result = {
-    "space": "nasnet",
-    "space_options": space.options,
-    "winner": {"genotype": space.to_json(genotype)},
-  }
-  path.write_text(json.dumps(result))
-  return path
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasnet_jax import spaces
 from nasnet_jax.costs import counting
 from nasnet_jax.jobs import job_config, results, resumable, train
 from nasnet_jax.models import stacked
@@ -19,21 +18,6 @@ from nasnet_jax.training import checkpoint, recipes
 ROOT = pathlib.Path(__file__).parents[2]
 
 TINY = "--config=configs/train_cifar.py:tiny"
-
-
-@pytest.fixture(scope="module")
-def cells(tmp_path_factory):
-  """A result.json as a search leaves it, with cells of one block."""
-  space = spaces.get("nasnet", 1, ("identity", "avg_pool_3x3"))
-  genotype = space.decode(np.array([0, 1, 1, 1, 0, 1, 1, 0]))
-  result = {
-    "space": "nasnet",
-    "space_options": space.options,
-    "winner": {"genotype": space.to_json(genotype)},
-  }
-  path = tmp_path_factory.mktemp("cells") / "result.json"
-  path.write_text(json.dumps(result))
-  return path
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasnet_jax import spaces, zoo
+from nasnet_jax import zoo
 from nasnet_jax.jobs import job_config, results, train
 from nasnet_jax.models import stacked_plan
 from nasnet_jax.training import fit, recipes
@@ -27,24 +27,6 @@ def _config(variant, name="transfer_imagenet"):
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module.get_config(variant)
-
-
-@pytest.fixture(scope="module")
-def found(tmp_path_factory):
-  """A result.json as a search leaves it, with cells of one block."""
-  space = spaces.get("nasnet", 1, ("identity", "avg_pool_3x3"))
-  genotype = space.decode(np.array([0, 1, 1, 1, 0, 1, 1, 0]))
-  result = {
-    "space": "nasnet",
-    "space_options": {
-      "num_blocks": 1,
-      "operations": ["identity", "avg_pool_3x3"],
-    },
-    "winner": {"genotype": space.to_json(genotype)},
-  }
-  path = tmp_path_factory.mktemp("search") / "result.json"
-  path.write_text(json.dumps(result))
-  return path
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +45,11 @@ def folder(tmp_path_factory):
   return top
 
 
-def _flags(found, folder):
+def _flags(cells, folder):
   return (
     TINY,
     "--config.network.num_reductions=0",  # the stem has two
-    f"--config.model.genotype={found}",
+    f"--config.model.genotype={cells}",
     f"--config.data.options.path={folder}",
     "--config.data.options.test_fraction=0.25",
     "--config.train.epochs=3",
@@ -76,9 +58,9 @@ def _flags(found, folder):
 
 
 @pytest.fixture(scope="module")
-def run(launch, tmp_path_factory, found, folder):
+def run(launch, tmp_path_factory, cells, folder):
   workdir = tmp_path_factory.mktemp("transfer") / "run"
-  done = launch("main.py", *_flags(found, folder), f"--workdir={workdir}")
+  done = launch("main.py", *_flags(cells, folder), f"--workdir={workdir}")
   assert done.returncode == 0, done.stderr
   return workdir, done
 
@@ -114,9 +96,9 @@ def test_the_test_photographs_are_read_and_answered_again(run, launch):
 
 
 def test_killed_on_photographs_it_ends_like_one_that_was_not(
-  run, launch, launch_and_kill, tmp_path, found, folder
+  run, launch, launch_and_kill, tmp_path, cells, folder
 ):
-  flags = _flags(found, folder)
+  flags = _flags(cells, folder)
   workdir = tmp_path / "killed"
   launch_and_kill("main.py", workdir, *flags)
   done = launch(
@@ -168,7 +150,7 @@ def test_a_network_of_photographs_starts_on_a_set_of_tfds_with_its_weights(
 
 
 def test_what_cannot_be_trained_on_photographs_gets_one_clear_line(
-  found, folder, tmp_path
+  cells, folder, tmp_path
 ):
   for field, value, words in (
     ("data.stream.image_size", 16, "images of 16x16 are too small for 4"),
@@ -180,7 +162,7 @@ def test_what_cannot_be_trained_on_photographs_gets_one_clear_line(
     ("network.features", 3, "give 4 or more"),
   ):
     config = _config("tiny")
-    config.model.genotype = str(found)
+    config.model.genotype = str(cells)
     config.data.options.path = str(folder)
     config.data.options.test_fraction = 0.25
     config.update_from_flattened_dict({field: value})

@@ -332,3 +332,16 @@ def test_fields_of_inheriting_that_mean_nothing_are_told(harness, caplog):
   config.search.inherit.epochs = 2.0
   weights.tell(config)
   assert "search.inherit.epochs is not used" in caplog.text
+
+
+def test_children_that_train_less_than_is_counted_are_told(harness, caplog):
+  config = harness.tiny_config()
+  weights.tell_counted_in_full(config)
+  assert not caplog.messages
+  config.search.halving.eta = 3
+  weights.tell_counted_in_full(config)
+  assert "search.halving.eta is 3, and every child is counted" in caplog.text
+  config.search.halving.eta = 0
+  config.search.weights = "inherit"
+  weights.tell_counted_in_full(config)
+  assert 'search.weights is "inherit", and every child' in caplog.messages[-1]
