@@ -15,11 +15,14 @@ import types
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.sharding import SingleDeviceSharding
 
 from nasnet_jax.costs import counting
 from nasnet_jax.detection import detector
 from nasnet_jax.jobs import detect
+from nasnet_jax.models import layers, ops
 from nasnet_jax.population import population
 from nasnet_jax.preflight import (
   chips,
@@ -107,6 +110,35 @@ def test_a_tpu_program_has_plain_convolutions():
   # One reduction of two maps keeps the compiler from joining it to a product.
   several = r"stablehlo\.reduce\(\S+ init: \S+\), \(.*tensor<(\d+x){4}f32>"
   assert not re.search(several, text)
+
+
+@needs_libtpu
+@pytest.mark.parametrize("fold", [1, 2, 4])
+def test_the_tpus_compiler_takes_kernels_of_our_own_at_every_fold(fold):
+  """Interpreting them does not show what Mosaic refuses."""
+  (device, *_) = program.get_devices("v5e:2x2")
+  channels, sharding = 128 // fold, SingleDeviceSharding(device)
+  numerics = layers.Numerics(fold=fold, kernels="pallas")
+  module = ops.OPERATIONS["sep_conv_3x3"](numerics, channels, 1)
+  variables = jax.eval_shape(
+    lambda: module.init(jax.random.key(0), jnp.zeros((8, 8, 8, 128)), False)
+  )
+
+  def loss(params, x):
+    found, kept = {**stats, "params": params}, ["batch_stats", "moments"]
+    return module.apply(found, x, True, mutable=kept)[0].sum()
+
+  stats = {
+    name: jax.tree.map(lambda v: np.zeros(v.shape, v.dtype), tree)
+    for name, tree in variables.items()
+    if name != "params"
+  }
+  params, x = jax.tree.map(
+    lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=sharding),
+    (variables["params"], jax.ShapeDtypeStruct((8, 8, 8, 128), jnp.float32)),
+  )
+  text = jax.jit(jax.grad(loss)).lower(params, x).compile().as_text()
+  assert "tpu_custom_call" in text
 
 
 @needs_libtpu

@@ -84,9 +84,10 @@ def _same_example(shape, folded) -> Array:
 
 
 def _example(channels: Array, width: int, folded: int) -> Array:
-  """Which of the examples side by side a folded channel is of."""
+  """Which of the examples side by side a folded channel is of, as f32: of two
+  examples as integers the compiler makes booleans, which it cannot compare."""
   borders = range(width, folded, width)
-  return sum((channels >= c).astype(jnp.int32) for c in borders)
+  return sum((channels >= c).astype(jnp.float32) for c in borders)
 
 
 def affine(norm: Norm, epsilon: float, folded: int) -> Array:
