@@ -48,7 +48,7 @@ def launch(launch_environment):
       env=launch_environment,
       capture_output=True,
       text=True,
-      timeout=400,
+      timeout=1_200,  # for a machine with other work, too
       cwd=ROOT,
     )
 
