@@ -181,8 +181,8 @@ def _words(values: np.ndarray) -> str:
   return f"{np.median(values):.4f} [{low:.4f}, {high:.4f}]"
 
 
-def summarise(folder: pathlib.Path, labels, rewards: np.ndarray) -> str:
-  """Writes and returns table.md of the runs that there are."""
+def tables(folder: pathlib.Path, labels, rewards: np.ndarray) -> str:
+  """table.md of the runs that there are."""
   values = scaled(rewards)
   most = hypervolume.hypervolume(
     values[fronts.front(values)], np.zeros(values.shape[1])
@@ -203,9 +203,7 @@ def summarise(folder: pathlib.Path, labels, rewards: np.ndarray) -> str:
     cells = [_words(curves[:, mark - 1]) for mark in marks]
     lines.append(f"| {label} | {' | '.join(cells)} | {len(curves)} |")
   lines += ["", *_paired(found, marks)]
-  text = "\n".join(lines).rstrip() + "\n"
-  workdir.write_text(folder / "table.md", text)
-  return text
+  return "\n".join(lines).rstrip() + "\n"
 
 
 def _paired(found: dict[str, np.ndarray], marks) -> list[str]:
@@ -251,7 +249,9 @@ def main() -> None:
       path = out / dataset / f"{slug(label)}.jsonl"
       complete(path, strategy, evaluator, rewards, first, args)
       print(f"{dataset}, {label}: done", flush=True)
-    print(summarise(out / dataset, strategies, rewards), flush=True)
+    text = tables(out / dataset, strategies, rewards)
+    workdir.write_text(out / dataset / "table.md", text)
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -280,8 +280,12 @@ def draw_models(table, threshold: float, path) -> None:
   style.save(figure, path)
 
 
-def write_tables(result, path) -> None:
-  """The two tables, in Markdown."""
+def tables(result) -> str:
+  """The two tables, in Markdown.
+
+  Args:
+    result: the content of results.json.
+  """
   found = result["correlations"]
   levels = range(1, len(found["cells"]))
   head = [f"b={b} fit / ->{b + 1}" for b in levels]
@@ -289,7 +293,7 @@ def write_tables(result, path) -> None:
   for label, by_level in found["methods"].items():
     cells = [
       f"{by_level[b]['fit'][0]:.3f} / {by_level[b]['next'][0]:.3f}"
-      for b in levels
+      for b in map(str, levels)
     ]
     lines.append(f"| {label} | {' | '.join(cells)} |")
   lines += [
@@ -305,7 +309,7 @@ def write_tables(result, path) -> None:
       f" {row['good_random']:.1f} | {100 * row['mean_chosen']:.2f} |"
       f" {100 * row['mean_of_level']:.2f} |"
     )
-  workdir.write_text(path, "\n".join(lines) + "\n")
+  return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -324,7 +328,7 @@ def main() -> None:
   }
   text = json.dumps(result, indent=1) + "\n"
   workdir.write_text(args.out / "results.json", text)
-  write_tables(result, args.out / "table.md")
+  workdir.write_text(args.out / "table.md", tables(json.loads(text)))
   draw_correlations(
     result["correlations"],
     result["repeated_rank_correlation"],

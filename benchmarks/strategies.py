@@ -202,6 +202,25 @@ def _run(row) -> int:
 def summarise(folder: pathlib.Path, labels, table: tabular.Table) -> None:
   """Writes table.md and curves.png of the runs that there are so far."""
   values = 100 * table.mean()
+  text, curves = tables(folder, labels, values)
+  workdir.write_text(folder / "table.md", text)
+  if curves:
+    report.draw_searches(
+      curves,
+      folder / "curves",
+      "validation accuracy, %",
+      np.nanmax(values),
+    )
+
+
+def tables(
+  folder: pathlib.Path, labels, values: np.ndarray
+) -> tuple[str, dict[str, np.ndarray]]:
+  """(table.md, curves by label) of the runs that there are so far.
+
+  Args:
+    values: f64[n] of the table's rows, in %.
+  """
   curves, lines = {}, []
   for label in labels:
     path = folder / f"{slug(label)}.jsonl"
@@ -218,14 +237,7 @@ def summarise(folder: pathlib.Path, labels, table: tabular.Table) -> None:
   ]
   last = f"| best cell of the table | {best}| |"
   text = "\n".join([*head, *lines, last, "", *queries_needed(curves)])
-  workdir.write_text(folder / "table.md", text.rstrip() + "\n")
-  if curves:
-    report.draw_searches(
-      curves,
-      folder / "curves",
-      "validation accuracy, %",
-      np.nanmax(values),
-    )
+  return text.rstrip() + "\n", curves
 
 
 def _columns(found: np.ndarray, rows) -> list[str]:

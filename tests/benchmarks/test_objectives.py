@@ -94,7 +94,7 @@ def test_ours_is_told_all_objectives_and_the_table_compares_run_by_run(
     _, *rows = map(json.loads, before.splitlines())
     assert [row["run"] for row in rows] == [0, 1, 2]
   labels = (objectives.OURS, objectives.OPTUNA)
-  text = objectives.summarise(tmp_path, labels, rewards)
+  text = objectives.tables(tmp_path, labels, rewards)
   curves = [
     objectives.read(
       tmp_path / f"{objectives.slug(label)}.jsonl", objectives.scaled(rewards)

@@ -55,7 +55,7 @@ def test_a_tiny_efficientnet_is_trained_and_kept(run):
   found = results.load(run)
   assert found.network.architecture == zoo.blocks.EFFICIENTNET
   assert found.predict(np.zeros((2, 32, 32, 3), np.uint8)).shape == (2, 3)
-  assert (run / "figures" / "cells.svg").stat().st_size > 1000
+  assert (run / "figures" / "blocks.svg").stat().st_size > 1000
 
 
 def test_it_is_tested_again_in_another_process(run, launch):
