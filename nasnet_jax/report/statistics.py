@@ -61,6 +61,13 @@ def spearman(a, b) -> float:
   return float(np.corrcoef(a, b)[0, 1])
 
 
+def kendall(a, b) -> float:
+  """Kendall's tau-b, which allows for ties; NaN where all are equal."""
+  x, y = (np.sign(np.subtract.outer(v, v)) for v in map(ranks, (a, b)))
+  scale = math.sqrt((x != 0).sum() * (y != 0).sum())
+  return float((x * y).sum() / scale) if scale else math.nan
+
+
 def ranks(values) -> np.ndarray:
   """float[n], of which equal values share their mean."""
   _, place, counts = np.unique(values, return_inverse=True, return_counts=True)

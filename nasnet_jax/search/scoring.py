@@ -147,3 +147,18 @@ def tell(config):
   images = search.get("score_images", 64)
   if images != default["search.score_images"] and not settings(config).names:
     _log.warning("search.score_images is not used: search.scores is ()")
+
+
+def tell_uncounted(config, space):
+  """A line on scores, of which a forecast of the training knows nothing.
+
+  Raises:
+    ValueError: as `settings`.
+  """
+  names = settings(config, space).names
+  if names:
+    _log.warning(
+      "scores (%s) are measured by a program of their own, which is not counted"
+      " here",
+      ", ".join(names),
+    )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 
 import jax
 import numpy as np
@@ -14,6 +15,8 @@ from nasnet_jax.models import families
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.models.stacked_plan import NetworkConfig
 from nasnet_jax.population import child_scores, networks
+from nasnet_jax.population import population as pop
+from nasnet_jax.population.evaluator import PopulationEvaluator
 from nasnet_jax.population.extract import extract
 from nasnet_jax.scores import formulas
 from nasnet_jax.training.mesh import make_mesh
@@ -46,6 +49,8 @@ def _images():
 
 @functools.cache
 def _scores(arch=1):
+  """Of all children; the one program that this file compiles, but for slow
+  tests."""
   made = child_scores.ChildScores(
     SPACE, NETWORK, DEFAULTS["digits"], _images(), make_mesh(arch, 1), SETTINGS
   )
@@ -114,6 +119,108 @@ def test_scores_tell_children_apart():
 @pytest.mark.slow  # the program once more
 def test_scores_have_the_same_bits_on_any_number_of_devices():
   assert _scores(2) == _scores(1)
+
+
+def _torch_scores(module, images, labels):
+  """All scores in PyTorch, float64, as mohsaied/zero-cost-nas and
+  BayesWatch/nas-without-training have them; module: a new network."""
+  import torch
+  from torch.nn import functional
+
+  images = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).double()
+  labels, module = torch.from_numpy(labels).long(), module.double().train()
+  layers = [
+    layer
+    for layer in module.modules()
+    if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)
+  ]
+  codes, relu = [], functional.relu
+
+  def counted(x, *arguments):
+    codes.append((x.detach().flatten(1) > 0).double())
+    return relu(x, *arguments)
+
+  images.requires_grad_(True)
+  functional.relu = counted
+  try:
+    logits = module(images)
+  finally:
+    functional.relu = relu
+  (rows,) = torch.autograd.grad(logits.sum(), images, retain_graph=True)
+  values = np.linalg.eigvalsh(np.corrcoef(rows.flatten(1).numpy())) + 1e-5
+  functional.cross_entropy(logits, labels).backward()
+  on = torch.cat(codes, 1)
+  agreement = on @ on.T + (1 - on) @ (1 - on).T
+  found = {
+    "grad_norm": sum(layer.weight.grad.norm().item() for layer in layers),
+    "snip": sum(
+      (layer.weight * layer.weight.grad).abs().sum().item() for layer in layers
+    ),
+    "jacob_cov": -(np.log(values) + 1 / values).sum(),
+    "naswot": np.linalg.slogdet(agreement.numpy())[1],
+  }
+  for parent in list(module.modules()):
+    for name, part in list(parent.named_children()):
+      if isinstance(part, torch.nn.BatchNorm2d):
+        setattr(parent, name, torch.nn.Identity())
+  module.zero_grad()
+  with torch.no_grad():
+    for weights in module.parameters():
+      weights.abs_()
+  module(torch.ones_like(images[:1])).sum().backward()
+  flow = sum((layer.weight * layer.weight.grad).sum() for layer in layers)
+  return {**found, "synflow": flow.log().item()}
+
+
+@pytest.mark.slow  # PyTorch
+@pytest.mark.parametrize("child", [0, 1, 2])
+def test_a_childs_scores_are_pytorchs_in_double_precision(child, tmp_path):
+  torch = pytest.importorskip("torch", reason="PyTorch is not installed here")
+  from nasnet_jax.export import torch_module
+
+  genotype, variables = variables_of(child)
+  network = families.network(SPACE, genotype, NETWORK)
+  path = tmp_path / f"network_{child}.py"
+  path.write_text(
+    torch_module.source(network, SHAPE, (0.5,), (0.5,), about="A test.")
+  )
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  source = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(source)
+  module = source.Network()
+  weights = torch_module.weights(variables)
+  module.load_state_dict(
+    {name: torch.from_numpy(np.array(w)) for name, w in weights.items()},
+    strict=False,  # numbers of batches
+  )
+  wanted = _torch_scores(module, *batch())
+  assert _scores()[child] == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.slow  # a whole population
+def test_an_evaluators_outcomes_have_the_scores_and_are_otherwise_the_same():
+  images, labels = _images()
+  recipe = pop.ChildRecipe(epochs=1, batch_size=6, eval_batch_size=5)
+
+  def outcomes(**options):
+    evaluator = PopulationEvaluator(
+      SPACE,
+      NETWORK,
+      recipe,
+      DEFAULTS["digits"],
+      (images, labels),
+      (images[:5], labels[:5]),
+      make_mesh(1, 1),
+      **options,
+    )
+    budgets = np.ones(len(SEEDS), np.float32)
+    return evaluator.evaluate(CHILDREN, SEEDS, budgets)
+
+  scored, plain = outcomes(scores=SETTINGS), outcomes()
+  assert [o.scores for o in scored] == _scores()
+  assert [o.scores for o in plain] == [None] * 3
+  for one, other in zip(scored, plain, strict=True):
+    assert one._replace(seconds=0, scores=None) == other._replace(seconds=0)
 
 
 def test_only_spaces_of_cells_have_scores():

@@ -231,3 +231,15 @@ def test_fields_that_mean_nothing_are_told(harness, caplog):
     scoring.tell(config)
   assert "of 4 times as many proposals those of most macs" in caplog.text
   assert "not used" not in caplog.text
+
+
+def test_a_forecast_says_that_it_does_not_count_scores(harness, caplog):
+  config = harness.tiny_config()
+  space = search_config.get_space(config)
+  scoring.tell_uncounted(config, space)
+  assert not caplog.records
+  config.search.prefilter = 4
+  scoring.tell_uncounted(config, space)
+  assert (
+    "scores (synflow) are measured by a program of their own" in caplog.text
+  )
