@@ -26,15 +26,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from table_runs import complete
 
 from nasnet_jax.report.statistics import kendall, spearman
 from nasnet_jax.scores import formulas
 from nasnet_jax.search import nasbench201_table
 from nasnet_jax.spaces import nasbench201 as nb201
-from nasnet_jax.training import workdir
 
 IMAGES = "cifar10_subset_1000_500.npz"
 ROWS, CELLS, CLASSES = "scores.jsonl", 1000, 10
+SETTINGS = ("images", "cells", "features")
 # CIFAR-10's, of pixels scaled to 0..1.
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 # Spearman's of Abdelfattah et al. 2021, table 1, as we remember it: networks of
@@ -189,17 +190,19 @@ def read_images(folder, count: int):
 
 
 def score(path, flags):
-  """Appends the scores of the cells that are not there yet."""
-  done = len(path.read_text().splitlines()) if path.exists() else 0
+  """Scores the cells that are not there yet."""
   images, labels = read_images(os.environ["NASNET_JAX_DATA"], flags.images)
   measure = make_measure(images, labels, flags.cells, flags.features)
-  start = time.process_time()
-  for number, row in enumerate(chosen_rows()[done:], done):
-    found = formulas.finish(measure(nb201.all_cells()[row], number))
-    spent = round(time.process_time() - start, 2)
-    line = {"row": int(row), "seed": number, **found, "cpu_seconds": spent}
-    workdir.append_lines(path, [line])
+  rows = chosen_rows()
+
+  def play(run: int):
     start = time.process_time()
+    found = formulas.finish(measure(nb201.all_cells()[rows[run]], run))
+    spent = round(time.process_time() - start, 2)
+    return {"run": run, "row": int(rows[run]), **found, "cpu_seconds": spent}
+
+  settings = {name: getattr(flags, name) for name in SETTINGS}
+  complete(path, settings, play, 0, flags.limit)
 
 
 def chosen_rows() -> np.ndarray:
@@ -249,9 +252,6 @@ def markdown(lines, flags) -> str:
     known = [PUBLISHED[d].get(name) for d in PUBLISHED]
     words = ", ".join(f"{k:.2f}" for k in known) if all(known) else "-"
     text.append(f"| `{name}` | {' | '.join(ours)} | {words} |")
-  none = {
-    name: sum(line[name] is None for line in lines) for name in formulas.NAMES
-  }
   text += [
     "",
     "Published: Spearman's by Abdelfattah et al. 2021 (arXiv 2101.08134),"
@@ -259,14 +259,16 @@ def markdown(lines, flags) -> str:
     "same order, quoted from memory: of networks of full size, on the images of"
     " each set.",
     "",
-    "Scores that are not finite rank last: "
-    + ", ".join(f"{count} of `{name}`" for name, count in none.items() if count)
-    + ".",
-    "",
     f"`python benchmarks/scores.py --images={flags.images}"
     f" --cells={flags.cells} --features={flags.features}`",
     "",
   ]
+  none = {
+    name: sum(line[name] is None for line in lines) for name in formulas.NAMES
+  }
+  words = [f"{count} of `{name}`" for name, count in none.items() if count]
+  if words:
+    text += [f"Scores that are not finite rank last: {', '.join(words)}.", ""]
   return "\n".join(text)
 
 
@@ -276,11 +278,12 @@ def main():
   parser.add_argument("--images", type=int, default=32)
   parser.add_argument("--cells", type=int, default=1, help="in a stage")
   parser.add_argument("--features", type=int, default=8, help="in the first")
+  parser.add_argument("--limit", type=int, default=CELLS, help="cells")
   flags = parser.parse_args()
   folder = pathlib.Path(flags.out)
   folder.mkdir(parents=True, exist_ok=True)
   score(folder / ROWS, flags)
-  lines = [json.loads(x) for x in (folder / ROWS).read_text().splitlines()]
+  _, *lines = map(json.loads, (folder / ROWS).read_text().splitlines())
   (folder / "README.md").write_text(markdown(lines, flags))
 
 

@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from nasnet_jax.scores import relus
 
@@ -93,14 +94,14 @@ def measure(
     labels: int32[N].
   """
   found = {}
-  if set(names) & set(_OF_GRADIENTS):
-    gradients = jax.grad(_loss)(model.params, model, images, labels)
-    found["grad_norm"] = model.sum_of_norms(gradients)
-    found["snip"] = _sum_of_products(model.params, gradients, jnp.abs)
+  of_loss, of_images = _gradients(names, model, images, labels)
+  if of_loss is not None:
+    found["grad_norm"] = model.sum_of_norms(of_loss)
+    found["snip"] = _sum_of_products(model.params, of_loss, jnp.abs)
+  if of_images is not None:
+    found["jacob_cov"] = _correlations(of_images)
   if "synflow" in names:
     found["synflow"] = _log_flow(model, images.shape[1:])
-  if "jacob_cov" in names:
-    found["jacob_cov"] = _correlations(model, images)
   if "naswot" in names:
     agreement = model.agreement or relus.agreement(model.apply, len(images))
     found["naswot"] = agreement(model.params, images)
@@ -117,9 +118,29 @@ def finish(measured: Mapping[str, Any]) -> dict[str, float | None]:
   return found
 
 
-def _loss(params, model: Model, images, labels) -> Array:
+def _gradients(names, model: Model, images, labels):
+  """(gradients of the loss by the weights, of the summed logits by the images);
+  None for what no score of these names needs.
+
+  A program has the way back once, through which both are sent: it is long, and
+  compiling takes more than running.
+  """
+  wanted = bool(set(names) & set(_OF_GRADIENTS)), "jacob_cov" in names
+  if not any(wanted):
+    return None, None
+  logits, back = jax.vjp(model.apply, model.params, images)
+  of_loss = jax.grad(_loss)(logits, labels)
+  if wanted == (True, False):
+    return back(of_loss)[0], None
+  if wanted == (False, True):
+    return None, back(jnp.ones_like(logits))[1]
+  both = lax.map(back, jnp.stack([of_loss, jnp.ones_like(logits)]))
+  return jax.tree.map(lambda rows: rows[0], both[0]), both[1][1]
+
+
+def _loss(logits, labels) -> Array:
   """As `training.losses.cross_entropy`."""
-  logs = jax.nn.log_softmax(model.apply(params, images))
+  logs = jax.nn.log_softmax(logits)
   return -jnp.take_along_axis(logs, labels[:, None], -1).mean()
 
 
@@ -137,20 +158,23 @@ def _log_flow(model: Model, image_shape: tuple[int, ...]) -> Array:
   params = jax.tree.map(jnp.abs, model.params)
   ones = jnp.ones((1, *image_shape))
 
-  def flow(params, scale):
-    return model.apply_plain(params, scale * ones).sum()
+  def turn(log_scale, _):  # the first one finds the scale of the second
+    scale = jnp.exp(log_scale)
+    flow, back = jax.vjp(
+      lambda params: model.apply_plain(params, scale * ones).sum(), params
+    )
+    log_flow = jnp.log(flow) - log_scale
+    (gradients,) = back(scale)
+    total = jnp.log(_sum_of_products(params, gradients)) - 2 * log_scale
+    return -0.5 * log_flow, (log_flow, total)
 
-  faint = flow(params, _FAINT)
-  log_scale = -0.5 * (jnp.log(faint) - jnp.log(_FAINT))
-  scale = jnp.exp(log_scale)
-  gradients = jax.grad(lambda params: scale * flow(params, scale))(params)
-  total = jnp.log(_sum_of_products(params, gradients)) - 2 * log_scale
-  return jnp.where(faint > 0, total, -jnp.inf)
+  faint = jnp.log(jnp.float32(_FAINT))
+  _, (log_flow, total) = lax.scan(turn, faint, length=2)
+  return jnp.where(jnp.isfinite(log_flow[0]), total[1], -jnp.inf)
 
 
-def _correlations(model: Model, images: Array) -> Array:
-  """f32[N, N], between the images' gradients."""
-  rows = jax.grad(lambda x: model.apply(model.params, x).sum())(images)
+def _correlations(rows: Array) -> Array:
+  """f32[N, N], between the images' gradients [N, ...]."""
   rows = rows.reshape(len(rows), -1)
   rows = rows - rows.mean(-1, keepdims=True)
   rows = rows / jnp.sqrt((rows * rows).sum(-1, keepdims=True))

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib.util
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,23 +23,40 @@ from nasnet_jax.scores import formulas
 from nasnet_jax.training.mesh import make_mesh
 from nasnet_jax.training.state import TrainState
 
-SPACE = spaces.get(
-  "nasnet_concat",
-  num_blocks=2,
-  operations=("identity", "sep_conv_3x3", "avg_pool_3x3", "conv_1x1"),
-)
-# Groups of three images, which a score must not see: it is of one batch.
-NETWORK = NetworkConfig(
+
+class Case(NamedTuple):
+  """A space, and the network that its children are."""
+
+  space: Any
+  network: NetworkConfig
+
+
+def _case(num_blocks, operations, **sizes) -> Case:
+  space = spaces.get(
+    "nasnet_concat", num_blocks=num_blocks, operations=operations
+  )
+  # Groups of three images, which a score must not see: it is of one batch.
+  numerics = Numerics(init="fan_in", bn_parts=2, bn_epsilon=1e-3)
+  return Case(
+    space, NetworkConfig(num_classes=5, numerics=numerics, features=4, **sizes)
+  )
+
+
+# The programs are long, and only slow tests compile that of the second.
+SMALL = _case(1, ("identity", "sep_conv_3x3"), num_cells=1, num_reductions=0)
+LARGE = _case(
+  2,
+  ("identity", "sep_conv_3x3", "avg_pool_3x3", "conv_1x1"),
   num_cells=1,
   num_reductions=1,
-  features=4,
-  num_classes=5,
-  numerics=Numerics(init="fan_in", bn_parts=2, bn_epsilon=1e-3),
 )
 SETTINGS = child_scores.ScoreSettings(formulas.NAMES, 6)
-CHILDREN = SPACE.sample(np.random.default_rng(3), 3)
 SEEDS = np.array([7, 8, 9], np.uint32)
 SHAPE = (8, 8, 1)
+
+
+def _children(case):
+  return case.space.sample(np.random.default_rng(3), len(SEEDS))
 
 
 def _images():
@@ -48,25 +66,26 @@ def _images():
 
 
 @functools.cache
-def _scores(arch=1):
-  """Of all children; the one program that this file compiles, but for slow
-  tests."""
+def _scores(case, arch=1):
+  """Of all children."""
   made = child_scores.ChildScores(
-    SPACE, NETWORK, DEFAULTS["digits"], _images(), make_mesh(arch, 1), SETTINGS
+    *case, DEFAULTS["digits"], _images(), make_mesh(arch, 1), SETTINGS
   )
-  return made.of(CHILDREN, SEEDS)
+  return made.of(_children(case), SEEDS)
 
 
 @functools.cache
-def _init():
-  build, _ = networks.open_network(SPACE, NETWORK, SHAPE)
+def _init(case):
+  build, _ = networks.open_network(*case, SHAPE)
   return build, jax.jit(build.init)
 
 
-def variables_of(child):
+def variables_of(case, child):
   """(genotype, variables of the static network) as training begins."""
-  build, init = _init()
-  genotype = jax.tree.map(lambda g: g[child], SPACE.decode(CHILDREN))
+  build, init = _init(case)
+  genotype = jax.tree.map(
+    lambda g: g[child], case.space.decode(_children(case))
+  )
   params, stats = init(jax.random.key(SEEDS[child]), genotype)
   state = TrainState(params, stats, (), 0, 0, 0)
   return genotype, extract(build, genotype, state)
@@ -79,12 +98,12 @@ def batch():
   return normalise(images[chosen], DEFAULTS["digits"]), labels[chosen]
 
 
-def _static_scores(child):
-  genotype, variables = variables_of(child)
+def _static_scores(case, child):
+  genotype, variables = variables_of(case, child)
 
   def applied(numerics):
-    config = dataclasses.replace(NETWORK, numerics=numerics)
-    network = families.network(SPACE, genotype, config)
+    config = dataclasses.replace(case.network, numerics=numerics)
+    network = families.network(case.space, genotype, config)
 
     def apply(params, images):
       found = {**variables, "params": params}
@@ -96,29 +115,25 @@ def _static_scores(child):
   def measure(params, images, labels):
     model = formulas.Model(
       params,
-      applied(child_scores.in_batch(NETWORK.numerics)),
-      applied(child_scores.without_norms(NETWORK.numerics)),
+      applied(child_scores.in_batch(case.network.numerics)),
+      applied(child_scores.without_norms(case.network.numerics)),
     )
     return formulas.measure(formulas.NAMES, model, images, labels)
 
   return formulas.finish(jax.jit(measure)(variables["params"], *batch()))
 
 
-@pytest.mark.parametrize("child", [0, 1])
-def test_a_childs_scores_are_those_of_its_static_network(child):
-  wanted = _static_scores(child)
+def test_a_childs_scores_are_those_of_its_static_network():
+  found, wanted = _scores(SMALL), _static_scores(SMALL, 0)
   assert None not in wanted.values()
-  assert _scores()[child] == pytest.approx(wanted, rel=1e-4)
-
-
-def test_scores_tell_children_apart():
+  assert found[0] == pytest.approx(wanted, rel=1e-4)
   for name in formulas.NAMES:
-    assert len({row[name] for row in _scores()}) == len(CHILDREN), name
+    assert len({row[name] for row in found}) == len(SEEDS), name
 
 
 @pytest.mark.slow  # the program once more
 def test_scores_have_the_same_bits_on_any_number_of_devices():
-  assert _scores(2) == _scores(1)
+  assert _scores(SMALL, 2) == _scores(SMALL)
 
 
 def _torch_scores(module, images, labels):
@@ -178,8 +193,8 @@ def test_a_childs_scores_are_pytorchs_in_double_precision(child, tmp_path):
   torch = pytest.importorskip("torch", reason="PyTorch is not installed here")
   from nasnet_jax.export import torch_module
 
-  genotype, variables = variables_of(child)
-  network = families.network(SPACE, genotype, NETWORK)
+  genotype, variables = variables_of(LARGE, child)
+  network = families.network(LARGE.space, genotype, LARGE.network)
   path = tmp_path / f"network_{child}.py"
   path.write_text(
     torch_module.source(network, SHAPE, (0.5,), (0.5,), about="A test.")
@@ -194,7 +209,7 @@ def test_a_childs_scores_are_pytorchs_in_double_precision(child, tmp_path):
     strict=False,  # numbers of batches
   )
   wanted = _torch_scores(module, *batch())
-  assert _scores()[child] == pytest.approx(wanted, rel=1e-4)
+  assert _scores(LARGE)[child] == pytest.approx(wanted, rel=1e-4)
 
 
 @pytest.mark.slow  # a whole population
@@ -204,8 +219,7 @@ def test_an_evaluators_outcomes_have_the_scores_and_are_otherwise_the_same():
 
   def outcomes(**options):
     evaluator = PopulationEvaluator(
-      SPACE,
-      NETWORK,
+      *SMALL,
       recipe,
       DEFAULTS["digits"],
       (images, labels),
@@ -214,10 +228,10 @@ def test_an_evaluators_outcomes_have_the_scores_and_are_otherwise_the_same():
       **options,
     )
     budgets = np.ones(len(SEEDS), np.float32)
-    return evaluator.evaluate(CHILDREN, SEEDS, budgets)
+    return evaluator.evaluate(_children(SMALL), SEEDS, budgets)
 
   scored, plain = outcomes(scores=SETTINGS), outcomes()
-  assert [o.scores for o in scored] == _scores()
+  assert [o.scores for o in scored] == _scores(SMALL)
   assert [o.scores for o in plain] == [None] * 3
   for one, other in zip(scored, plain, strict=True):
     assert one._replace(seconds=0, scores=None) == other._replace(seconds=0)
