@@ -21,6 +21,7 @@ Array = jax.Array
 _CALLS = {
   "jit": "jaxpr",
   "closed_call": "call_jaxpr",
+  "remat": "jaxpr",
   "remat2": "jaxpr",
   "checkpoint": "jaxpr",
   "custom_jvp_call": "call_jaxpr",

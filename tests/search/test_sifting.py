@@ -4,17 +4,27 @@ import json
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nasnet_jax import controllers
 from nasnet_jax.controllers import base
-from nasnet_jax.population import evaluation
-from nasnet_jax.search import limits, rounds, scoring, search_config, sifting
+from nasnet_jax.jobs import job_config
+from nasnet_jax.population import child_scores, evaluation
+from nasnet_jax.search import (
+  asynchronous,
+  limits,
+  rounds,
+  scoring,
+  search_config,
+  sifting,
+)
 from nasnet_jax.training import stop
 
 SPACE = (3, 4, 3, 4)
 SETTINGS = rounds.RoundSettings(12, 4, 5)
+RNG = jax.random.key(1)
 
 
 @pytest.fixture
@@ -177,6 +187,39 @@ def test_the_history_has_a_childs_scores_and_they_outlast_a_kill(
   pending = types.SimpleNamespace(id=np.array([3]))
   rounds._note(tmp_path / rounds.ROUND, [(3, outcome)])
   assert rounds._answered(tmp_path, pending)[3] == outcome
+
+
+def test_a_population_scores_its_children_by_their_own_seeds(
+  harness, tmp_path, monkeypatch
+):
+  def measure(self, genotype, seed, which, data):
+    assert data.labels.shape == (8,)
+    return {"snip": jnp.where(which, seed.astype(jnp.float32), 0.0)}
+
+  monkeypatch.setattr(child_scores.ChildScores, "_measure", measure)
+  config = harness.tiny_config()
+  config.mesh.arch, config.child.width, config.child.epochs = 1, 3, 1
+  config.search.scores, config.search.score_images = ("snip",), 8
+  space = search_config.get_space(config)
+  images = search_config.load_images(config)
+  aug = job_config.get_augmentation(config.data, images)
+  population = search_config.get_evaluator(config, space, images, aug)
+  scoring.check_evaluator(config, population)
+  population._scores.compile("the program of a test")
+  harness.FakeTraining(population)
+  controller = controllers.make("random_search", space)
+  for kind in ("rounds", "asynchronous"):
+    folder = tmp_path / kind
+    folder.mkdir()
+    run = {"rounds": rounds.run, "asynchronous": asynchronous.run}[kind]
+    rows = run(folder, controller, population, SETTINGS)
+    assert len(rows) == 12
+    for row in rows:
+      assert row["scores"] == {"snip": float(np.float32(row["seed"]))}
+  judge = sifting.judge(population, "snip", SETTINGS.seed, limits.OFF)
+  proposals, _ = controller.ask(controller.init(jax.random.key(0)), RNG, 5)
+  seeds = [rounds.child_seed(SETTINGS.seed, child) for child in range(5)]
+  assert judge(proposals).tolist() == np.float32(seeds).tolist()
 
 
 @pytest.mark.parametrize(
