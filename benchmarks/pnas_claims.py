@@ -28,6 +28,7 @@ import strategies
 
 from nasnet_jax.controllers import predictors, surrogate
 from nasnet_jax.report import style
+from nasnet_jax.report.statistics import spearman
 from nasnet_jax.search import cell_table, tabular
 from nasnet_jax.training import workdir
 
@@ -122,16 +123,6 @@ def correlate(space, levels, label: str, b: int, trial: int):
     spearman(scores[rows], targets[rows]),
     spearman(scores[n:], targets[n:]),
   )
-
-
-def spearman(a, b) -> float:
-  """The rank correlation, equal values sharing their ranks' mean."""
-  return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
-
-
-def _ranks(values) -> np.ndarray:
-  _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-  return (np.cumsum(counts) - counts / 2)[place]
 
 
 def correlations(path) -> dict:

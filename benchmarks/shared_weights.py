@@ -11,7 +11,6 @@ parameters, which costs nothing.
 """
 
 import argparse
-import itertools
 import json
 import pathlib
 import sys
@@ -20,14 +19,7 @@ import time
 
 import numpy as np
 
-
-def tau(a, b) -> float:
-  """Kendall's tau-b of two lists of numbers."""
-  pairs = list(itertools.combinations(range(len(a)), 2))
-  x = np.array([np.sign(a[i] - a[j]) for i, j in pairs])
-  y = np.array([np.sign(b[i] - b[j]) for i, j in pairs])
-  scale = np.sqrt((x != 0).sum() * (y != 0).sum())
-  return float((x * y).sum() / scale) if scale else float("nan")
+from nasnet_jax.report.statistics import kendall as tau
 
 
 def evaluator_of(config):

@@ -185,6 +185,14 @@ def _search() -> ConfigDict:
   search.limit.params = 0
   search.limit.macs = 0  # per image of search.cost.image_side
   search.limit.bytes = 0
+  # Of initial weights, written down of each child: "grad_norm", "snip",
+  # "synflow", "jacob_cov" (Abdelfattah et al. 2021). (): none.
+  search.scores = ()
+  search.score_images = 64  # of the training images, the same for all children
+  # Asks for so many times as many children, and trains those of the best
+  # score; 0: trains all.
+  search.prefilter = 0
+  search.prefilter_score = "synflow"  # or another score, "params" or "macs"
   search.halving = ConfigDict()
   # Successive halving (Li et al. 2020): of the children at a rung the best
   # 1/eta go on. 0: off; 3 or 4 are usual.

@@ -163,6 +163,14 @@ class AnyStack:
     train: bool,
   ) -> tuple[Array, dict]:
     """(logits f32[N, classes], batch_stats) of images f32[N, H, W, C]."""
+    last, new = self.features(params, stats, genotype, images, drop, train)
+    fold = self.parts[-1].numerics.fold
+    return _classify(params["classifier"], last, fold), new
+
+  def features(
+    self, params, stats, genotype: Genotype, images: Array, drop, train: bool
+  ) -> tuple[Output, dict]:
+    """(what the classifier reads, batch_stats). Args: as of `apply`."""
     new: dict[str, Any] = {}
     x, update = self._apply_stem(params["stem"], stats["stem"], images, train)
     if train:
@@ -178,8 +186,7 @@ class AnyStack:
         params[cell.name], stats[cell.name], genes, read, masks, train
       )
       outputs.append(output)
-    fold = self.parts[-1].numerics.fold
-    return _classify(params["classifier"], outputs[-1], fold), new
+    return outputs[-1], new
 
   def _apply_stem(self, params, stats, images, train: bool):
     """(the stem's map, its statistics; None in evaluation)."""

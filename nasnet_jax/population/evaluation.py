@@ -35,6 +35,8 @@ class Outcome(NamedTuple):
     rungs: accuracy at each rung it reached, see `Stops`.
     shared_epochs: of the weights that it shared with all children, and which
       made the `steps`; 0: its own.
+    scores: of its initial weights by name, see `child_scores`; a value of None
+      is not finite. None: there are none.
   """
 
   reward: float
@@ -48,6 +50,7 @@ class Outcome(NamedTuple):
   horizon: int = 0
   rungs: tuple[float, ...] = ()
   shared_epochs: float = 0.0
+  scores: dict[str, float | None] | None = None
 
 
 class Stops(NamedTuple):
@@ -97,7 +100,9 @@ class Evaluator(Protocol):
   `before_round(folder, number, draw, progress)` is told of each round before
   its children; see `shared_evaluator`. One that has `open_folder(folder)`, to
   be called first, and `keep_only(children)` keeps final weights of children,
-  and its queue's `add` takes their parents; see `inheriting`.
+  and its queue's `add` takes their parents; see `inheriting`. One that has
+  `score_names` and `score(decisions, seeds) -> list[dict]` scores children
+  without training, as in `Outcome`.
   """
 
   def evaluate(

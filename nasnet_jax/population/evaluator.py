@@ -7,7 +7,7 @@ import numpy as np
 
 from nasnet_jax.data import batches
 from nasnet_jax.data.augment import Augmentation
-from nasnet_jax.population import networks, slots
+from nasnet_jax.population import child_scores, networks, slots
 from nasnet_jax.population import population as pop
 from nasnet_jax.population.child_costs import ChildCosts
 from nasnet_jax.population.evaluation import (
@@ -40,10 +40,11 @@ class PopulationEvaluator:
     valid: tuple[np.ndarray, np.ndarray],
     mesh: jax.sharding.Mesh,
     costs: Costs = ONLY_COUNTED,
+    scores: child_scores.ScoreSettings = child_scores.NO_SCORES,
   ):
     """space: of cells, of stages or MnasNet's; network: sizes, its family's
-    config; train, valid: (images uint8[n, H, W, C], labels int[n]); costs:
-    what outcomes have of them."""
+    config; train, valid: (images uint8[n, H, W, C], labels int[n]); costs,
+    scores: what outcomes have of them."""
     self.space, self.recipe, self.mesh = space, recipe, mesh
     shape = train[0].shape[1:]
     networks.tell_unused_kernels(space, network, mesh)
@@ -51,6 +52,12 @@ class PopulationEvaluator:
       space, network, shape, recipe.fold
     )
     self._costs = ChildCosts(space, network, make_counter, shape, costs)
+    self.score_names = scores.names
+    self._scores = None
+    if scores.names:
+      self._scores = child_scores.ChildScores(
+        space, network, augmentation, train, mesh, scores
+      )
     self.num_valid = len(valid[1])
     self.steps_per_epoch = batches.steps_per_epoch(
       len(train[1]), recipe.batch_size
@@ -106,6 +113,8 @@ class PopulationEvaluator:
     compiled = program_cache.compile_all(
       functions, self._arguments, self.mesh.devices.flat, self._about
     )
+    if self._scores:
+      self._scores.compile(self._about)
     return made._replace(**compiled)
 
   def _arguments(self) -> dict[str, tuple]:
@@ -144,13 +153,17 @@ class PopulationEvaluator:
 
   def queue(self, stops: Stops = NO_STOPS) -> Queue:
     """An empty queue; one that was made before must not go on."""
-    if not self._compiled:  # first of all: no child's seconds contain it
-      what = "the program that trains every child, once"
-      with compile_clock.compiling(what, self._about):
-        self.compile()
+    self.compile_once()  # first of all: no child's seconds contain it
     if self.state is None:  # after a stop
       self.compile()
     return self._make_queue(stops)
+
+  def compile_once(self):
+    """The same as `compile`, told in a line; nothing where that is done."""
+    if not self._compiled:
+      what = "the program that trains every child, once"
+      with compile_clock.compiling(what, self._about):
+        self.compile()
 
   def _make_queue(self, stops: Stops) -> Queue:
     return slots.SlotQueue(self, stops)
@@ -159,9 +172,20 @@ class PopulationEvaluator:
     """What `Outcome` has of one child's costs."""
     return self._costs.of(genotype)
 
+  def score_genotypes(self, genotypes, seeds) -> list:
+    """`Outcome.scores` of each of so many genotypes."""
+    if not self._scores:
+      return [None] * len(genotypes)
+    return self._scores.of_genotypes(genotypes, seeds)
+
   def costs(self, decisions) -> list[dict[str, float]]:
     """See `Evaluator`; a latency, which would be measured, is not there."""
     return self._costs.counted(decisions)
+
+  def score(self, decisions, seeds) -> list[dict[str, float | None]]:
+    """See `Evaluator`: of int32[n, D] and uint32[n]."""
+    self.compile_once()
+    return self._scores.of(decisions, seeds)
 
   def remember(self, decisions, seconds: float):
     """A latency that was measured before, of int[D]; the first one counts."""

@@ -158,6 +158,10 @@ class _Functions:
       True,
       mutable=["batch_stats", "moments"],
     )
+    if self.numerics.bn_frozen:  # by what running statistics begin with
+      begun = _first_stats(self.stats)
+      parts = self.numerics.bn_parts
+      return y, jax.tree.map(lambda row: jnp.stack([row] * parts), begun)
     return y, self._over_parts(
       lambda part: write_view(branch.stats, part, self.stats),
       new.get("moments", {}),
@@ -318,7 +322,7 @@ def init_params(mixed: Mixed, numerics: Numerics, branch: Array, rng: Array):
   bank = {}
   for name, size in mixed.params.items():
     _check_kind("an operation", name)
-    starts, stops, values = _pieces(mixed, numerics, name)
+    starts, stops, values = pieces(mixed, numerics, name)
     place = jnp.arange(size)[:, None]
     inside = (place >= starts[branch]) & (place < stops[branch])
     value = jnp.where(inside, values[branch], 0.0).sum(1)
@@ -345,7 +349,7 @@ def _check_kind(where: str, name: str):
     )
 
 
-def _pieces(mixed: Mixed, numerics: Numerics, name: str):
+def pieces(mixed: Mixed, numerics: Numerics, name: str):
   """(starts, stops, values) [branches, n] of a bank's arrays.
 
   The value of a kernel is its standard deviation, that of a scale 1.
@@ -393,7 +397,8 @@ def running_stats(
 
 def init_stats(mixed: Mixed) -> dict[str, Array]:
   """One edge's bank of running statistics: means 0, variances 1."""
-  return {
-    name: jnp.full(size, float(name == "var"))
-    for name, size in mixed.stats.items()
-  }
+  return _first_stats(mixed.stats)
+
+
+def _first_stats(sizes: dict[str, int]) -> dict[str, Array]:
+  return {name: jnp.full(n, float(name == "var")) for name, n in sizes.items()}

@@ -55,6 +55,7 @@ class _QueuedChild:
   seconds: float = 0.0
   rungs: list[float] = dataclasses.field(default_factory=list)  # accuracies
   cost: dict[str, float] | None = None
+  scores: dict[str, float | None] | None = None
 
 
 class SlotQueue:
@@ -103,6 +104,7 @@ class SlotQueue:
     share = (time.perf_counter() - start) / len(in_training)
     for child in in_training:
       child.seconds += share
+    self._score([self.children[slot] for slot in np.flatnonzero(due)])
     finished = []
     # By number, whatever the slots: see `Stops.keep`.
     for slot in sorted(np.flatnonzero(due), key=self._number_in):
@@ -181,12 +183,22 @@ class SlotQueue:
       **self._cost(child),
       horizon=child.horizon if self.stops.rungs else 0,
       rungs=tuple(child.rungs),
+      scores=child.scores,
     )
     rung = len(child.rungs) - 1
     if last or failed or not self.stops.keep(child.number, rung, outcome):
       return outcome
     del child.ends[0]
     return None
+
+  def _score(self, children: list[_QueuedChild]):
+    """Of their initial weights, once; together, to use all devices."""
+    new = [child for child in children if child.scores is None]
+    found = self.owner.score_genotypes(
+      [child.genotype for child in new], [child.seed for child in new]
+    )
+    for child, scores in zip(new, found, strict=True):
+      child.scores = scores
 
   def _cost(self, child: _QueuedChild) -> dict[str, float]:
     if child.cost is None:

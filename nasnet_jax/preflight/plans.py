@@ -20,7 +20,7 @@ from nasnet_jax.jobs import by_machine, detect, job_config, train
 from nasnet_jax.models import stacked_plan
 from nasnet_jax.population import cell_blocks, networks, population
 from nasnet_jax.preflight import known_data
-from nasnet_jax.search import search_config, weights
+from nasnet_jax.search import scoring, search_config, weights
 from nasnet_jax.spaces.genotype import genes_of
 from nasnet_jax.training import datasets, fit, loop, mesh, metrics, sharded
 
@@ -128,6 +128,7 @@ def open_search(config, devices, memory: int | None = None) -> _Search:
     )
   weights.tell_counted_in_full(config)
   space = search_config.get_space(config)
+  scoring.tell_uncounted(config, space)
   images = known_data.images_of(
     config, (config.child.batch_size, config.final.batch_size)
   )

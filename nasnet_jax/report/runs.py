@@ -10,6 +10,8 @@ import json
 import math
 import os
 import pathlib
+import types
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +43,7 @@ class History(NamedTuple):
     skipped: lines that could not be read, a truncated last one not counted.
     objectives: names of several objectives, the first line's; () for one.
     rewards: float[n, k] in these, larger is better; NaN for a failed child.
+    scores: of initial weights, by name float[n], NaN where the line has none.
   """
 
   id: np.ndarray
@@ -59,6 +62,7 @@ class History(NamedTuple):
   heir_of: np.ndarray = np.zeros(0, int)
   objectives: tuple[str, ...] = ()
   rewards: np.ndarray = np.zeros((0, 0))
+  scores: Mapping[str, np.ndarray] = types.MappingProxyType({})
 
   def __len__(self) -> int:
     return len(self.reward)
@@ -187,7 +191,18 @@ def read_history(path) -> History:
     heir_of=np.where(heirs, column("parent", -1), -1).astype(int),
     objectives=objectives,
     rewards=_rewards(rows, objectives, np.isnan(reward)),
+    scores=_scores(rows),
   )
+
+
+def _scores(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+  found = [row.get("scores") for row in rows]
+  found = [values if isinstance(values, dict) else {} for values in found]
+  names = dict.fromkeys(name for values in found for name in values)
+  return {
+    name: np.array([number(values.get(name)) for values in found])
+    for name in names
+  }
 
 
 def _objectives(rows: list[dict[str, Any]]) -> tuple[str, ...]:

@@ -52,6 +52,28 @@ def pareto_front(cost: np.ndarray, value: np.ndarray) -> np.ndarray:
   return order[value[order] > before]
 
 
+def spearman(a, b) -> float:
+  """The rank correlation, equal values sharing their ranks' mean; NaN of fewer
+  than two values, or of values that are all equal."""
+  a, b = ranks(a), ranks(b)
+  if len(a) < 2 or not (np.ptp(a) and np.ptp(b)):
+    return math.nan
+  return float(np.corrcoef(a, b)[0, 1])
+
+
+def kendall(a, b) -> float:
+  """Kendall's tau-b, which allows for ties; NaN where all are equal."""
+  x, y = (np.sign(np.subtract.outer(v, v)) for v in map(ranks, (a, b)))
+  scale = math.sqrt((x != 0).sum() * (y != 0).sum())
+  return float((x * y).sum() / scale) if scale else math.nan
+
+
+def ranks(values) -> np.ndarray:
+  """float[n], of which equal values share their mean."""
+  _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+  return (np.cumsum(counts) - counts / 2)[place]
+
+
 def operation_shares(
   ops: np.ndarray, num_operations: int, windows: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -84,6 +84,8 @@ def lines(
     if outcome.horizon:
       row["horizon"] = int(outcome.horizon)
       row["rungs"] = list(outcome.rungs)
+    if outcome.scores:
+      row["scores"] = outcome.scores
     if outcome.shared_epochs:
       row["shared_epochs"] = round(float(outcome.shared_epochs), 3)
     row |= heirs.words(settings.inherit, told.rows([i]), parents[i])

@@ -23,7 +23,9 @@ from nasnet_jax.search import (
   final_cost,
   going_on,
   rounds,
+  scoring,
   search_config,
+  sifting,
   start_from,
   weights,
 )
@@ -113,6 +115,7 @@ def _work(
   """The content of result.json: the search, then the final stage."""
   search_config.tell_slow_statistics(config, parts.images)
   weights.tell(config)
+  scoring.tell(config)
   _describe(parts)
   _write_costs(folder, config, parts)
   over = _over(parts, config.child.epochs, clock, console)
@@ -159,8 +162,8 @@ def _rows_there_are(folder, parts: Parts) -> list[Row]:
 def _taught(
   folder: pathlib.Path, config, parts: Parts
 ) -> tuple[Parts, list[Row]]:
-  """The parts, whose strategy has learnt from `search.start_from`, and what
-  it has learnt from."""
+  """The parts, whose strategy has learnt from `search.start_from` and is
+  sifted by `search.prefilter`, and what it has learnt from."""
   search = config.search
   other = search.get("start_from")
   known = start_from.read(folder, other, parts.space)
@@ -168,6 +171,12 @@ def _taught(
   controller = start_from.teach(
     parts.controller, search.controller, known, names
   )
+  sifted = scoring.prefilter(config)
+  if sifted.is_on:  # the last of all: seeds are of the search's own numbers
+    judge = sifting.judge(
+      parts.evaluator, sifted.score, parts.rounds.seed, parts.rounds.limit
+    )
+    controller = sifting.sifted(controller, sifted.times, judge)
   return parts._replace(controller=controller), known
 
 

@@ -6,7 +6,7 @@ from nasnet_jax.controllers import base
 from nasnet_jax.jobs import by_machine, job_config
 from nasnet_jax.models import families
 from nasnet_jax.population.evaluation import Evaluator
-from nasnet_jax.search import final, rounds, search_config, weights
+from nasnet_jax.search import final, rounds, scoring, search_config, weights
 
 
 class Parts(NamedTuple):
@@ -40,6 +40,7 @@ def prepare(
   controller = search_config.get_controller(config, space)
   settings = search_config.round_settings(config)
   weights.check_strategy(config, space, controller)
+  scoring.settings(config, space)  # refused before images are read
   images = search_config.load_images(config, job_config.split_of(before))
   config, chosen = search_config.resolve(
     config, space, images, by_machine.machine_of(), before
@@ -55,6 +56,7 @@ def prepare(
     shown = job_config.shuffled_labels(images, settings.seed)
   evaluator = make_evaluator(config, space, shown, aug)
   search_config.check_evaluator(evaluator, settings)
+  scoring.check_evaluator(config, evaluator)
   return Parts(
     config,
     chosen,

@@ -20,6 +20,7 @@ from nasnet_jax.search import (
   objectives,
   rewards,
   rounds,
+  scoring,
   weights,
 )
 from nasnet_jax.spaces.cells import CellSpace
@@ -58,7 +59,7 @@ def absent() -> dict[str, Any]:
   found |= {f"search.limit.{k}": v for k, v in limits.OFF._asdict().items()}
   found |= {"final.now": False, "search.start_from": ""}
   found["search.objectives"] = ()
-  found |= weights.absent()
+  found |= weights.absent() | scoring.absent()
   for name, factory in controllers.CONTROLLERS.items():
     for option in inspect.signature(factory).parameters.values():
       if option.kind == option.KEYWORD_ONLY:
@@ -159,6 +160,7 @@ def get_evaluator(config, space, images: job_config.Splits, aug) -> Evaluator:
   from nasnet_jax.training import mesh
 
   recipe = child_recipe(config)
+  scored = scoring.settings(config, space)
   return weights.evaluator(config, space)(
     space=space,
     network=child_network(config, images.num_classes, space),
@@ -168,6 +170,7 @@ def get_evaluator(config, space, images: job_config.Splits, aug) -> Evaluator:
     valid=tuple(images.valid),
     mesh=mesh.make_mesh(config.mesh.arch, config.mesh.data),
     costs=get_costs(config),
+    **({"scores": scored} if scored.names else {}),
   )
 
 

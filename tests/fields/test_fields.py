@@ -161,6 +161,8 @@ _YOUNG = {
     "search.controller_options.predictor_search.max_children",
     *(f"search.{name}" for name in ("hours", "epochs", "patience")),
     *(f"search.limit.{name}" for name in ("params", "macs", "bytes")),
+    *(f"search.{name}" for name in ("scores", "score_images")),
+    *(f"search.{name}" for name in ("prefilter", "prefilter_score")),
     "final.now",
     "callbacks",
     *(f"data.options.{name}" for name in _OPTIONS),

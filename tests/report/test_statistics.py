@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from nasnet_jax.report import statistics
 
@@ -66,3 +67,17 @@ def test_operation_shares_count_every_child_once():
   middle, shares = statistics.operation_shares(ops, 4, windows=2)
   assert middle.tolist() == [0.5, 3.0]
   np.testing.assert_allclose(shares, [[0.75, 0.25, 0, 0], [0, 1 / 6, 5 / 6, 0]])
+
+
+def test_rank_correlations_are_scipys_with_ties_too():
+  rng = np.random.default_rng(0)
+  a = rng.integers(0, 6, 40)
+  b = a + rng.integers(0, 6, 40)
+  spearman = stats.spearmanr(a, b).statistic
+  assert statistics.spearman(a, b) == pytest.approx(spearman)
+  kendall = stats.kendalltau(a, b).statistic
+  assert statistics.kendall(a, b) == pytest.approx(kendall)
+  infinite = np.where(a == a.min(), -np.inf, a)
+  assert statistics.kendall(infinite, b) == pytest.approx(kendall)
+  for rank in (statistics.spearman, statistics.kendall):
+    assert np.isnan(rank([1, 1, 1], [1, 2, 3]))

@@ -1,0 +1,1 @@
+"""What a network's initial weights say of it, without training."""
