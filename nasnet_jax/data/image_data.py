@@ -290,15 +290,16 @@ def limit(
       (data.test_labels, test[1]),
     )
   ]
-  if any(gone):
-    _log.info(
-      "%s: %d training and %d test images are left out (data.fraction %g,"
-      " data.max_per_class %s)",
-      data.name,
-      *gone,
-      fraction,
-      max_per_class,
-    )
+  if not any(gone):
+    return data
+  _log.info(
+    "%s: %d training and %d test images are left out (data.fraction %g,"
+    " data.max_per_class %s)",
+    data.name,
+    *gone,
+    fraction,
+    max_per_class,
+  )
   note = "; ".join(filter(None, [data.note, "part of the images only"]))
   return data._replace(
     train_images=train[0],
@@ -326,6 +327,12 @@ def checked(data: ImageData) -> ImageData:
     raise DataError(
       f"{data.name}: training images are {train.shape[1:]} and test images"
       f" {test.shape[1:]}: bring them to one size and number of channels"
+    )
+  if train.max() <= 1:
+    _log.warning(
+      "%s: no training pixel is above 1 of 255, all are nearly black: if they"
+      " are floats of 0..1 that were cast, multiply them by 255 first",
+      data.name,
     )
   counts = np.bincount(data.train_labels, minlength=data.num_classes)
   if not counts.all():

@@ -110,6 +110,11 @@ def test_max_per_class_is_a_maximum():
   assert np.bincount(part.test_labels).max() <= 31
 
 
+def test_a_limit_that_leaves_all_images_there_says_nothing_of_them():
+  assert image_data.limit(small(), 1.0, 100, seed=0).note == ""
+  assert "part of" in image_data.limit(small(), 1.0, 3, seed=0).note
+
+
 @pytest.mark.parametrize(
   "options, said",
   [
@@ -137,6 +142,13 @@ def test_fingerprint_changes_with_any_image_label_or_class_name():
   prints = {image_data.checked(other).fingerprint for other in others}
   assert len(prints | {first.fingerprint}) == 4
   assert image_data.checked(small(name="b")).fingerprint == first.fingerprint
+
+
+def test_pixels_of_zero_to_one_that_were_cast_are_told(caplog):
+  image_data.checked(small())
+  assert not caplog.records
+  image_data.checked(small(train_images=small().train_images % 2))
+  assert "multiply them by 255 first" in caplog.text
 
 
 def test_checked_labels_are_int32():
