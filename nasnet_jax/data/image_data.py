@@ -167,12 +167,22 @@ def set_aside(
     )
   num_test = max(1, round(len(labels) * test_fraction))
   try:
-    return stratified_split(labels, num_test, seed)
+    train, test = stratified_split(labels, num_test, seed)
   except DataError as error:
     raise DataError(
       f"{name} has no test split: {error}; add images or change test_fraction"
       f" ({test_fraction:g})"
     ) from None
+  labels = np.asarray(labels)
+  classes = len(np.unique(labels))
+  missing = classes - len(np.unique(labels[test]))
+  if missing:
+    _log.warning(
+      "%s: %d of %d classes have no test image: raise test_fraction (a config's"
+      " data.options.test_fraction), which is %g",
+      *(name, missing, classes, test_fraction),
+    )
+  return train, test
 
 
 PLAIN, STRATIFIED = "plain", "stratified"

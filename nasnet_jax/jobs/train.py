@@ -233,6 +233,11 @@ def prepare(
     epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   recipe.make_schedule()
+  if recipe.freeze and found is None:
+    raise ValueError(
+      "train.freeze trains the classifier alone, and the rest would stay as it"
+      " was drawn: give config.model.checkpoint, or set train.freeze to False"
+    )
   if recipe.patience_epochs and not images.valid.num_images:
     raise ValueError(
       "train.patience_epochs needs images to score: set data.num_valid"

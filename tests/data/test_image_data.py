@@ -84,6 +84,14 @@ def test_stratified_split_of_too_few_images_says_how_many_it_can_give():
     data.stratified_split([0, 0, 1, 1], 3, seed=0)
 
 
+def test_classes_that_get_no_test_image_are_told(caplog):
+  labels = np.repeat([0, 1, 2], 8)
+  image_data.set_aside("small", labels, 0.2, 0)
+  assert not caplog.records
+  image_data.set_aside("small", labels, 0.05, 0)
+  assert "small: 2 of 3 classes have no test image" in caplog.text
+
+
 def test_fraction_keeps_that_share_of_each_class_in_both_splits():
   full = data.load("digits")
   part = data.load("digits", fraction=0.5)
