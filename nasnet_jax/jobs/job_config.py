@@ -14,7 +14,7 @@ from nasnet_jax import data as image_sources
 from nasnet_jax.data import augment, batches, image_data, photographs
 from nasnet_jax.data import photo_stream as streams
 from nasnet_jax.data.image_data import DataError
-from nasnet_jax.jobs import by_machine
+from nasnet_jax.jobs import by_machine, user_checks
 from nasnet_jax.models import families
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.training import datasets, recipes, workdir
@@ -290,29 +290,11 @@ def get_augmentation(fields, images: Splits) -> augment.Augmentation:
   if "stream" in fields:
     aug = augment.PHOTOGRAPHS
   changes = {k: v for k, v in fields.augmentation.items() if v is not None}
-  _check_whitening(changes, images.image_shape[2])
+  user_checks.augmentation(changes, images.image_shape)
   aug = dataclasses.replace(aug, **changes)
   if aug.mean == (0.0,) and aug.std == (1.0,):  # nothing is known of it
     aug = augment.with_statistics(aug, images.train.images)
   return aug
-
-
-def _check_whitening(changes: dict[str, Any], channels: int):
-  """Refuses numbers per channel of other channels, or of pixels of 0..255."""
-  for name in ("mean", "std"):
-    values = changes.get(name)
-    if values is None:
-      continue
-    if len(values) not in (1, channels):
-      raise DataError(
-        f"data.augmentation.{name} is {values}, and images have {channels}"
-        f" channel(s): give one number, or {channels}"
-      )
-    if not all(0 <= value <= 1 for value in values):
-      raise DataError(
-        f"data.augmentation.{name} is {values}: pixels are scaled to 0..1"
-        " before, so give numbers of 0..1 (of 0..255, divide by 255)"
-      )
 
 
 def shuffled_labels(images: Splits, seed: int) -> Splits:

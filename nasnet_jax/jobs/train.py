@@ -26,6 +26,7 @@ from nasnet_jax.jobs import (
   resumable,
   run_log,
   tested_answers,
+  user_checks,
 )
 from nasnet_jax.jobs.callbacks import NOBODY, Listeners, listeners
 from nasnet_jax.models import families
@@ -107,6 +108,7 @@ def run(
     OSError: the folder cannot be written, or the disk is full.
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
+    user_checks.apart(config.data, folder)
     parts = prepare(config, before=job_config.known_config(folder))
     config = parts.config
     tell = listeners(config, callbacks)
