@@ -28,6 +28,9 @@ def _rulers(field: str, flat: dict[str, Any]) -> Iterator[str]:
   before, _, strategy = field.partition("search.controller_options.")
   if not before and strategy.partition(".")[0] != flat.get("search.controller"):
     yield "search.controller"
+  of_network = field.startswith("network.") and field != "network.remat"
+  if of_network and flat["job"] == "detect" and flat["model.checkpoint"]:
+    yield "model.checkpoint"  # whose sizes are the network's
   part = field.partition(".")[0]
   for names, ruler, is_read in _RULES:
     ruler = ruler.format(part)

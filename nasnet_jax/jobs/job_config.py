@@ -101,6 +101,8 @@ def _open_streams(fields, batch_sizes, split: str | None) -> Splits:
     "stream": fields.stream.to_dict(),
   }
   found, make = load_streams(**load)
+  if fields.source == "folder":
+    user_checks.tell_small(found.train, fields.stream.image_size)
   labels = found.train.labels
   if labels is None:  # only reading them all would tell
     labels = np.zeros(len(found.train), np.int32)

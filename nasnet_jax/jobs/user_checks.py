@@ -1,10 +1,15 @@
 """Values of a config that fit their field and not the images."""
 
+import contextlib
+import logging
 import pathlib
 from typing import Any
 
-from nasnet_jax.data import buckets, paths, places
+from nasnet_jax.data import buckets, image_data, paths, pixels, places
 from nasnet_jax.data.image_data import DataError
+
+_log = logging.getLogger(__name__)
+_LOOKED_AT = 32  # photographs
 
 
 def augmentation(changes: dict[str, Any], image_shape: tuple[int, int, int]):
@@ -16,6 +21,28 @@ def augmentation(changes: dict[str, Any], image_shape: tuple[int, int, int]):
   """
   _whitening(changes, image_shape[2])
   _room(changes, min(image_shape[:2]))
+
+
+def tell_small(records, side: int):
+  """Says if photographs are scaled up to the side of images; some are looked
+  at, evenly picked.
+
+  Args:
+    records: `photographs.Records`.
+  """
+  shorter = []
+  for index in image_data.evenly(len(records), _LOOKED_AT):
+    with contextlib.suppress(DataError, OSError):  # told when it is read
+      content, _ = records.read(int(index))
+      with pixels.opened(records.name(int(index)), content) as image:
+        shorter.append(min(image.size))
+  small = sum(one < side for one in shorter)
+  if small > len(shorter) / 2:
+    _log.warning(
+      "%d of %d photographs looked at have shorter sides below %d pixels, the"
+      " middle one %d: they are scaled up (data.stream.image_size)",
+      *(small, len(shorter), side, sorted(shorter)[len(shorter) // 2]),
+    )
 
 
 def _whitening(changes: dict[str, Any], channels: int):

@@ -59,6 +59,14 @@ def test_a_field_is_told_unless_what_it_belongs_to_is_chosen(
   assert not unused.lines(_config(name, **{ruler: value}), [field])
 
 
+def test_a_detector_has_the_sizes_of_its_checkpoint():
+  given = ["network.features", "network.remat", "train.epochs"]
+  config = _config("detect_coco", **{"model.checkpoint": "runs/a"})
+  (line,) = unused.lines(config, given)
+  assert line == "network.features is not used: model.checkpoint is 'runs/a'"
+  assert not unused.lines(_config("detect_coco"), given)
+
+
 def test_every_field_of_the_rules_is_one_of_the_configs():
   known = {
     field

@@ -3,6 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
+from nasnet_jax.data import photographs
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.jobs import user_checks
 
@@ -49,3 +50,13 @@ def test_whitening_is_of_the_images_channels_and_of_shares(name, values, words):
   user_checks.augmentation({name: (0.1, 0.2, 0.3)}, (8, 8, 3))
   with pytest.raises(DataError, match=words):
     user_checks.augmentation({name: values}, (8, 8, 3))
+
+
+def test_photographs_that_are_scaled_up_are_told(caplog):
+  found = photographs.load("fake", num_images=9, width=50, height=40)
+  user_checks.tell_small(found.train, 40)
+  assert not caplog.records
+  user_checks.tell_small(found.train, 64)
+  assert "9 of 9 photographs looked at have shorter sides below 64" in (
+    caplog.text
+  )
