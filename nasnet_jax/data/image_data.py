@@ -385,17 +385,23 @@ def check_images(where: str, images: np.ndarray, num_labels: int):
     raise DataError(
       f"{where} is uint8{list(images.shape)} with {channels} channels: images"
       " are uint8[N, H, W, C] with 1, 3 or 4 (colour and opacity)"
-      f"{_transposed(images.shape, num_labels)}"
+      f"{in_this_order(images.shape, num_labels)}"
     )
   if len(images) != num_labels:
     raise DataError(
       f"{where}: {len(images)} images but {num_labels} labels"
-      f"{_transposed(images.shape, num_labels)}"
+      f"{in_this_order(images.shape, num_labels)}"
     )
 
 
-def _transposed(shape, num_labels: int) -> str:
-  """How to order axes as they are wanted, if they are there in another."""
+def in_this_order(shape, num_labels: int, wanted=(1, 3, 4)) -> str:
+  """How to order axes as they are wanted, if they are there in another.
+
+  Args:
+    shape: of four axes.
+    num_labels: how many images there are.
+    wanted: numbers of channels that can be.
+  """
   for order, name in (
     ((0, 2, 3, 1), "N, C, H, W"),
     ((3, 0, 1, 2), "H, W, C, N"),
@@ -404,7 +410,7 @@ def _transposed(shape, num_labels: int) -> str:
     ((0, 1, 3, 2), "N, H, C, W"),
   ):
     n, channels = shape[order[0]], shape[order[3]]
-    if n == num_labels and channels in (1, 3, 4):
+    if n == num_labels and channels in wanted:
       return f"; these look like [{name}]: x.transpose{order}"
   return ""
 

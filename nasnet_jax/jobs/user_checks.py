@@ -82,7 +82,8 @@ def apart(fields, folder: pathlib.Path):
     fields: config.data.
     folder: of the run.
   """
-  path, data_dir = fields.options.get("path"), fields.data_dir
+  path = (fields.get("options") or {}).get("path")
+  data_dir = fields.get("data_dir")
   if fields.source != "folder" or (path or data_dir) is None:
     return
   if any(buckets.is_address(paths.expanded(p or "")) for p in (path, data_dir)):
