@@ -14,7 +14,7 @@ import runpy
 from absl import flags
 from ml_collections import config_flags
 
-from nasnet_jax.cli import entry, show, typed
+from nasnet_jax.cli import entry, show, typed, unused
 from nasnet_jax.data import places
 from nasnet_jax.training import hosts, live, mesh
 
@@ -57,6 +57,8 @@ def main(argv: list[str]):
   hosts.start(**among)
   if hosts.is_first():
     _tell_rates(config)
+    for line in unused.lines(config, _changed()):
+      logging.warning(line)
   job = importlib.import_module(JOBS[config.job])  # only now may JAX start
   command = typed.line()
   if not _SEEDS.value:
@@ -104,10 +106,14 @@ def _read_config():
   return config
 
 
+def _changed():
+  """{field: value} of the command line."""
+  return config_flags.get_override_values(flags.FLAGS["config"])
+
+
 def _tell_rates(config):
   """Warns of a batch size that was changed, and its learning rate was not."""
-  flag = flags.FLAGS["config"]
-  changed = config_flags.get_override_values(flag)
+  flag, changed = flags.FLAGS["config"], _changed()
   for part in ("train", "child", "final"):
     size, rate = f"{part}.batch_size", f"{part}.learning_rate"
     if size not in changed or rate in changed:

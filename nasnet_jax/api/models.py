@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from nasnet_jax import zoo
-from nasnet_jax.data import augment
+from nasnet_jax.data import arrays, augment
 from nasnet_jax.export import named_weights
 from nasnet_jax.jobs import published, results
 from nasnet_jax.models import families, feature_maps
@@ -64,6 +64,7 @@ class Model(results.Trained):
         f"images are {found.dtype}{list(found.shape)}: give pixels as"
         " uint8[N, H, W, C], or whitened ones to module.apply(variables, x)"
       )
+    arrays.check_fit("images", found.shape, self.result["data"])
     return augment.normalise(found, self.augmentation)
 
   def predict(self, images) -> jax.Array:

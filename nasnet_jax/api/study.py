@@ -151,6 +151,8 @@ class Study:
 
   def best(self, k: int = 1) -> Children:
     """The rows of the k best children; fewer where fewer succeeded."""
+    if k < 1:
+      raise ValueError(f"best is asked for {k} children: ask for 1 or more")
     ok = [row for row in self.children if row["status"] == "ok"]
     return Children(sorted(ok, key=lambda r: (-r["reward"], r["id"]))[:k])
 

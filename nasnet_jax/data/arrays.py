@@ -1,7 +1,9 @@
 """Users' own arrays in an .npz, and what is wrong with others."""
 
+import functools
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +11,7 @@ from nasnet_jax.data import cache
 from nasnet_jax.data.image_data import (
   DataError,
   check_images,
+  in_this_order,
   listed,
   printable,
 )
@@ -131,3 +134,36 @@ def as_pixels(where: str, images) -> np.ndarray:
       )
     images = np.rint(images * 255).astype(np.uint8)
   return images
+
+
+def check_fit(where: str, shape, data: dict[str, Any]):
+  """Whether images are such as a network was trained on; of another side, which
+  it takes, a line is said, once.
+
+  Args:
+    where: for the message: "images".
+    shape: (N, H, W, C) of the images.
+    data: of result.json.
+
+  Raises:
+    DataError: one line, for another number of channels.
+  """
+  height, width, channels = data["image_shape"]
+  if shape[3] != channels:
+    raise DataError(
+      f"{where}: {list(shape)} have {shape[3]} channel(s), the network was"
+      f" trained on {channels}{in_this_order(shape, shape[0], (channels,))}"
+    )
+  if tuple(shape[1:3]) != (height, width) and "load" in data:
+    _tell_side(where, tuple(shape[1:3]), (height, width))
+
+
+@functools.cache
+def _tell_side(where: str, have: tuple[int, int], trained: tuple[int, int]):
+  _log.warning(
+    "%s are %dx%d (height x width) and the network was trained on %dx%d:"
+    " answers may be worse than its test (told once)",
+    where,
+    *have,
+    *trained,
+  )

@@ -141,7 +141,7 @@ def _read_files(data_dir, path: Path, image_size, channels, table):
   arrays = cache.cached(key, lambda: _decode(path, image_size, channels, file))
   listing.tell(path, arrays["remarks"].tolist())
   largest = arrays["largest"].tolist()
-  if image_size and max(largest) > image_size:
+  if image_size and largest != [image_size] * 2:
     _log.info(
       "%s: images of up to %dx%d pixels are scaled and cut to %dx%d"
       " (image_size, in a config data.options.image_size)",

@@ -167,12 +167,22 @@ def set_aside(
     )
   num_test = max(1, round(len(labels) * test_fraction))
   try:
-    return stratified_split(labels, num_test, seed)
+    train, test = stratified_split(labels, num_test, seed)
   except DataError as error:
     raise DataError(
       f"{name} has no test split: {error}; add images or change test_fraction"
       f" ({test_fraction:g})"
     ) from None
+  labels = np.asarray(labels)
+  classes = len(np.unique(labels))
+  missing = classes - len(np.unique(labels[test]))
+  if missing:
+    _log.warning(
+      "%s: %d of %d classes have no test image: raise test_fraction (a config's"
+      " data.options.test_fraction), which is %g",
+      *(name, missing, classes, test_fraction),
+    )
+  return train, test
 
 
 PLAIN, STRATIFIED = "plain", "stratified"
@@ -290,15 +300,16 @@ def limit(
       (data.test_labels, test[1]),
     )
   ]
-  if any(gone):
-    _log.info(
-      "%s: %d training and %d test images are left out (data.fraction %g,"
-      " data.max_per_class %s)",
-      data.name,
-      *gone,
-      fraction,
-      max_per_class,
-    )
+  if not any(gone):
+    return data
+  _log.info(
+    "%s: %d training and %d test images are left out (data.fraction %g,"
+    " data.max_per_class %s)",
+    data.name,
+    *gone,
+    fraction,
+    max_per_class,
+  )
   note = "; ".join(filter(None, [data.note, "part of the images only"]))
   return data._replace(
     train_images=train[0],
@@ -326,6 +337,12 @@ def checked(data: ImageData) -> ImageData:
     raise DataError(
       f"{data.name}: training images are {train.shape[1:]} and test images"
       f" {test.shape[1:]}: bring them to one size and number of channels"
+    )
+  if train.max() <= 1:
+    _log.warning(
+      "%s: no training pixel is above 1 of 255, all are nearly black: if they"
+      " are floats of 0..1 that were cast, multiply them by 255 first",
+      data.name,
     )
   counts = np.bincount(data.train_labels, minlength=data.num_classes)
   if not counts.all():
@@ -368,17 +385,23 @@ def check_images(where: str, images: np.ndarray, num_labels: int):
     raise DataError(
       f"{where} is uint8{list(images.shape)} with {channels} channels: images"
       " are uint8[N, H, W, C] with 1, 3 or 4 (colour and opacity)"
-      f"{_transposed(images.shape, num_labels)}"
+      f"{in_this_order(images.shape, num_labels)}"
     )
   if len(images) != num_labels:
     raise DataError(
       f"{where}: {len(images)} images but {num_labels} labels"
-      f"{_transposed(images.shape, num_labels)}"
+      f"{in_this_order(images.shape, num_labels)}"
     )
 
 
-def _transposed(shape, num_labels: int) -> str:
-  """How to order axes as they are wanted, if they are there in another."""
+def in_this_order(shape, num_labels: int, wanted=(1, 3, 4)) -> str:
+  """How to order axes as they are wanted, if they are there in another.
+
+  Args:
+    shape: of four axes.
+    num_labels: how many images there are.
+    wanted: numbers of channels that can be.
+  """
   for order, name in (
     ((0, 2, 3, 1), "N, C, H, W"),
     ((3, 0, 1, 2), "H, W, C, N"),
@@ -387,7 +410,7 @@ def _transposed(shape, num_labels: int) -> str:
     ((0, 1, 3, 2), "N, H, C, W"),
   ):
     n, channels = shape[order[0]], shape[order[3]]
-    if n == num_labels and channels in (1, 3, 4):
+    if n == num_labels and channels in wanted:
       return f"; these look like [{name}]: x.transpose{order}"
   return ""
 

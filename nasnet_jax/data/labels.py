@@ -28,10 +28,12 @@ class Table(NamedTuple):
   Attributes:
     path: of its file.
     rows: {file as the table names it: (class, split or None)}.
+    others: columns that are not used.
   """
 
   path: Path
   rows: dict[str, tuple[str, str | None]]
+  others: tuple[str, ...] = ()
 
 
 def find(labels: str, top: Path, data_dir) -> Path:
@@ -79,7 +81,8 @@ def read(path: Path) -> Table:
       )
   if not rows:
     raise DataError(f"{path} has no rows: give one per picture")
-  return Table(path, rows)
+  used = (file, label, split)
+  return Table(path, rows, tuple(c for c in columns if c not in used))
 
 
 def apply(
@@ -114,6 +117,10 @@ def apply(
   for name in unnamed:
     listing.leave(name)
   remarks = []
+  if table.others:
+    remarks.append(
+      f"left out: column(s) {listed(table.others)} of {table.path.name}"
+    )
   if unnamed:
     remarks.append(
       f"left out: {len(unnamed):,} image(s) that {table.path.name} does not"

@@ -150,6 +150,17 @@ def make(path, parts: list[tuple[str, str]], remarks: list[str]) -> Layout:
       f"no test image of class {listed(sorted(train - test))}: the test says"
       " nothing of it",
     ]
+  by_case: dict[str, list[str]] = {}
+  for label in sorted(train):
+    by_case.setdefault(label.casefold(), []).append(label)
+  remarks = [
+    *remarks,
+    *(
+      f"{listed(alike)} are different classes"
+      for alike in by_case.values()
+      if len(alike) > 1
+    ),
+  ]
   return Layout(parts, sorted(train), remarks)
 
 

@@ -149,6 +149,10 @@ def _uniform(seed: int, step: int, row: int, n: int) -> np.ndarray:
   return (raw >> np.uint64(11)) * 2.0**-53
 
 
+# Of a broken file that is to be answered, not learnt from.
+UNANSWERED = "not answered, which counts as wrong"
+
+
 class Batches:
   """What streams share: a host's rows of batches, made by other processes.
 
@@ -211,15 +215,21 @@ class Batches:
         " lower train.batch_size or take more images"
       )
 
-  def run(self, function, steps: range) -> Iterator[Batch]:
-    """function(step) of each step, in order, and what was broken noted."""
+  def run(
+    self, function, steps: range, instead: str = "another one stands in"
+  ) -> Iterator[Batch]:
+    """function(step) of each step, in order, and what was broken noted.
+
+    Args:
+      instead: what a broken file's line says of its place.
+    """
     with contextlib.closing(_open(function, steps, self._workers)) as batches:
       for _ in steps:
         batch = next(batches)
-        self._note(batch.broken)
+        self._note(batch.broken, instead)
         yield batch
 
-  def _note(self, lines: tuple[str, ...]):
+  def _note(self, lines: tuple[str, ...], instead: str):
     for line in lines:
       if line in self.broken:
         continue
@@ -231,8 +241,9 @@ class Batches:
           f" {len(self.broken)}"
         )
       _log.warning(
-        "%s: replaced (%d of %d allowed)",
+        "%s: %s (%d of %d allowed)",
         line,
+        instead,
         len(self.broken),
         self._max_broken,
       )
@@ -288,7 +299,8 @@ class Stream(Batches):
       batch_size,
       self.rows(batch_size),
     )
-    return self.run(function, range(-(-self.num_images // batch_size)))
+    steps = range(-(-self.num_images // batch_size))
+    return self.run(function, steps, UNANSWERED)
 
   def evenly(self, count: int) -> tuple[np.ndarray, np.ndarray]:
     """(uint8[N, H, W, 3], int32[N]) of `count` images, evenly picked of all, as

@@ -28,6 +28,13 @@ OTHER_NAMES = {
 }
 
 
+# The largest number that may be a share of a side, rounded beyond the border.
+_SHARES = 2
+_CUT = "cut at the border"
+# Pixels by which tools reach over a border when they count or round otherwise.
+_ROUNDING = 1.5
+
+
 class Annotation(NamedTuple):
   """One image and its boxes.
 
@@ -76,11 +83,19 @@ class Pictures(NamedTuple):
     annotations: one per image.
     contents: the images, by the same number.
     dropped: {reason: boxes that were left out}.
+    cut: boxes of which more than `_ROUNDING` reached over their image's border.
   """
 
   annotations: tuple[Annotation, ...]
   contents: Contents
   dropped: dict[str, int]
+  cut: int = 0
+
+  @classmethod
+  def of(cls, annotations, contents: Contents, counts) -> "Pictures":
+    """counts: as `annotation` has filled it."""
+    dropped = {why: n for why, n in counts.items() if why != _CUT}
+    return cls(tuple(annotations), contents, dropped, counts[_CUT])
 
   @property
   def num_images(self) -> int:
@@ -125,7 +140,12 @@ def splits(parts, class_names, category_ids, name: str, note: str) -> Splits:
   if not train.num_images or not test.num_images:
     raise DataError(f"{name}: there are no images to train on, or none to test")
   if not train.num_boxes:
-    raise DataError(f"{name}: no training image has a box")
+    lost = ", ".join(f"{n} are {why}" for why, n in train.dropped.items())
+    raise DataError(
+      f"{name}: no training image has a box{lost and f' that counts: {lost}'}"
+    )
+  for part in parts:
+    _check_pixels(name, part)
   digest = hashlib.sha256(repr(class_names).encode())
   for part in parts:
     for one in part.annotations:
@@ -140,6 +160,17 @@ def splits(parts, class_names, category_ids, name: str, note: str) -> Splits:
     note,
     digest.hexdigest()[:16],
   )
+
+
+def _check_pixels(name: str, part: Pictures):
+  """Refuses shares of the sides, which would be dots in a corner."""
+  ends = [one.boxes.max() for one in part.annotations if len(one.boxes)]
+  if ends and max(ends) <= _SHARES:
+    raise DataError(
+      f"{name}: all {part.num_boxes} boxes of a split end within the first"
+      f" {_SHARES} pixels of their images, as shares of the sides would: give"
+      " pixels"
+    )
 
 
 class Box(NamedTuple):
@@ -165,7 +196,8 @@ def annotation(
 
   Args:
     name, key, side: see `Annotation`.
-    dropped: a Counter of the other objects, by reason.
+    dropped: a Counter of the other objects by reason, and of those that were
+      cut at the border; for `Pictures.of`.
 
   Raises:
     DataError: for an image without a size.
@@ -183,6 +215,8 @@ def annotation(
     if box[2] <= box[0] or box[3] <= box[1]:
       dropped["outside of their image"] += 1
       continue
+    if np.abs(np.subtract(box, one.box)).max() > _ROUNDING:
+      dropped[_CUT] += 1
     area = one.area
     if area is None:
       area = (box[2] - box[0]) * (box[3] - box[1])

@@ -11,6 +11,8 @@ import math
 import pathlib
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from nasnet_jax.data.image_data import DataError
 from nasnet_jax.data.paths import local
 from nasnet_jax.detection.annotations import (
@@ -106,6 +108,10 @@ def _image_folders(top, file: "_File", images) -> list[pathlib.Path]:
   ]
 
 
+# So many boxes over the border are no chance.
+_CORNERS = 4
+
+
 class _Image(NamedTuple):
   """An entry of `images`. side: None: the file does not say it."""
 
@@ -181,12 +187,13 @@ class _File(NamedTuple):
     sides = {key: one.side for key, one in images.items()}
     measured = sides_of([paths[key] for key in unmeasured])
     sides.update(zip(unmeasured, measured, strict=True))
+    self._check_corners(objects, sides)
     annotations = [
       annotation(str(path), key, sides[key], objects[key], dropped)
       for key, path in paths.items()
     ]
     files = Files(tuple(map(str, paths.values())))
-    return Pictures(tuple(annotations), files, dict(dropped))
+    return Pictures.of(annotations, files, dropped)
 
   def _images(self) -> dict[int | str, _Image]:
     found: dict[int | str, _Image] = {}
@@ -268,6 +275,27 @@ class _File(NamedTuple):
       )
     x, y, width, height = numbers
     return y, x, y + height, x + width
+
+  def _check_corners(self, objects, sides):
+    """Refuses [x1, y1, x2, y2], which reach over the border when they are read
+    as [x, y, width, height], and lie inside when they are not."""
+    over = 0
+    for key, boxes in objects.items():
+      for (y1, x1, y2, x2), *_ in boxes:
+        size = x2 - x1, y2 - y1
+        if (
+          size[0] < x1
+          or size[1] < y1
+          or np.greater(size, sides[key][::-1]).any()
+        ):
+          return
+        over += y2 > sides[key][0] or x2 > sides[key][1]
+    if over >= _CORNERS:
+      raise DataError(
+        f"{self.path}: {over} boxes reach over the border of their images, and"
+        " all lie inside if they are read as [x1, y1, x2, y2]: give [x, y,"
+        " width, height] in pixels"
+      )
 
   def _crowd(self, row) -> bool:
     value = row.get("iscrowd")

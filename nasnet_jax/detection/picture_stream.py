@@ -376,12 +376,13 @@ class Stream(photo_stream.Batches):
         scaled = "x".join(map(str, sizes.scaled(one.side)))
         raise DataError(
           f"{one.name} is scaled to {scaled}, which none of the buckets"
-          f" {sizes.buckets} holds: add one, or lower shorter and longer"
+          f" {sizes.buckets} holds: add one to data.sizes.buckets, or lower"
+          " data.sizes.shorter and longer"
         )
       if len(one.boxes) > sizes.max_boxes:
         raise DataError(
-          f"{one.name} has {len(one.boxes)} boxes: raise max_boxes, which is"
-          f" {sizes.max_boxes}"
+          f"{one.name} has {len(one.boxes)} boxes: raise data.sizes.max_boxes,"
+          f" which is {sizes.max_boxes}"
         )
     self._kinds = np.array(buckets, np.int32)
 
@@ -413,4 +414,5 @@ class Stream(photo_stream.Batches):
     function = _EvaluationRows(
       self.split, self.sizes, self._kinds, batch_size, self.rows(batch_size)
     )
-    return self.run(function, range(-(-self.num_images // batch_size)))
+    steps = range(-(-self.num_images // batch_size))
+    return self.run(function, steps, photo_stream.UNANSWERED)

@@ -6,10 +6,10 @@ What is opened here holds every box and knows where each encoded image lies;
 """
 
 import inspect
-import logging
 
 from nasnet_jax.data import image_data, places
 from nasnet_jax.data.image_data import DataError
+from nasnet_jax.detection import remarks
 from nasnet_jax.detection.annotations import (
   Annotation,
   Contents,
@@ -31,8 +31,6 @@ __all__ = [
   "Splits",
   "load",
 ]
-
-_log = logging.getLogger(__name__)
 
 SOURCES = {
   "coco": open_coco,
@@ -68,8 +66,5 @@ def load(source: str, *, data_dir=None, **options) -> Splits:
   if data_dir is not None:  # tfds knows more than paths
     data_dir = places.of_source(source, data_dir)
   found = opener(data_dir, **options)
-  for split in (found.train, found.valid, found.test):
-    if split.dropped:
-      words = ", ".join(f"{n} {why}" for why, n in split.dropped.items())
-      _log.warning("%s: dropped %s", found.name, words)
+  remarks.tell(found)
   return found

@@ -88,7 +88,7 @@ def _tfds_pictures(name: str, split: str, data_dir) -> Pictures:
     image = f"{name} {split} image {i}"
     image_id = int(table["id"][i])
     annotations.append(annotation(image, image_id, side, objects, dropped))
-  return Pictures(tuple(annotations), contents, dict(dropped))
+  return Pictures.of(annotations, contents, dropped)
 
 
 def _scan(rows) -> dict[str, np.ndarray]:

@@ -236,6 +236,4 @@ def _pictures(top, files: list[_Xml], number) -> Pictures:
     objects = [one.object(node, number) for node in one.tree.iter("object")]
     found = annotation(str(image), one.path.stem, side, objects, dropped)
     annotations.append(found)
-  return Pictures(
-    tuple(annotations), Files(tuple(map(str, images))), dict(dropped)
-  )
+  return Pictures.of(annotations, Files(tuple(map(str, images))), dropped)

@@ -76,16 +76,24 @@ def open_yolo(
     train, test = divided(paths, test_fraction, top)
     found = [train, None, test]
   train, valid, test = found
+  if not train:
+    raise DataError(f"{top} has no split {train_split!r}: set train_split")
+  if valid_split and test and not valid:
+    _log.warning(
+      "%s has no split %r: nothing is left to validate on", top, valid_split
+    )
   if valid and not test:
     _log.warning(
       "%s has no split %r: %r is the test, and nothing is left to validate on",
       *(top, test_split, valid_split),
     )
     valid, test = None, valid
+  numbers = _numbers_of_points(info)
   parts = [
-    _pictures(part, names) if part else nothing()
+    _pictures(part, names, numbers) if part else nothing()
     for part in (train, valid, test)
   ]
+  _tell_alone([*train, *(valid or ()), *(test or ())])
   ids = range(1, len(names) + 1)
   return splits(parts, names, ids, f"yolo {top.name}", note)
 
@@ -230,7 +238,52 @@ def _label_file(picture: pathlib.Path) -> pathlib.Path:
   return picture.with_suffix(".txt")
 
 
-def _pictures(paths: list[pathlib.Path], names) -> Pictures:
+def _numbers_of_points(info) -> int:
+  """How many numbers of keypoints follow the box of a line."""
+  shape = info.get("kpt_shape")
+  if shape is None:
+    return 0
+  if (
+    not isinstance(shape, list)
+    or len(shape) != 2
+    or not all(isinstance(n, int) and n > 0 for n in shape)
+  ):
+    raise DataError(
+      f"{info['file']}: kpt_shape is {shape!r}: give [points, 2 or 3], or take"
+      " it out"
+    )
+  _log.warning("%s: keypoints are left out, boxes are taken", info["file"])
+  return shape[0] * shape[1]
+
+
+def _tell_alone(pictures: list[pathlib.Path]):
+  """Says which text files hold boxes and have no picture."""
+  used = {_label_file(path) for path in pictures}
+  alone = [
+    str(path)
+    for place in sorted({file.parent for file in used if file.is_file()})
+    for path in sorted(place.glob("*.txt"))
+    if path not in used and _has_boxes(path)
+  ]
+  if alone:
+    _log.warning(
+      "left out: %d text file(s) with boxes whose pictures are not there or not"
+      " in a split: %s",
+      *(len(alone), first_ten(alone)),
+    )
+
+
+def _has_boxes(file: pathlib.Path) -> bool:
+  lines = file.read_text(encoding="utf-8", errors="replace").split("\n", 1)
+  words = lines[0].split()
+  try:
+    return len(words) >= 5 and all(math.isfinite(float(w)) for w in words)
+  except ValueError:
+    return False
+
+
+def _pictures(paths: list[pathlib.Path], names, points: int) -> Pictures:
+  """points: numbers of keypoints on each line."""
   dropped: collections.Counter = collections.Counter()
   files = [_label_file(path) for path in paths]
   without = [
@@ -248,26 +301,24 @@ def _pictures(paths: list[pathlib.Path], names) -> Pictures:
     )
   annotations = []
   for path, file, side in zip(paths, files, sides_of(paths)):
-    objects = _objects(file, side, names) if file.is_file() else []
+    objects = _objects(file, side, names, points) if file.is_file() else []
     annotations.append(annotation(str(path), str(path), side, objects, dropped))
-  return Pictures(
-    tuple(annotations), Files(tuple(map(str, paths))), dict(dropped)
-  )
+  return Pictures.of(annotations, Files(tuple(map(str, paths))), dropped)
 
 
-def _objects(file: pathlib.Path, side, names) -> list[Box]:
+def _objects(file: pathlib.Path, side, names, points: int) -> list[Box]:
   try:
     lines = file.read_text(encoding="utf-8-sig").splitlines()
   except UnicodeDecodeError:
     raise DataError(f"{file} is no text: mend it or take it out") from None
   return [
-    _object(f"{file}, line {number}", line.split(), side, names)
+    _object(f"{file}, line {number}", line.split(), side, names, points)
     for number, line in enumerate(lines, 1)
     if line.strip()
   ]
 
 
-def _object(where: str, words: list[str], side, names) -> Box:
+def _object(where: str, words: list[str], side, names, points: int) -> Box:
   try:
     label, *numbers = (float(word) for word in words)
   except ValueError:
@@ -278,6 +329,13 @@ def _object(where: str, words: list[str], side, names) -> Box:
     raise DataError(
       f"{where}: class {words[0]}, and there are classes 0 to {len(names) - 1}"
     )
+  if points:
+    if len(numbers) not in (4, 4 + points):
+      raise DataError(
+        f"{where} has {len(words)} numbers: give class, cx, cy, width, height"
+        f" and {points} of keypoints, as kpt_shape says"
+      )
+    numbers = numbers[:4]
   if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
     raise DataError(
       f"{where} has {len(words)} numbers: give class, cx, cy, width, height, or"

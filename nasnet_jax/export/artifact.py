@@ -107,6 +107,13 @@ class Options:
       yield f"--opset={self.opset} is not written: give {first} to {last}"
     if self.calibration and "tflite" not in names:
       yield "--calibration is for int8: give --format=tflite"
+    if self.calibration_images != 300 and not self.calibration:
+      yield "--calibration_images is of --calibration=FOLDER: give that, too"
+    if self.images and self.data_dir is not None:
+      yield (
+        "--data_dir is for comparing on the run's test images, and --images"
+        " takes others: leave one out"
+      )
     if self.int8_io and not self.calibration:
       yield "--int8_io is of the int8 file: give --calibration=FOLDER"
     if self.int8_io and self.preprocess:

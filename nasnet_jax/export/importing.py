@@ -138,6 +138,7 @@ def _variables(path, arrays, wanted) -> dict[str, Any]:
     theirs = shapes
   else:
     ends = tables.TORCH_COUNTER
+    arrays = tables.unwrapped(arrays)
     arrays = {k: a for k, a in arrays.items() if not k.endswith(ends)}
     names = [torch_module.name_of(p) for p in paths]
     theirs = [torch_module.shape_of(p[1:], s) for p, s in zip(paths, shapes)]

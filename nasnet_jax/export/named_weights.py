@@ -27,6 +27,7 @@ from nasnet_jax.export import (
   tables,
   timm,
   torch_file,
+  torchvision,
 )
 from nasnet_jax.jobs import results
 from nasnet_jax.models import families
@@ -89,8 +90,8 @@ def read(
     name: key of `zoo.cells.NETWORKS` or `zoo.blocks.NETWORKS`.
     weights: "keras", "timm" or "timm:NAME", through that package; the folder
       of a run; a folder exported as torch or safetensors; a Keras model
-      (.keras, .h5); arrays by our names, timm's or EfficientNet-PyTorch's
-      (.safetensors, .npz, .pth, .pt, .bin).
+      (.keras, .h5); arrays by our names, timm's, torchvision's or
+      EfficientNet-PyTorch's (.safetensors, .npz, .pth, .pt, .bin).
     augmentation: how images are whitened, if not as with the weights released.
     **sizes: of the network, where they are not the published ones.
 
@@ -242,6 +243,9 @@ def _through_timm(name, theirs, augmentation, sizes) -> results.Trained:
 # --- arrays by name ----------------------------------------------------------
 
 
+_PYTORCHS = ("timm's", "torchvision's")
+
+
 class _Naming(NamedTuple):
   """Whose names arrays have: (network) -> table; (name, **fields) -> network;
   (arrays, network) -> variables."""
@@ -259,20 +263,37 @@ def _namings(path) -> list[_Naming]:
   def of_timm(name, **fields):
     return timm.network(timm.name_of(name, path.name), **fields)
 
+  def of_torchvision(name, **fields):
+    return torchvision.network(torchvision.name_of(name), **fields)
+
+  of_theirs = torchvision.from_torchvision
   return [
     _Naming("ours", tables.own, network, own),
     _Naming("timm's", timm.table, of_timm, timm.from_timm),
+    _Naming("torchvision's", torchvision.table, of_torchvision, of_theirs),
     _Naming("EfficientNet-PyTorch's", lite.table, lite.network, lite.from_lite),
   ]
 
 
 def _of_arrays(name, path, augmentation, sizes) -> results.Trained:
-  arrays = _read_arrays(path)
+  arrays = tables.unwrapped(_read_arrays(path))
   naming, table = _naming(name, path, arrays, network(name, **sizes))
   fields = {**_classes(table, arrays), **sizes}
   ours = naming.network(name, **fields)
   variables = naming.read(arrays, ours)
-  return trained(name, ours, variables, path, {"augmentation": augmentation})
+  whitening = augmentation
+  # Keras's MobileNets see pixels from -1 to 1, those of PyTorch's hubs do not.
+  if whitening is None and naming.who in _PYTORCHS and "mobilenet" in name:
+    whitening = augment.EFFICIENTNET
+  found = trained(name, ours, variables, path, {"augmentation": whitening})
+  if augmentation is None:
+    _log.warning(
+      "%s does not say how images are whitened: by mean %s and std %s, as for"
+      " the weights of %s that were released by such names; augmentation= takes"
+      " others",
+      *(path, found.augmentation.mean, found.augmentation.std, name),
+    )
+  return found
 
 
 def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:

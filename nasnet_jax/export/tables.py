@@ -6,6 +6,7 @@ unexpected or of another shape is listed.
 """
 
 import functools
+import logging
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from nasnet_jax import zoo
 from nasnet_jax.models import block_network, stacked, stacked_plan
 from nasnet_jax.training import checkpoint
 
+_log = logging.getLogger(__name__)
+
 # PyTorch's names of our arrays.
 TORCH_LEAVES = {
   "kernel": "weight",
@@ -25,6 +28,9 @@ TORCH_LEAVES = {
   "mean": "running_mean",
   "var": "running_var",
 }
+# DataParallel and AveragedModel, torch.compile, Lightning and its kin.
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "ema.")
+_OF_WRAPPERS = ("n_averaged",)  # AveragedModel's own
 TORCH_COUNTER = "num_batches_tracked"  # of no use in evaluation
 _DEPTHWISE = ("depthwise", "conv_dw")  # in names of PyTorch's layers
 
@@ -133,9 +139,21 @@ def state_dict(
   """
   return {
     name: from_torch(name, np.asarray(array), name in depthwise)
-    for name, array in state.items()
+    for name, array in unwrapped(state).items()
     if not name.endswith(TORCH_COUNTER)
   }
+
+
+def unwrapped(state: dict[str, Any]) -> dict[str, Any]:
+  """Arrays by the names of the model itself, where all have those of what it
+  was inside of in training, which is told."""
+  while True:
+    left = {k: v for k, v in state.items() if k not in _OF_WRAPPERS}
+    found = [w for w in _WRAPPERS if all(k.startswith(w) for k in left)]
+    if not left or not found:
+      return state
+    _log.info("names begin with %r: it is left out", found[0])
+    state = {name.removeprefix(found[0]): v for name, v in left.items()}
 
 
 def from_torch(

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from nasnet_jax.data import places
@@ -23,6 +24,7 @@ _TYPES = {
   "FloatStorage": np.dtype("<f4"),
   "DoubleStorage": np.dtype("<f8"),
   "HalfStorage": np.dtype("<f2"),
+  "BFloat16Storage": np.dtype(jnp.bfloat16),
   "LongStorage": np.dtype("<i8"),
   "IntStorage": np.dtype("<i4"),
   "ShortStorage": np.dtype("<i2"),
@@ -64,7 +66,7 @@ class _Unpickler(pickle.Unpickler):
     if module == "torch" and name in _TYPES:
       return _TYPES[name]
     raise CheckpointError(
-      f"the file has a {module}.{name}, which is no tensor: save the"
+      f"it has a {module}.{name}, which is no tensor: save the"
       " state_dict() of the model, of float32"
     )
 
@@ -104,7 +106,7 @@ def read(path) -> dict[str, np.ndarray]:
     TypeError,
   ) as error:
     if isinstance(error, CheckpointError):
-      raise
+      raise CheckpointError(f"{path}: {error}") from None
     raise CheckpointError(
       f"{path} is no PyTorch file, or is damaged: {error}"
     ) from None

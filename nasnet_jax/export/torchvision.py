@@ -59,6 +59,18 @@ def network(name: str, **changes) -> block_network.BlockNetwork:
   )
 
 
+def name_of(name: str) -> str:
+  """What torchvision calls a network.
+
+  Raises:
+    ValueError: if it has none.
+  """
+  known = {ours: theirs for theirs, ours in _NETWORKS.items()}
+  if name not in known:
+    raise ValueError(f"torchvision has no {name}, only {', '.join(known)}")
+  return known[name]
+
+
 def preparation(transforms: Any) -> Preparation:
   """How torchvision prepares pictures, for `results.save(...,
   **found._asdict())`.

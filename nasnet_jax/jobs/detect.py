@@ -353,6 +353,11 @@ def _describe(parts: Parts):
       numerics.bn_decay,
       "network.bn_decay",
     )
+  elif parts.start is None:
+    _log.warning(
+      "detector.bn_frozen is True and there is no model.checkpoint: batch norm"
+      " stays as it begins, by no statistics; set detector.bn_frozen to False"
+    )
   data, cut = parts.data, parts.network.cut
   words = (
     f"{parts.num_params:,} parameters, a map of {' and '.join(cut.maps)} at"

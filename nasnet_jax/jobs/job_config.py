@@ -14,7 +14,7 @@ from nasnet_jax import data as image_sources
 from nasnet_jax.data import augment, batches, image_data, photographs
 from nasnet_jax.data import photo_stream as streams
 from nasnet_jax.data.image_data import DataError
-from nasnet_jax.jobs import by_machine
+from nasnet_jax.jobs import by_machine, user_checks
 from nasnet_jax.models import families
 from nasnet_jax.models.layers import Numerics
 from nasnet_jax.training import datasets, recipes, workdir
@@ -101,6 +101,8 @@ def _open_streams(fields, batch_sizes, split: str | None) -> Splits:
     "stream": fields.stream.to_dict(),
   }
   found, make = load_streams(**load)
+  if fields.source == "folder":
+    user_checks.tell_small(found.train, fields.stream.image_size)
   labels = found.train.labels
   if labels is None:  # only reading them all would tell
     labels = np.zeros(len(found.train), np.int32)
@@ -290,6 +292,7 @@ def get_augmentation(fields, images: Splits) -> augment.Augmentation:
   if "stream" in fields:
     aug = augment.PHOTOGRAPHS
   changes = {k: v for k, v in fields.augmentation.items() if v is not None}
+  user_checks.augmentation(changes, images.image_shape)
   aug = dataclasses.replace(aug, **changes)
   if aug.mean == (0.0,) and aug.std == (1.0,):  # nothing is known of it
     aug = augment.with_statistics(aug, images.train.images)

@@ -3,17 +3,20 @@ class, of any network, imported ones too."""
 
 import csv
 import json
+import logging
 import pathlib
+import unicodedata
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nasnet_jax.data import archive, buckets, paths, places
-from nasnet_jax.data.image_data import DataError
+from nasnet_jax.data import archive, buckets, paths, pixels, places
+from nasnet_jax.data.image_data import DataError, listed, printable
 from nasnet_jax.jobs import predict, preparation, results
 from nasnet_jax.training import workdir
 from nasnet_jax.zoo import imagenet
 
+_log = logging.getLogger(__name__)
 TOP = 5
 # Classes of the folder for which everything is printed.
 FEW = 12
@@ -94,9 +97,11 @@ def match(folder, names) -> Matched:
       p for p in top.iterdir() if p.is_dir() and not archive.is_hidden(p.name)
     )
   )
-  found = [f.name for f in folders]
+  # macOS takes accents apart; classes are kept in the other form.
+  found = [unicodedata.normalize("NFC", f.name) for f in folders]
   if not found:
     raise DataError(f"{top} has no folders in it: give one with one per class")
+  _tell_loose(top)
   known = {name: i for i, name in enumerate(names)}
   if len(known) < len(names):
     raise DataError("the network has two classes of one name")
@@ -120,6 +125,22 @@ def match(folder, names) -> Matched:
     f"{top} has {len(found)} folders, {_listed(found)}, and the network"
     f" {len(names)} classes, {_listed(names)}: name the folders as the classes"
   )
+
+
+def _tell_loose(top: pathlib.Path):
+  """Says which pictures lie in no class folder."""
+  loose = sorted(
+    p.name
+    for p in top.iterdir()
+    if pixels.is_picture(p) and p.is_file() and not archive.is_hidden(p.name)
+  )
+  if loose:
+    _log.warning(
+      "%s: left out: %d image(s) in no class folder (%s)",
+      printable(top),
+      len(loose),
+      listed(loose, 3),
+    )
 
 
 def _synsets(found, names: tuple[str, ...]) -> list[int | None]:
@@ -173,6 +194,12 @@ def score(
     row, given = rows[answer.path], [index[name] for name, _ in answer.classes]
     confusion[row, given[0]] += 1
     top_5 += matched.classes[row] in given
+  if broken and not confusion.sum(1).all():
+    row = int(np.argmin(confusion.sum(1)))
+    raise DataError(
+      f"none of the images in {matched.folders[row]} can be read: mend them or"
+      " take the folder out"
+    )
   return Score(
     names, matched.classes, confusion, top_5 if len(names) > TOP else None
   )

@@ -19,7 +19,7 @@ from nasnet_jax.data import (
   pixels,
   places,
 )
-from nasnet_jax.data.image_data import DataError, printable
+from nasnet_jax.data.image_data import DataError, listed, printable
 from nasnet_jax.data.paths import local
 
 _log = logging.getLogger(__name__)
@@ -46,8 +46,9 @@ def find_images(paths) -> list[pathlib.Path]:
     for image in _images_of(places.fetched(path), (), told)
   ]
   if not found:
+    given = f"no image is in {listed([str(path) for path in paths])}"
     known = f"known endings: {', '.join(sorted(pixels.endings()))}"
-    raise DataError("; ".join(["no image is there", *told, known]))
+    raise DataError("; ".join([given, *told, known]))
   for line in told:
     _log.warning("%s", line)
   return found

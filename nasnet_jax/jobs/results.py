@@ -70,6 +70,7 @@ class Trained(NamedTuple):
     """
     if not isinstance(images, jax.core.Tracer):
       images = arrays.as_pixels("images", images)
+    arrays.check_fit("images", images.shape, self.result["data"])
     whitened = augment.normalise(jnp.asarray(images), self.augmentation)
     return _logits(self.network, self.variables, whitened)
 

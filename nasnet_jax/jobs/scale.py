@@ -22,6 +22,7 @@ from nasnet_jax.jobs import (
   results,
   resumable,
   run_log,
+  user_checks,
 )
 from nasnet_jax.jobs.callbacks import listeners
 from nasnet_jax.models import families
@@ -115,6 +116,7 @@ def run(
     OSError: the folder cannot be written, or the disk is full.
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
+    user_checks.apart(config.data, folder)
     tell = listeners(config, callbacks)
     parts = _prepare(config, job_config.known_config(folder))
     config = parts.config

@@ -26,6 +26,7 @@ from nasnet_jax.jobs import (
   resumable,
   run_log,
   tested_answers,
+  user_checks,
 )
 from nasnet_jax.jobs.callbacks import NOBODY, Listeners, listeners
 from nasnet_jax.models import families
@@ -107,6 +108,7 @@ def run(
     OSError: the folder cannot be written, or the disk is full.
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
+    user_checks.apart(config.data, folder)
     parts = prepare(config, before=job_config.known_config(folder))
     config = parts.config
     tell = listeners(config, callbacks)
@@ -233,6 +235,11 @@ def prepare(
     epochs=config.train.epochs, **job_config.recipe_fields(config.train)
   )
   recipe.make_schedule()
+  if recipe.freeze and found is None:
+    raise ValueError(
+      "train.freeze trains the classifier alone, and the rest would stay as it"
+      " was drawn: give config.model.checkpoint, or set train.freeze to False"
+    )
   if recipe.patience_epochs and not images.valid.num_images:
     raise ValueError(
       "train.patience_epochs needs images to score: set data.num_valid"

@@ -26,6 +26,7 @@ from nasnet_jax.training.state import TrainState
 from nasnet_jax.training.step import train_step
 
 Array = jax.Array
+_LEAST = {"learning_rate": 0, "weight_decay": 0, "clip_norm": 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +81,8 @@ class ChildRecipe:
       "eval_batch_size",
       "fold",
     )
+    checks.at_least(self, _LEAST)
+    checks.shares(self, "momentum")
     dp.check(self.drop_path_keep, self.drop_path_version)
     if self.dtype not in ("float32", "bfloat16"):
       raise ValueError(f"dtype {self.dtype!r} is neither float32 nor bfloat16")

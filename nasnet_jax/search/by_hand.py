@@ -219,6 +219,10 @@ class ByHand:
       at_once: asked for at a time; each ask knows the answers to the ones
         before it.
     """
+    if min(children, at_once) < 1:
+      raise ValueError(
+        f"children is {children} and at_once {at_once}: give 1 or more"
+      )
     while (left := children - len(self.rows)) > 0:
       asked = self.ask(min(at_once, left))
       if not asked:
@@ -254,6 +258,13 @@ def _enqueued(space, enqueue) -> np.ndarray:
     raise ValueError(f"enqueue: {error}") from None
 
 
+def _is_cost(value) -> bool:
+  try:
+    return 0 <= float(value) < math.inf and not isinstance(value, str)
+  except (TypeError, ValueError):
+    return False
+
+
 _COSTS = ("params", "macs", "bytes", "latency", "seconds")
 
 
@@ -262,6 +273,10 @@ def _outcome(child: int, reward, costs: Row) -> Outcome:
     if name not in _COSTS:
       raise ValueError(
         f"child {child}: no cost is called {name!r}: {', '.join(_COSTS)}"
+      )
+    if not _is_cost(costs[name]):
+      raise ValueError(
+        f"child {child}: {name} is {costs[name]!r}: give a number, 0 or more"
       )
   try:
     value = math.nan if reward is None else float(reward)

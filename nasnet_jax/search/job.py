@@ -12,7 +12,13 @@ from clu import parameter_overview, platform
 
 from nasnet_jax import report
 from nasnet_jax.costs import counting
-from nasnet_jax.jobs import by_machine, job_config, results, run_log
+from nasnet_jax.jobs import (
+  by_machine,
+  job_config,
+  results,
+  run_log,
+  user_checks,
+)
 from nasnet_jax.jobs.callbacks import listeners
 from nasnet_jax.population.evaluation import Evaluator
 from nasnet_jax.search import (
@@ -74,6 +80,7 @@ def run(
     OSError: the folder cannot be written, or the disk is full.
   """
   with workdir.locked(run_dir) as folder, stop.on_signals() as request:
+    user_checks.apart(config.data, folder)
     tell = listeners(config, callbacks)
     before = job_config.known_config(folder)
     parts = prepare(config, make_evaluator, before)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import logging
 from typing import Any
 
 import jax.numpy as jnp
@@ -26,6 +27,8 @@ from nasnet_jax.search import (
 from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.training import own_parts as own
 from nasnet_jax.training import recipes
+
+_log = logging.getLogger(__name__)
 
 # May differ between two processes of one run: none changes the result, except
 # for the rounding of sums over another number of devices (`mesh.data`).
@@ -282,6 +285,11 @@ def final_settings(config, num_classes: int, aug, space) -> final.FinalSettings:
   if min(fields.top_k, fields.rank_epochs, fields.epochs) < 1:
     raise ValueError(
       "final.top_k, final.rank_epochs and final.epochs must be 1 or more"
+    )
+  if fields.top_k > config.search.children:
+    _log.warning(
+      "final.top_k is %d and search.children %d: no more can be ranked",
+      *(fields.top_k, config.search.children),
     )
   shared = job_config.recipe_fields(fields)
   recipe = recipes.Recipe(epochs=fields.epochs, **shared)

@@ -4,7 +4,7 @@ import dataclasses
 
 from nasnet_jax.data import batches
 from nasnet_jax.models import drop_path
-from nasnet_jax.training import optimizers, schedules
+from nasnet_jax.training import checks, optimizers, schedules
 
 # The least values of a recipe's numbers, and those that are shares below 1.
 _LEAST = {
@@ -88,16 +88,8 @@ class Recipe:
   patience_epochs: float = 0.0
 
   def __post_init__(self):
-    for field, least in _LEAST.items():
-      if not getattr(self, field) >= least:
-        raise ValueError(
-          f"{field} is {getattr(self, field)}: give {least} or more"
-        )
-    for field in _SHARES:
-      if not 0 <= getattr(self, field) < 1:
-        raise ValueError(
-          f"{field} is {getattr(self, field)}: give 0 or more, below 1"
-        )
+    checks.at_least(self, _LEAST)
+    checks.shares(self, *_SHARES)
     if self.dtype not in ("float32", "bfloat16"):
       raise ValueError(f"dtype {self.dtype!r} is neither float32 nor bfloat16")
     drop_path.check(self.drop_path_keep, self.drop_path_version)

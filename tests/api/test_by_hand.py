@@ -118,6 +118,24 @@ def test_a_child_that_failed_teaches_nothing_and_is_no_best(tmp_path):
   assert study.best(9) == study.children[1:]
 
 
+@pytest.mark.parametrize("macs", ["5", -1, float("nan"), None])
+def test_a_cost_that_is_no_number_is_refused(tmp_path, macs):
+  study = _open(tmp_path)
+  (child,) = study.ask()
+  with pytest.raises(ValueError, match=r"child 0: macs is .*give a number"):
+    study.tell(child, 0.5, macs=macs)
+  study.tell(child, 0.5, macs=5)
+
+
+def test_numbers_of_children_that_ask_for_none_are_refused(tmp_path):
+  study = _open(tmp_path)
+  for numbers in ((0, 1), (3, 0)):
+    with pytest.raises(ValueError, match="give 1 or more"):
+      study.run(lambda _: 0.5, *numbers)
+  with pytest.raises(ValueError, match="best is asked for -1 children"):
+    study.best(-1)
+
+
 @pytest.mark.parametrize(
   ("reward", "words"),
   [

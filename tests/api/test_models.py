@@ -15,7 +15,7 @@ import pytest
 
 from nasnet_jax.api import models
 from nasnet_jax.data import augment
-from nasnet_jax.export import lite, tables, timm
+from nasnet_jax.export import lite, tables, timm, torchvision
 from nasnet_jax.jobs import predict, preparation, results
 from nasnet_jax.training import fit
 from nasnet_jax.training.checkpoint import CheckpointError
@@ -131,7 +131,7 @@ def test_pooled_features_are_what_the_classifier_reads(weights):
 def test_a_head_of_other_classes_is_new_and_told(weights, caplog):
   with caplog.at_level(logging.WARNING):
     net = create(LITE, num_classes=5, weights=weights, seed=1)
-  (line,) = [r.getMessage() for r in caplog.records]
+  _, line = [r.getMessage() for r in caplog.records]
   assert "lite0.npz) know 3 classes: the head of 5 is new" in line
   old = create(LITE, weights=weights)
   head = net.variables["params"]["classifier"]
@@ -186,13 +186,41 @@ def test_arrays_are_known_by_their_names(naming, variables, tmp_path, caplog):
   path = tmp_path / "tf_efficientnet_lite0-12345678.npz"
   np.savez(path, **arrays)
   _same(create(LITE, weights=path).variables, variables)
-  assert not caplog.records
+  (line,) = caplog.records
+  assert "does not say how images are whitened" in line.getMessage()
   if naming is timm:  # the other networks of timm, by the file's name
     other = tmp_path / "efficientnet_lite0_ra.npz"
     np.savez(other, **arrays)
     net = create(LITE, weights=other)
     assert net.module.config.numerics.bn_epsilon == 1e-5
     assert "pads evenly" in caplog.text
+
+
+@pytest.mark.parametrize("front", ["module.", "_orig_mod.module.", "model."])
+def test_names_of_what_a_model_was_inside_of_are_left_out(
+  front, variables, tmp_path
+):
+  network = lite.network(LITE, num_classes=3, **SIZES)
+  arrays = {
+    front + k: v for k, v in _by_names(lite, network, variables).items()
+  }
+  if front == "module.":
+    arrays["n_averaged"] = np.int64(7)
+  np.savez(tmp_path / "a.npz", **arrays)
+  _same(create(LITE, weights=tmp_path / "a.npz").variables, variables)
+
+
+def test_a_file_of_torchvision_is_known_by_its_names(
+  random_variables, tmp_path, caplog
+):
+  network = torchvision.network("mobilenet_v2", num_classes=3, **SIZES)
+  variables = random_variables(network, 33)
+  arrays = torchvision.to_torchvision(variables, network)
+  np.savez(tmp_path / "mobilenet_v2-7ebf99e0.npz", **arrays)
+  net = create("mobilenet_v2", weights=tmp_path / "mobilenet_v2-7ebf99e0.npz")
+  _same(net.variables, variables)
+  assert net.augmentation.mean == augment.EFFICIENTNET.mean  # not Keras's
+  assert "torchvision's mobilenet_v2 pads evenly" in caplog.text
 
 
 def test_other_files_get_one_line(weights, tmp_path):

@@ -124,6 +124,13 @@ def test_only_a_training_folder_is_split_like_plain_class_folders(
   assert np.bincount(result.test_labels).tolist() == [2, 1]
 
 
+def test_images_that_are_scaled_up_are_told(write_folder, caplog):
+  caplog.set_level("INFO")
+  files = {f"{c}/{i}.png": noise(i, 4, 4)[1] for c in "ab" for i in range(2)}
+  load(write_folder(files), image_size=10, test_fraction=0.5)
+  assert "images of up to 4x4 pixels are scaled and cut to 10x10" in caplog.text
+
+
 def test_images_of_any_size_are_scaled_and_cut_to_a_square(write_folder):
   white, black = (255, 255, 255), (0, 0, 0)
   wide = Image.new("RGB", (40, 20), black)

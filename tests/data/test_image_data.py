@@ -84,6 +84,14 @@ def test_stratified_split_of_too_few_images_says_how_many_it_can_give():
     data.stratified_split([0, 0, 1, 1], 3, seed=0)
 
 
+def test_classes_that_get_no_test_image_are_told(caplog):
+  labels = np.repeat([0, 1, 2], 8)
+  image_data.set_aside("small", labels, 0.2, 0)
+  assert not caplog.records
+  image_data.set_aside("small", labels, 0.05, 0)
+  assert "small: 2 of 3 classes have no test image" in caplog.text
+
+
 def test_fraction_keeps_that_share_of_each_class_in_both_splits():
   full = data.load("digits")
   part = data.load("digits", fraction=0.5)
@@ -108,6 +116,11 @@ def test_max_per_class_is_a_maximum():
   part = data.load("digits", max_per_class=40)
   assert np.bincount(part.train_labels).tolist() == [40] * 10
   assert np.bincount(part.test_labels).max() <= 31
+
+
+def test_a_limit_that_leaves_all_images_there_says_nothing_of_them():
+  assert image_data.limit(small(), 1.0, 100, seed=0).note == ""
+  assert "part of" in image_data.limit(small(), 1.0, 3, seed=0).note
 
 
 @pytest.mark.parametrize(
@@ -137,6 +150,13 @@ def test_fingerprint_changes_with_any_image_label_or_class_name():
   prints = {image_data.checked(other).fingerprint for other in others}
   assert len(prints | {first.fingerprint}) == 4
   assert image_data.checked(small(name="b")).fingerprint == first.fingerprint
+
+
+def test_pixels_of_zero_to_one_that_were_cast_are_told(caplog):
+  image_data.checked(small())
+  assert not caplog.records
+  image_data.checked(small(train_images=small().train_images % 2))
+  assert "multiply them by 255 first" in caplog.text
 
 
 def test_checked_labels_are_int32():

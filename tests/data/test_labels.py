@@ -83,6 +83,15 @@ def test_a_column_of_splits_is_heeded(folder):
   assert found.test_images[:, 0, 0, 0].tolist() == [4, 5]
 
 
+def test_columns_that_are_not_used_are_told(folder, caplog):
+  text = (
+    _table("file,label").replace("\n", ",1\n").replace("label,1", "label,fold")
+  )
+  _write(folder, text)
+  _load(folder)
+  assert "left out: column(s) fold of labels.csv" in caplog.text
+
+
 def test_pictures_that_no_row_names_are_told(folder, caplog):
   _write(folder, _table("id,label", rows=ROWS[:4]))
   assert len(_load(folder).train_labels) == 3

@@ -129,3 +129,8 @@ def test_two_folders_of_one_class_are_told():
   found = names("cafe\u0301", "caf\u00e9", "b")
   classes, _, (line,) = sorted_out(found)
   assert classes == ["b", "caf\u00e9"] and "for one class" in line
+
+
+def test_classes_that_differ_by_case_are_told():
+  (line,) = sorted_out(names("Cat", "cat", "dog"))[2]
+  assert line == "Cat, cat are different classes"

@@ -310,6 +310,7 @@ def test_a_broken_image_is_named_and_another_one_stands_in(
   after = _train(opened.train, max_broken=1, workers=workers)
   _assert_equal(after, _train(opened.train, max_broken=5))
   assert "cat/07.jpeg is broken" in caplog.text
+  assert "another one stands in (1 of 1 allowed)" in caplog.text
   changed = [
     (step, row)
     for step, (a, b) in enumerate(zip(before, after))
@@ -333,12 +334,13 @@ def test_storage_that_is_gone_is_said_at_once(opened, tmp_path):
     _train(opened.train, max_broken=100)
 
 
-def test_a_broken_test_image_is_a_wrong_answer(opened, tmp_path):
+def test_a_broken_test_image_is_a_wrong_answer(opened, tmp_path, caplog):
   _damage(tmp_path / "images" / "test" / "dog" / "00.jpeg")
   batches = Stream(opened.test, CROPS, 2, max_broken=1)
   counts = np.concatenate([b.counts for b in batches.evaluation_batches(5)])
   assert counts.tolist() == [True] * 5 + [False] + [True] * 4
   assert len(batches.broken) == 1
+  assert "not answered, which counts as wrong (1 of 1" in caplog.text
 
 
 def test_some_of_a_set_are_of_every_class_and_broken_ones_are_left_out(

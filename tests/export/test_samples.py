@@ -105,6 +105,8 @@ def test_a_network_of_one_shape_is_compared_in_it_on_every_image():
     (["tflite"], {"opset": 18}, "give --format=onnx"),
     (["onnx"], {"opset": 12}, "--opset=12 is not written: give 13 to 21"),
     (["onnx"], {"opset": 22}, "--opset=22 is not written: give 13 to 21"),
+    (["tflite"], {"calibration_images": 9}, "give that, too"),
+    (["onnx"], {"images": ("a",), "data_dir": "b"}, "leave one out"),
     (["onnx"], {"calibration": "x"}, "give --format=tflite"),
     (["tflite"], {"int8_io": True}, "give --calibration=FOLDER"),
     (

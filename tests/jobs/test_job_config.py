@@ -2,6 +2,8 @@
 
 import json
 import logging
+import pathlib
+import runpy
 
 import ml_collections
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from nasnet_jax.data import image_data
 from nasnet_jax.data.image_data import DataError
-from nasnet_jax.jobs import job_config
+from nasnet_jax.jobs import job_config, train
 
 COUNTS = (400, 30, 12, 1)
 
@@ -128,3 +130,13 @@ def test_what_a_share_leaves_out_is_told(fields, caplog):
   assert "390 training and" in caplog.text
   assert "data.max_per_class 20" in caplog.text
   assert found.train.num_images + found.valid.num_images == 53
+
+
+def test_only_a_classifier_on_weights_that_were_learnt_is_trained(fields):
+  path = pathlib.Path(__file__).parents[2] / "configs/train_cifar.py"
+  config = runpy.run_path(str(path))["get_config"]("tiny")
+  config.data.update({**fields, "num_valid": 0})
+  config.train.batch_size = 8
+  config.train.freeze = True
+  with pytest.raises(ValueError, match=r"train\.freeze .*model\.checkpoint"):
+    train.prepare(config)

@@ -50,6 +50,19 @@ def test_unknown_names_are_matched_by_order_if_there_are_as_many(tmp_path):
   assert how == "by sorted order, cat is taken for 0 and so on"
 
 
+def test_a_folders_name_may_be_in_either_form_of_unicode(tmp_path):
+  _folders(tmp_path, "A\u0308pfel", "b")
+  found, how = _classes(tmp_path, ["b", "c", "\u00c4pfel"])
+  assert sorted(found.values()) == [0, 2] and how == "by name"
+
+
+def test_pictures_beside_the_class_folders_are_said(tmp_path, caplog):
+  _folders(tmp_path, "a", "b")
+  Image.new("L", (8, 8)).save(tmp_path / "loose.png")
+  labelled.match(tmp_path, ["a", "b"])
+  assert "left out: 1 image(s) in no class folder (loose.png)" in caplog.text
+
+
 @pytest.mark.parametrize(
   ("folders", "names", "words"),
   [
@@ -98,6 +111,14 @@ def _answered(top, names):
   _folders(top, *names[:3], names[-1], count=3)
   matched = labelled.match(top, names)
   return labelled.score(_Network(names), matched, batch_size=5)
+
+
+def test_a_class_whose_images_are_all_broken_is_named(tmp_path):
+  _folders(tmp_path, *SEVEN[:2])
+  (tmp_path / SEVEN[1] / "0.png").write_bytes(b"no picture")
+  matched = labelled.match(tmp_path, SEVEN)
+  with pytest.raises(DataError, match=r"none of the images in .*class 1 can"):
+    labelled.score(_Network(SEVEN), matched, broken=[])
 
 
 def test_answers_are_counted_and_said(tmp_path):

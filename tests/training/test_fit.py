@@ -671,6 +671,7 @@ def test_an_unknown_setting_of_a_recipe_gets_one_clear_line():
     ({"steps_per_call": 0}, "steps_per_call is 0: give 1 or more"),
     ({"eval_batch_size": 0}, "eval_batch_size is 0: give 1 or more"),
     ({"learning_rate": float("nan")}, "learning_rate is nan: give 0 or more"),
+    ({"learning_rate": float("inf")}, "learning_rate is inf: give 0 or more"),
     ({"ema_decay": 1.0}, "ema_decay is 1.0: give 0 or more, below 1"),
     ({"label_smoothing": -0.1}, "label_smoothing is -0.1: give 0 or more"),
     ({"drop_path_keep": 1.5}, "drop_path_keep is 1.5: give a number above 0"),
