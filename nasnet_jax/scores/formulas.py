@@ -5,7 +5,7 @@ with it, mohsaied/zero-cost-nas; what is said of that code is from memory:
 
 - "grad_norm": the sum over layers of the Euclidean norm of the gradient of the
   layer's kernel.
-- "snip": the sum of |weight x gradient| (Lee et al. 2019).
+- "snip": the sum of abs(weight x gradient) (Lee et al. 2019).
 - "synflow": the sum of weight x gradient of R, where R is the sum of the logits
   of an image of ones, all weights are their absolute values, and there is no
   batch norm (Tanaka et al. 2020). Ours is its natural logarithm, which ranks

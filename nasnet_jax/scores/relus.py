@@ -33,14 +33,14 @@ _CALLS = {
 def agreement(
   function: Callable, batch: int, results: bool = False
 ) -> Callable:
-  """f(*args) -> f32[batch, batch]: over all ReLUs that the function runs, how
-  many units any two examples have in the same state.
+  """Of the function's arguments, f32[batch, batch]: over all ReLUs that it runs,
+  how many units any two examples have in the same state.
 
   Args:
-    results: whether f gives (what the function gives, that matrix).
+    results: whether to give (what the function gives, that matrix).
 
-  Raises (when traced):
-    ValueError: for a ReLU whose first axis is not the batch.
+  Raises:
+    ValueError: when traced, for a ReLU whose first axis is not the batch.
   """
 
   def run(*args):
