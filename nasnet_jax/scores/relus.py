@@ -33,7 +33,7 @@ _CALLS = {
 def agreement(
   function: Callable, batch: int, results: bool = False
 ) -> Callable:
-  """Of the function's arguments, f32[batch, batch]: over all ReLUs that it runs,
+  """Of a function's arguments, f32[batch, batch]: over all ReLUs that it runs,
   how many units any two examples have in the same state.
 
   Args:
