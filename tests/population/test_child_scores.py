@@ -151,9 +151,9 @@ def _torch_scores(module, images, labels):
   ]
   codes, relu = [], functional.relu
 
-  def counted(x, *arguments):
+  def counted(x, *arguments, **options):
     codes.append((x.detach().flatten(1) > 0).double())
-    return relu(x, *arguments)
+    return relu(x, *arguments, **options)
 
   images.requires_grad_(True)
   functional.relu = counted
@@ -164,6 +164,8 @@ def _torch_scores(module, images, labels):
   (rows,) = torch.autograd.grad(logits.sum(), images, retain_graph=True)
   values = np.linalg.eigvalsh(np.corrcoef(rows.flatten(1).numpy())) + 1e-5
   functional.cross_entropy(logits, labels).backward()
+  # What nothing reads has no gradient here, and one of 0 with us.
+  layers = [layer for layer in layers if layer.weight.grad is not None]
   on = torch.cat(codes, 1)
   agreement = on @ on.T + (1 - on) @ (1 - on).T
   found = {
