@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import demonstration
 import detection_bccd
 import drop_path
 import objectives
@@ -83,6 +84,7 @@ def tables() -> Iterator[Table]:
   yield Table("pnas_claims/table.md", _pnas_claims)
   yield Table("pnas_claims/README.md", _pnas_claims)
   yield Table("detection_bccd/README.md", _detection)
+  yield Table("demonstration/table.md", _demonstration)
   yield Table("preflight/README.md", pod_sizes.table)
   yield Table("search_cifar_small/README.md", _small_searches)
   yield Table("train_cifar_small/README.md", _small_trainings)
@@ -121,6 +123,10 @@ def _scaling() -> str:
 
 def _pnas_claims() -> str:
   return pnas_claims.tables(_read("pnas_claims/results.json"))
+
+
+def _demonstration() -> str:
+  return demonstration.table(demonstration.read(RESULTS / "demonstration"))
 
 
 def _detection() -> str:

@@ -1,0 +1,261 @@
+"""Which strategy the demonstration should take: ten seeds of each on digits.
+
+    python benchmarks/demonstration.py --runs=runs/demonstration \\
+        --out=docs/results/demonstration [--only=evolution,ppo] [--seeds=10]
+
+Every strategy searches `search_digits` with the budget and the options of
+`make search`, once per seed. Then, as in the final stage, the best three
+children of each search are retrained and ranked, and the first of them is
+trained on training and validation images and tested. All networks of all
+searches, children and final ones, are trained by three compiled programs: an
+architecture is data, and a network of the any-cell program equals the static
+one, but for the order in which numbers are added.
+
+The seed fixes what strategies draw and how children begin, so strategies are
+compared seed by seed. It may be stopped at any time and goes on with the same
+command: searches lie in RUNS, results in OUT, from where it goes on without
+RUNS too. A search with its final networks is a minute and a half of two quiet
+CPU cores, so all of them are an hour and a half.
+"""
+
+import argparse
+import functools
+import pathlib
+
+import numpy as np
+import table_runs
+from scipy import stats
+
+from nasnet_jax.cli import shipped
+from nasnet_jax.jobs import job_config
+from nasnet_jax.report import statistics, style
+from nasnet_jax.search import final, parts, rounds, search_config
+from nasnet_jax.training import datasets, mesh, workdir
+
+# name -> what differs from `search_digits`. Not genetic and progressive, whose
+# spaces are others: codes of stages, cells that grow.
+STRATEGIES = {
+  "random_search": {},
+  "ppo": {},
+  "reinforce": {},
+  "evolution": {},
+  "local_search": {},
+  "predictor_search": {},
+}
+CONTROL = "random_search"
+WINDOW = 12  # children: a quarter of a search
+COLORS = [
+  style.LIGHT[name]
+  for name in (
+    "muted",
+    "accent",
+    "pool_edge",
+    "conv_edge",
+    "identity_edge",
+    "ink",
+  )
+]
+
+
+class Study:
+  """The parts that all searches share.
+
+  Attributes:
+    runs: the folder of the searches.
+  """
+
+  def __init__(self, runs: pathlib.Path):
+    self.runs = runs
+
+  @functools.cached_property
+  def base(self) -> parts.Parts:
+    return parts.prepare(_config("random_search", 0), _evaluator)
+
+  @functools.cached_property
+  def rank(self):
+    """The evaluator of the ranking."""
+    return _final_evaluator(self.base, self.base.images, "rank_epochs")
+
+  @functools.cached_property
+  def last(self):
+    """The evaluator that trains on all training images, and tests."""
+    return _final_evaluator(self.base, _tested(self.base.images), "epochs")
+
+  def play(self, strategy: str, seed: int) -> dict:
+    """One search and what came of it: the row that is kept."""
+    rows = self._search(strategy, seed)
+    best = final.top_children(rows, self.base.space, self.base.final.top_k)
+    ranking = _train(self.rank, best, seed)
+    first = int(np.argmax([outcome.reward for outcome in ranking]))
+    [tested] = _train(self.last, [best[first]], seed)
+    return {
+      "run": seed,
+      "rewards": [row["reward"] for row in rows],
+      "best": [row["id"] for row in best],
+      "ranking": [round(outcome.reward, 4) for outcome in ranking],
+      "winner": best[first]["decisions"],
+      "params": tested.params,
+      "macs": tested.macs,
+      "test": round(tested.reward, 4),
+    }
+
+  def _search(self, strategy: str, seed: int) -> list[dict]:
+    config = _config(strategy, seed)
+    found = parts.prepare(config, lambda *_: self.base.evaluator)
+    folder = self.runs / f"{strategy}_{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return rounds.run(folder, found.controller, found.evaluator, found.rounds)
+
+
+def _config(strategy: str, seed: int):
+  """`search_digits` by a strategy."""
+  config = shipped.config("search_digits")
+  config.search.controller = strategy
+  config.search.seed = seed
+  for name, value in STRATEGIES[strategy].items():
+    config.search.controller_options[strategy][name] = value
+  return config
+
+
+_evaluator = search_config.get_evaluator
+
+
+def _final_evaluator(base: parts.Parts, images, epochs: str):
+  """Trains networks as the final stage does, in one program for all cells.
+
+  Args:
+    epochs: the field of config.final that has how many.
+  """
+  config = base.config.copy_and_resolve_references()
+  for to, source in (
+    (config.network, config.final.network),
+    (config.child, config.final),
+  ):
+    for name in to:
+      if name in source:
+        to[name] = source[name]
+  config.child.epochs = config.final[epochs]
+  return _evaluator(config, base.space, images, base.final.augmentation)
+
+
+def _tested(images: job_config.Splits) -> job_config.Splits:
+  """Training and validation images to train on, test images to look at."""
+  train = datasets.Images(
+    np.concatenate([images.train.images, images.valid.images]),
+    np.concatenate([images.train.labels, images.valid.labels]),
+  )
+  return images._replace(train=train, valid=images.test)
+
+
+def _train(evaluator, rows: list[dict], seed: int) -> list:
+  """Outcomes of networks from the history."""
+  decisions = np.array([row["decisions"] for row in rows], np.int32)
+  seeds = [rounds.child_seed(seed, row["id"]) for row in rows]
+  return evaluator.evaluate(
+    decisions, np.array(seeds, np.uint32), np.ones(len(rows), np.float32)
+  )
+
+
+def read(out: pathlib.Path) -> dict[str, list[dict]]:
+  """The searches that are done, of each strategy by seed."""
+  found = {}
+  for strategy in STRATEGIES:
+    _, *rows = workdir.keep_lines(out / f"{strategy}.jsonl", _any, "") or [None]
+    if rows:
+      found[strategy] = sorted(rows, key=lambda row: row["run"])
+  return found
+
+
+def _any(row) -> bool:
+  del row
+  return True
+
+
+def table(found: dict[str, list[dict]]) -> str:
+  """All strategies, in Markdown.
+
+  Quarters are of a search's children, in the order in which they were asked
+  for; a failed child has the reward 0.
+  """
+  lines = [
+    "| strategy | seeds | mean reward, first quarter | last quarter | seeds in"
+    " which the last was better | best reward | test accuracy of the winner, %"
+    " | minus random search, seed by seed | parameters |",
+    "|---|" + "---|" * 8,
+  ]
+  control = {row["run"]: row["test"] for row in found.get(CONTROL, ())}
+  for strategy, rows in found.items():
+    rewards = rewards_of(rows)
+    quarter = rewards.shape[1] // 4
+    first, last = rewards[:, :quarter].mean(1), rewards[:, -quarter:].mean(1)
+    tests = [100 * row["test"] for row in rows]
+    against = [
+      100 * (row["test"] - control[row["run"]])
+      for row in rows
+      if row["run"] in control and strategy != CONTROL
+    ]
+    lines.append(
+      f"| {strategy} | {len(rows)} | {first.mean():.3f} | {last.mean():.3f} |"
+      f" {(last > first).sum()} | {rewards.max(1).mean():.3f} |"
+      f" {_words(tests)} | {_words(against)} |"
+      f" {np.mean([row['params'] for row in rows]):,.0f} |"
+    )
+  return "\n".join(lines) + "\n"
+
+
+def rewards_of(rows: list[dict]) -> np.ndarray:
+  """f64[searches, children]."""
+  return np.nan_to_num(np.array([row["rewards"] for row in rows], float))
+
+
+def _words(values: list[float]) -> str:
+  """The mean, and its 95 % interval by Student's t."""
+  if len(values) < 2:
+    return "-"
+  mean, error = np.mean(values), stats.sem(values)
+  half = error * stats.t.ppf(0.975, len(values) - 1)
+  return f"{mean:.2f} [{mean - half:.2f}, {mean + half:.2f}]"
+
+
+def draw(found: dict[str, list[dict]], path: pathlib.Path):
+  """How good the latest children are: means over searches."""
+  with style.style():
+    figure = style.new_figure(6.4, 3.6, "constrained")
+    axes = figure.subplots()
+    for (name, rows), color in zip(found.items(), COLORS, strict=True):
+      rewards = rewards_of(rows)
+      means = [statistics.rolling_mean(row, WINDOW) for row in rewards]
+      latest = np.mean(means, 0)[WINDOW - 1 :]
+      children = np.arange(WINDOW, rewards.shape[1] + 1)
+      axes.plot(children, latest, color=color, label=name)
+    axes.set_xlabel("children trained")
+    axes.set_ylabel(f"mean reward of the latest {WINDOW}")
+    figure.legend(loc="outside upper left", ncols=3)
+  style.save(figure, path)
+
+
+def main():
+  parser = argparse.ArgumentParser()
+  parser.add_argument("--runs", type=pathlib.Path, default="runs/demonstration")
+  parser.add_argument("--out", type=pathlib.Path, default="demonstration")
+  parser.add_argument("--only", default=",".join(STRATEGIES))
+  parser.add_argument("--seeds", type=int, default=10)
+  options = parser.parse_args()
+  mesh.prepare_host()
+  study = Study(options.runs)
+  # Seed by seed, so that what is done at any time compares all of them.
+  for seed in range(options.seeds):
+    for strategy in options.only.split(","):
+      play = functools.partial(study.play, strategy)
+      path = options.out / f"{strategy}.jsonl"
+      settings = {"strategy": strategy, **STRATEGIES[strategy]}
+      table_runs.complete(path, settings, play, seed, 1)
+      print(f"{strategy}, seed {seed}", flush=True)
+  found = read(options.out)
+  workdir.write_text(options.out / "table.md", table(found))
+  draw(found, options.out / "latest")
+  print(table(found))
+
+
+if __name__ == "__main__":
+  main()
