@@ -24,9 +24,9 @@ def _config(name: str, **changes):
   [
     (
       "search_digits",
-      "search.controller_options.evolution.population",
+      "search.controller_options.genetic.population",
       "search.controller",
-      "evolution",
+      "genetic",
     ),
     (
       "search_digits",
