@@ -160,15 +160,10 @@ def read(out: pathlib.Path) -> dict[str, list[dict]]:
   """The searches that are done, of each strategy by seed."""
   found = {}
   for strategy in STRATEGIES:
-    _, *rows = workdir.keep_lines(out / f"{strategy}.jsonl", _any, "") or [None]
-    if rows:
-      found[strategy] = sorted(rows, key=lambda row: row["run"])
+    path = out / f"{strategy}.jsonl"
+    if path.exists():
+      found[strategy] = table_runs.read(path)[1]
   return found
-
-
-def _any(row) -> bool:
-  del row
-  return True
 
 
 def table(found: dict[str, list[dict]]) -> str:

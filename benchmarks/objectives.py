@@ -155,8 +155,7 @@ def read(path, values: np.ndarray) -> np.ndarray:
   Args:
     values: as `scaled` gives them.
   """
-  settings, *rows = workdir.keep_lines(path, lambda _: True, "")
-  rows = sorted(rows, key=lambda row: row["run"])
+  settings, rows = table_runs.read(path)
   return np.array([_curve(row, values, settings["queries"]) for row in rows])
 
 

@@ -24,17 +24,18 @@ import pathlib
 
 import numpy as np
 
+from nasnet_jax.jobs import by_machine
+
 RESULTS = pathlib.Path(__file__).resolve().parents[1] / "docs" / "results"
 CHILDREN, UPDATES = 20_000, 28_120  # Zoph et al. 2018; see preflight
 SECONDS = 0.0277  # of a mean update, with a fold, by the compiler
-SPREAD = 0.093  # by_machine._SPREAD
 CHIPS = (256, 512, 1024, 2048, 4096)
 STRATEGY = "ppo"  # the paper's
 
 
 def children_seconds(rng: np.random.Generator) -> np.ndarray:
   """f64[CHILDREN]: how long each trains."""
-  share = np.clip(rng.normal(1.0, SPREAD, CHILDREN), 0.5, None)
+  share = np.clip(rng.normal(1.0, by_machine.SPREAD, CHILDREN), 0.5, None)
   return share * SECONDS * UPDATES
 
 

@@ -190,13 +190,8 @@ def curve(row, values: np.ndarray, queries: int) -> np.ndarray:
 
 def read_curves(path, values) -> tuple[np.ndarray, list[dict]]:
   """(f64[runs, queries], rows) of a file's runs."""
-  settings, *rows = workdir.keep_lines(path, lambda _: True, "")
-  rows = sorted({row["run"]: row for row in rows}.values(), key=_run)
+  settings, rows = table_runs.read(path)
   return np.array([curve(r, values, settings["queries"]) for r in rows]), rows
-
-
-def _run(row) -> int:
-  return row["run"]
 
 
 def summarise(folder: pathlib.Path, labels, table: tabular.Table) -> None:

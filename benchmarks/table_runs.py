@@ -22,6 +22,12 @@ def slug(label: str) -> str:
   return re.sub(r"[^a-z0-9.]+", "_", label.lower()).strip("_")
 
 
+def read(path: pathlib.Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+  """(settings, rows by their run) of a file that `complete` has written."""
+  settings, *rows = workdir.keep_lines(path, lambda _: True, "")
+  return settings, sorted(rows, key=lambda row: row["run"])
+
+
 def complete(
   path: pathlib.Path,
   settings: dict[str, Any],

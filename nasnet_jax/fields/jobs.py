@@ -186,7 +186,7 @@ def _search() -> ConfigDict:
   search.limit.macs = 0  # per image of search.cost.image_side
   search.limit.bytes = 0
   # Of initial weights, written down of each child: "grad_norm", "snip",
-  # "synflow", "jacob_cov" (Abdelfattah et al. 2021). (): none.
+  # "synflow", "jacob_cov", "naswot" (docs/scores.md). (): none.
   search.scores = ()
   search.score_images = 64  # of the training images, the same for all children
   # Asks for so many times as many children, and trains those of the best

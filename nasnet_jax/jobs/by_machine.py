@@ -30,7 +30,7 @@ _WORTH = 0.97
 # Of the seconds of a random child's update around their mean, as a share: the
 # waiting of 1, 2, 4 and 8 children on each of 256 chips is 1.26, 1.17, 1.11 and
 # 1.08 by the TPU's compiler (docs/pods.md).
-_SPREAD = 0.093
+SPREAD = 0.093
 _OF_MEMORY = 0.75  # that children may take
 # What a run does that says nothing of a field: the default of its recipe.
 _ABSENT = {"fold": 1, "width": 1, "steps_per_call": 1, "eval_batch_size": 500}
@@ -180,7 +180,7 @@ def _round(child: Child, width: int) -> float:
   # Blom 1958: the expected largest of so many normal numbers.
   share = (child.arch - 0.375) / (child.arch + 0.25)
   largest = statistics.NormalDist().inv_cdf(share)
-  return turns * width * (1 + _SPREAD / math.sqrt(width) * largest)
+  return turns * width * (1 + SPREAD / math.sqrt(width) * largest)
 
 
 def child_bytes(machine: Machine, child: Child, fold: int) -> int:

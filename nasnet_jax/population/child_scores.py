@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from nasnet_jax.spaces.cells import CellSpace
 from nasnet_jax.spaces.genotype import genes_of
 from nasnet_jax.training import hosts, program_cache
 
+_log = logging.getLogger(__name__)
 Array = jax.Array
 
 
@@ -169,6 +171,12 @@ class ChildScores:
     )
     self._augmentation = augmentation
     count = min(settings.images, len(train[1]))
+    if count < settings.images:
+      _log.warning(
+        "search.score_images is %d, and there are %d images to train on: all of"
+        " them are taken",
+        *(settings.images, count),
+      )
     chosen = np.asarray(batches.batch_indices(0, 0, len(train[1]), count))
     self._data = pop.put_data(train[0][chosen], train[1][chosen], mesh)
     self._size = mesh.shape["arch"]

@@ -91,6 +91,16 @@ def variables_of(case, child):
   return genotype, extract(build, genotype, state)
 
 
+def test_fewer_images_than_asked_for_are_told(caplog):
+  settings = SETTINGS._replace(images=11)
+  arguments = DEFAULTS["digits"], _images(), make_mesh(1, 1)
+  child_scores.ChildScores(*SMALL, *arguments, SETTINGS)
+  assert not caplog.records
+  child_scores.ChildScores(*SMALL, *arguments, settings)
+  (line,) = caplog.records
+  assert "search.score_images is 11, and there are 10" in line.getMessage()
+
+
 def batch():
   """(images, labels) that all children are scored by."""
   images, labels = _images()
