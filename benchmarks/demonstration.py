@@ -74,29 +74,29 @@ class Study:
   @functools.cached_property
   def rank(self):
     """The evaluator of the ranking."""
-    return _final_evaluator(self.base, self.base.images, "rank_epochs")
+    return final_evaluator(self.base, self.base.images, "rank_epochs")
 
   @functools.cached_property
   def last(self):
     """The evaluator that trains on all training images, and tests."""
-    return _final_evaluator(self.base, _tested(self.base.images), "epochs")
+    return final_evaluator(self.base, tested(self.base.images), "epochs")
 
   def play(self, strategy: str, seed: int) -> dict:
     """One search and what came of it: the row that is kept."""
     rows = self._search(strategy, seed)
     best = final.top_children(rows, self.base.space, self.base.final.top_k)
-    ranking = _train(self.rank, best, seed)
+    ranking = train(self.rank, best, seed)
     first = int(np.argmax([outcome.reward for outcome in ranking]))
-    [tested] = _train(self.last, [best[first]], seed)
+    [last] = train(self.last, [best[first]], seed)
     return {
       "run": seed,
       "rewards": [row["reward"] for row in rows],
       "best": [row["id"] for row in best],
       "ranking": [round(outcome.reward, 4) for outcome in ranking],
       "winner": best[first]["decisions"],
-      "params": tested.params,
-      "macs": tested.macs,
-      "test": round(tested.reward, 4),
+      "params": last.params,
+      "macs": last.macs,
+      "test": round(last.reward, 4),
     }
 
   def _search(self, strategy: str, seed: int) -> list[dict]:
@@ -120,7 +120,7 @@ def _config(strategy: str, seed: int):
 _evaluator = search_config.get_evaluator
 
 
-def _final_evaluator(base: parts.Parts, images, epochs: str):
+def final_evaluator(base: parts.Parts, images, epochs: str):
   """Trains networks as the final stage does, in one program for all cells.
 
   Args:
@@ -138,7 +138,7 @@ def _final_evaluator(base: parts.Parts, images, epochs: str):
   return _evaluator(config, base.space, images, base.final.augmentation)
 
 
-def _tested(images: job_config.Splits) -> job_config.Splits:
+def tested(images: job_config.Splits) -> job_config.Splits:
   """Training and validation images to train on, test images to look at."""
   train = datasets.Images(
     np.concatenate([images.train.images, images.valid.images]),
@@ -147,7 +147,7 @@ def _tested(images: job_config.Splits) -> job_config.Splits:
   return images._replace(train=train, valid=images.test)
 
 
-def _train(evaluator, rows: list[dict], seed: int) -> list:
+def train(evaluator, rows: list[dict], seed: int) -> list:
   """Outcomes of networks from the history."""
   decisions = np.array([row["decisions"] for row in rows], np.int32)
   seeds = [rounds.child_seed(seed, row["id"]) for row in rows]
@@ -192,7 +192,7 @@ def table(found: dict[str, list[dict]]) -> str:
     lines.append(
       f"| {strategy} | {len(rows)} | {first.mean():.3f} | {last.mean():.3f} |"
       f" {(last > first).sum()} | {rewards.max(1).mean():.3f} |"
-      f" {_words(tests)} | {_words(against)} |"
+      f" {words(tests)} | {words(against)} |"
       f" {np.mean([row['params'] for row in rows]):,.0f} |"
     )
   return "\n".join(lines) + "\n"
@@ -203,10 +203,10 @@ def rewards_of(rows: list[dict]) -> np.ndarray:
   return np.nan_to_num(np.array([row["rewards"] for row in rows], float))
 
 
-def _words(values: list[float]) -> str:
+def words(values: list[float]) -> str:
   """The mean, and its 95 % interval by Student's t."""
   if len(values) < 2:
-    return "-"
+    return f"{values[0]:.2f}" if values else "-"
   mean, error = np.mean(values), stats.sem(values)
   half = error * stats.t.ppf(0.975, len(values) - 1)
   return f"{mean:.2f} [{mean - half:.2f}, {mean + half:.2f}]"
