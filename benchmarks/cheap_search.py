@@ -282,8 +282,8 @@ def table(found: dict[str, list[dict]]) -> str:
     for at in row["marks"]
   }
   lines = [
-    "| way | share of the epochs | seeds | children | seconds | test accuracy of"
-    " the winner, % | minus random search, seed by seed | parameters |",
+    "| way | share of the epochs | seeds | children | seconds | test accuracy"
+    " of the winner, % | minus random search, seed by seed | parameters |",
     "|---|" + "---|" * 7,
   ]
   for way, rows in found.items():

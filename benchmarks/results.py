@@ -29,6 +29,7 @@ import objectives
 import pnas_claims
 import pod_sizes
 import scaling
+import scores
 import strategies
 
 from nasnet_jax.report.statistics import wilson_interval
@@ -85,6 +86,7 @@ def tables() -> Iterator[Table]:
   yield Table("pnas_claims/README.md", _pnas_claims)
   yield Table("detection_bccd/README.md", _detection)
   yield Table("demonstration/table.md", _demonstration)
+  yield Table("scores/README.md", _scores)
   yield Table("preflight/README.md", pod_sizes.table)
   yield Table("search_cifar_small/README.md", _small_searches)
   yield Table("train_cifar_small/README.md", _small_trainings)
@@ -94,8 +96,9 @@ def tables() -> Iterator[Table]:
   tuning = f"tuning/{strategies.TUNING_SET}"
   found = functools.partial(_strategies, tuning, strategies.TUNING)
   yield Table(f"strategies/{tuning}/table.md", found)
-  found = functools.partial(_objectives, "cifar10", objectives.STRATEGIES)
-  yield Table("objectives/cifar10/table.md", found)
+  for name in nasbench201_table.DATASETS:
+    found = functools.partial(_objectives, name, objectives.STRATEGIES)
+    yield Table(f"objectives/{name}/table.md", found)
   tuning = f"tuning/{objectives.TUNING_SET}"
   found = functools.partial(_objectives, tuning, objectives.TUNING)
   yield Table(f"objectives/{tuning}/table.md", found)
@@ -127,6 +130,10 @@ def _pnas_claims() -> str:
 
 def _demonstration() -> str:
   return demonstration.table(demonstration.read(RESULTS / "demonstration"))
+
+
+def _scores() -> str:
+  return scores.table(_lines(f"scores/{scores.ROWS}")[1:])
 
 
 def _detection() -> str:

@@ -227,9 +227,23 @@ def correlations(lines, dataset: str) -> dict[str, tuple[float, float]]:
   }
 
 
+def table(lines) -> str:
+  """All scores, in Markdown."""
+  found = {name: correlations(lines, name) for name in PUBLISHED}
+  rows = [
+    "| score | CIFAR-10 | CIFAR-100 | ImageNet16-120 | published |",
+    "|---|---|---|---|---|",
+  ]
+  for name in (*formulas.NAMES, "params", "macs"):
+    ours = [f"{s:.2f} ({k:.2f})" for s, k in (f[name] for f in found.values())]
+    known = [PUBLISHED[d].get(name) for d in PUBLISHED]
+    words = ", ".join(f"{k:.2f}" for k in known) if all(known) else "-"
+    rows.append(f"| `{name}` | {' | '.join(ours)} | {words} |")
+  return "\n".join(rows)
+
+
 def markdown(lines, flags) -> str:
   """The page of the results."""
-  found = {name: correlations(lines, name) for name in PUBLISHED}
   spent = sum(line["cpu_seconds"] for line in lines)
   text = [
     "# Scores without training, on NAS-Bench-201",
@@ -244,15 +258,7 @@ def markdown(lines, flags) -> str:
     " of 16 channels in the first.",
     f"They took {spent / 60:.1f} CPU minutes, compiling included.",
     "",
-    "| score | CIFAR-10 | CIFAR-100 | ImageNet16-120 | published |",
-    "|---|---|---|---|---|",
-  ]
-  for name in (*formulas.NAMES, "params", "macs"):
-    ours = [f"{s:.2f} ({k:.2f})" for s, k in (f[name] for f in found.values())]
-    known = [PUBLISHED[d].get(name) for d in PUBLISHED]
-    words = ", ".join(f"{k:.2f}" for k in known) if all(known) else "-"
-    text.append(f"| `{name}` | {' | '.join(ours)} | {words} |")
-  text += [
+    table(lines),
     "",
     "Published: Spearman's by Abdelfattah et al. 2021 (arXiv 2101.08134),"
     " table 1, in the",
