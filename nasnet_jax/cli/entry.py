@@ -6,6 +6,7 @@ Import nothing here that imports JAX: programs set up the host first.
 import contextlib
 import errno
 import logging
+import os
 import sys
 import traceback
 import warnings
@@ -70,8 +71,10 @@ def _guarded(main, argv: list[str]):
   except stop.Stopped as stopped:
     if hosts.is_first():
       _say(f"{stopped}; run the same command again to go on", "")
-    if stopped.alone:
-      hosts.leave(stopped.exit_code)
+    if stopped.alone:  # threads may compile for minutes, other hosts wait
+      sys.stdout.flush()
+      sys.stderr.flush()
+      os._exit(stopped.exit_code)
     sys.exit(stopped.exit_code)
   except KeyboardInterrupt:  # before the job took over
     _say("stopped; run the same command again to go on", "")

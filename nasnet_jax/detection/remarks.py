@@ -73,6 +73,6 @@ def _left_out(used: set[pathlib.Path]):
     others = sorted(n for n in there.pictures if place / n not in used)
     if others:
       yield (
-        f"{where}: left out: {len(others):,} picture(s) without annotations"
-        f" ({listed(others, 3)})"
+        f"{where}: left out: {len(others):,} picture(s) that the splits do"
+        f" not name ({listed(others, 3)})"
       )

@@ -313,7 +313,18 @@ def find_cells(name: str):
       " result.json or of a genotype's JSON"
     ) from None
   except (ValueError, KeyError, TypeError, AttributeError) as error:
-    raise ValueError(f"{path} has no cells of ours: {error}") from None
+    raise ValueError(
+      f"{path} has no cells of ours: {error}{_instead_of(path)}"
+    ) from None
+
+
+def _instead_of(path: pathlib.Path) -> str:
+  """A hint, for another file of a run."""
+  if not (path.parent / CONFIG).exists():
+    return ""
+  return (
+    f"; {path.parent}#12 takes child 12 of that run, {path.parent}#1st its best"
+  )
 
 
 def _check_finished(folder: pathlib.Path):

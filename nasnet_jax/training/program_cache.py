@@ -38,6 +38,8 @@ import optax
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
+from nasnet_jax.training import stop
+
 _log = logging.getLogger(__name__)
 _KEEP = 128  # files of each kind in the folder; the least recently used go
 _STANDARD = sys.stdlib_module_names - {"__main__"}
@@ -96,12 +98,25 @@ def _compile_all(
 ) -> dict[str, Any]:
   """XLA leaves cores idle, and Python while XLA works: one program compiles
   while the next is traced."""
-  with concurrent.futures.ThreadPoolExecutor() as pool:
+  with stop.losing_nothing(), _threads() as pool:
     futures = {
       name: pool.submit(compile_one, function.lower(*shapes[name]))
       for name, function in functions.items()
     }
     return {name: future.result() for name, future in futures.items()}
+
+
+@contextlib.contextmanager
+def _threads():
+  """A pool of threads. An exception, such as a stop, does not wait for them:
+  XLA may be busy for minutes."""
+  pool = concurrent.futures.ThreadPoolExecutor()
+  try:
+    yield pool
+  except BaseException:
+    pool.shutdown(wait=False, cancel_futures=True)
+    raise
+  pool.shutdown()
 
 
 def _compile(

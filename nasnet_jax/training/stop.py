@@ -33,6 +33,9 @@ class Stopped(KeyboardInterrupt):  # no `except Exception` may swallow it
     return 128 + self.signum
 
 
+_current: "StopRequest | None" = None
+_nothing_lost = False
+
 # Hosts ask each other about this often, and not at more calls than so many.
 _SECONDS = 0.5
 _MOST_CALLS = 64
@@ -78,14 +81,16 @@ class StopRequest:
 def on_signals():
   """`with on_signals() as request:` turns the signals into a request.
 
-  The second signal does not wait for the next safe moment. Outside the main
-  thread, where Python sets no handlers, the request never comes.
+  The second signal does not wait for the next safe moment, nor does the first
+  one inside of `losing_nothing`. Outside the main thread, where Python sets no
+  handlers, the request never comes.
   """
+  global _current
   request = StopRequest()
 
   def handle(signum, frame):
     del frame
-    if request.signum:
+    if request.signum or (_nothing_lost and hosts.count() == 1):
       raise Stopped(signum, alone=True)
     request.signum = signum
 
@@ -93,8 +98,28 @@ def on_signals():
     yield request
     return
   before = {s: signal.signal(s, handle) for s in SIGNALS}
+  outer, _current = _current, request
   try:
     yield request
   finally:
+    _current = outer
     for signum, handler in before.items():
       signal.signal(signum, handler)
+
+
+@contextlib.contextmanager
+def losing_nothing():
+  """In here a signal stops one host at once: what is under way, such as a
+  compilation, can be begun again. Of many hosts the others would wait.
+
+  Raises:
+    Stopped: also for a request that has not been met yet.
+  """
+  global _nothing_lost
+  if _current and _current.signum and hosts.count() == 1:
+    raise Stopped(_current.signum, alone=True)
+  before, _nothing_lost = _nothing_lost, True
+  try:
+    yield
+  finally:
+    _nothing_lost = before

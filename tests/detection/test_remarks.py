@@ -100,7 +100,8 @@ def test_pictures_that_no_file_annotates_are_said(tmp_path, write, caplog):
   (tmp_path / "more.png").write_bytes(write.encoded(20, 30))
   (tmp_path / "phone.heic").write_bytes(b"x")
   _voc(tmp_path, write)
-  assert "left out: 1 picture(s) without annotations (more.png)" in caplog.text
+  said = "left out: 1 picture(s) that the splits do not name (more.png)"
+  assert said in caplog.text
   assert "left out: 1 .heic" in caplog.text
 
 

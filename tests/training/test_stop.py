@@ -26,6 +26,29 @@ def test_a_second_signal_does_not_wait():
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_what_loses_nothing_is_not_finished_first():
+  with stop.on_signals() as request:
+    with pytest.raises(stop.Stopped) as caught, stop.losing_nothing():
+      os.kill(os.getpid(), signal.SIGINT)
+      pytest.fail("went on")
+    assert caught.value.alone
+    request.check()  # it has been met
+
+
+def test_a_stop_asked_for_before_is_met_before_what_loses_nothing():
+  with stop.on_signals():
+    os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(stop.Stopped), stop.losing_nothing():
+      pytest.fail("went on")
+
+
+def test_one_of_many_hosts_does_not_stop_alone(monkeypatch):
+  monkeypatch.setattr(stop.hosts, "count", lambda: 2)
+  with stop.on_signals() as request, stop.losing_nothing():
+    os.kill(os.getpid(), signal.SIGINT)
+    assert request.signum == signal.SIGINT
+
+
 def test_handlers_are_put_back():
   before = signal.getsignal(signal.SIGTERM)
   with stop.on_signals():
