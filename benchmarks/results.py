@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import cheap_search
 import demonstration
 import detection_bccd
 import drop_path
@@ -86,6 +87,8 @@ def tables() -> Iterator[Table]:
   yield Table("pnas_claims/README.md", _pnas_claims)
   yield Table("detection_bccd/README.md", _detection)
   yield Table("demonstration/table.md", _demonstration)
+  yield Table("cheap/digits/table.md", _cheap)
+  yield Table("cheap/README.md", _cheap)
   yield Table("scores/README.md", _scores)
   yield Table("preflight/README.md", pod_sizes.table)
   yield Table("search_cifar_small/README.md", _small_searches)
@@ -130,6 +133,10 @@ def _pnas_claims() -> str:
 
 def _demonstration() -> str:
   return demonstration.table(demonstration.read(RESULTS / "demonstration"))
+
+
+def _cheap() -> str:
+  return cheap_search.table(cheap_search.read(RESULTS / "cheap" / "digits"))
 
 
 def _scores() -> str:

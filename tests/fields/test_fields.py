@@ -234,3 +234,11 @@ def test_every_field_of_a_recipe_is_one_of_the_training(group, recipe):
   known = {field.name for field in dataclasses.fields(recipe)}
   others = {"seed", "checkpoint_seconds", "bn_group"}  # of the job, of networks
   assert {*group} - others <= known
+
+
+def test_the_quick_search_of_digits_is_the_default_that_stops_early():
+  search, quick = map(shipped.config, ("search_digits", "search_digits:quick"))
+  assert quick.search.epochs <= search.search.children * search.child.epochs / 3
+  assert quick.search.halving.eta > 1
+  quick.search.epochs, quick.search.halving = 0.0, search.search.halving
+  assert quick == search
