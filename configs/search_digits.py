@@ -10,7 +10,7 @@ Data:     1,797 real 8x8 images in scikit-learn's wheel, nothing to download:
 Command:  python launch/main.py --config=configs/search_digits.py \\
             --workdir=runs/search_digits
           With `:quick` behind the file's name most children stop early, and
-          it is done in a good half of the time. `:tiny` is a matter of seconds.
+          one of them is trained on. `:tiny` is a matter of seconds.
           --config.search.hours=1 ends it in time for the final stage; so do
           --config.search.epochs and .patience, which are reproducible, as
           hours are not. The same folder takes more children later.
@@ -76,6 +76,8 @@ def get_config(variant: str = ""):
     config.search.epochs = 64.0  # a third of 48 children's
     config.search.halving.eta = 4
     config.search.halving.min_epochs = 1.0
+    config.final.top_k = 1  # a network's program takes longest of all
+    config.final.rank_epochs = 1  # there is nothing to rank
   elif variant == "tiny":
     fields.jobs.make_tiny_search(config)
     config.search.controller = "ppo"  # the paper's
