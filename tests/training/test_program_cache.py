@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+import types
 
 import jax
 import jax.numpy as jnp
@@ -255,3 +257,24 @@ def test_donation_and_sharding_survive(folder):
   np.testing.assert_array_equal(new, x * 2)
   with pytest.raises(TypeError):
     step(jnp.zeros(8))  # another shape is an error, not a compilation
+
+
+def test_a_stop_does_not_wait_for_what_is_compiled():
+  release, done = threading.Event(), threading.Event()
+
+  def compile_one(_):
+    release.wait(30)
+    done.set()
+
+  def stop():
+    raise KeyboardInterrupt
+
+  functions = {
+    "long": types.SimpleNamespace(lower=lambda: None),
+    "next": types.SimpleNamespace(lower=stop),
+  }
+  arguments = dict.fromkeys(functions, ())
+  with pytest.raises(KeyboardInterrupt):
+    program_cache._compile_all(functions, arguments, compile_one)
+  assert not done.is_set()
+  release.set()
