@@ -17,7 +17,7 @@ Command:  python launch/main.py --config=configs/search_digits.py \\
 Hardware: two CPU cores: `make search` took 1 min 8 s, and 2 min 16 s from a
           fresh clone, its environment made on the way (2026-11-24). On a
           slower day, in turns and with programs kept: 1 min 58 s and 2 min
-          26 s, `:quick` 48 s and 1 min 5 s (2026-12-01).
+          26 s, `:quick` 48 s and 1 min 5 s (2026-12-01; docs/results/cheap).
 Result:   over ten seeds the mean reward of the last twelve children is 0.898,
           of the first twelve 0.838, and the winner has 99.3 % of 297 test
           images right (docs/results/demonstration). Random search's winner
