@@ -17,22 +17,22 @@ the same command; results lie in OUT, from where it goes on without RUNS too.
 About a minute and a half of two quiet CPU cores per search.
 """
 
-import argparse
 import functools
 import pathlib
 import shutil
 import time
 from typing import Any, NamedTuple
 
+import demonstration
+import jax
 import numpy as np
 import table_runs
-from demonstration import final_evaluator, tested, train, words
+from demonstration import COLORS, CONTROL, train, words
 
 from nasnet_jax.cli import shipped
 from nasnet_jax.report import style
 from nasnet_jax.search import (
   budgets,
-  final,
   halving,
   parts,
   rounds,
@@ -46,8 +46,7 @@ EPOCHS = 384  # 48 children from nothing to their end
 CHILD_EPOCHS = 8
 MARKS = (1 / 3, 1.0)  # of EPOCHS
 RETRAININGS = 2
-CONTROL = "random_search"
-ALONE, INHERIT, SHARED = "alone", "inherit", "shared"
+SHARED = "shared"
 
 
 class Way(NamedTuple):
@@ -63,6 +62,11 @@ class Way(NamedTuple):
   child_epochs: int = CHILD_EPOCHS
   children: int = EPOCHS
 
+  @property
+  def is_shared(self) -> bool:
+    """Whether its epochs are those of one set of weights."""
+    return self.fields.get("weights") == SHARED
+
 
 WAYS = {
   "random_search": Way({"controller": "random_search"}),
@@ -72,7 +76,7 @@ WAYS = {
     {"controller": "evolution", "halving.eta": 4, "halving.min_epochs": 2.0}
   ),
   "inherit": Way(
-    {"controller": "evolution", "weights": INHERIT, "inherit.epochs": 2.0}
+    {"controller": "evolution", "weights": "inherit", "inherit.epochs": 2.0}
   ),
   "prefilter_synflow": Way(
     {
@@ -96,53 +100,29 @@ WAYS = {
     children=200,
   ),
 }
-COLORS = [
-  style.LIGHT[name]
-  for name in (
-    "muted",
-    "accent",
-    "pool_edge",
-    "conv_edge",
-    "identity_edge",
-    "second",
-    "previous",
-    "ink",
-  )
-]
 
 
-class Study:
-  """The parts that searches share.
-
-  Attributes:
-    runs: the folder of the searches.
-  """
+class Study(demonstration.Study):
+  """That of the demonstration, on the harder split."""
 
   def __init__(self, runs: pathlib.Path):
-    self.runs = runs
+    super().__init__(runs)
     self._evaluators: dict[tuple, Any] = {}
 
   @functools.cached_property
   def base(self) -> parts.Parts:
     return parts.prepare(_config(WAYS[CONTROL], 0), self._evaluator)
 
-  @functools.cached_property
-  def rank(self):
-    """The evaluator of the ranking."""
-    return final_evaluator(self.base, self.base.images, "rank_epochs")
-
-  @functools.cached_property
-  def last(self):
-    """The evaluator that trains on all but the test images, and tests."""
-    return final_evaluator(self.base, tested(self.base.images), "epochs")
-
-  def play(self, way: Way, folder: pathlib.Path, seed: int) -> dict:
+  def play(self, label: str, seed: int) -> dict:
     """One search and what came of it: the row that is kept."""
-    rows, scoring_seconds = self._search(way, folder, seed)
-    marks = MARKS if way.child_epochs == CHILD_EPOCHS else MARKS[-1:]
+    way = WAYS[label]
+    rows, scoring_seconds = self._search_by(
+      way, self.runs / f"{label}_{seed}", seed
+    )
+    marks = MARKS[-1:] if way.is_shared else MARKS
     row: dict[str, Any] = {"run": seed, "marks": []}
     for mark in marks:
-      there = rows[: _children_within(rows, mark * EPOCHS, way)]
+      there = rows[: _children_within(rows, mark * EPOCHS)]
       searched = sum(child["seconds"] for child in there)
       searched += scoring_seconds * len(there) / len(rows)
       row["marks"].append(
@@ -159,7 +139,7 @@ class Study:
     ]
     return row
 
-  def _search(self, way: Way, folder: pathlib.Path, seed: int):
+  def _search_by(self, way: Way, folder: pathlib.Path, seed: int):
     """The history, and the seconds that scores took."""
     config = _config(way, seed)
     found = parts.prepare(config, self._evaluator)
@@ -178,7 +158,7 @@ class Study:
     over = budgets.reproducible(
       budgets.BudgetSettings(epochs=EPOCHS), CHILD_EPOCHS
     )
-    if way.child_epochs != CHILD_EPOCHS:
+    if way.is_shared:
       over = budgets.never
     rows = rounds.run(
       folder, controller, found.evaluator, found.rounds, over=over
@@ -187,15 +167,13 @@ class Study:
 
   def _judge(self, rows: list[dict], seed: int) -> dict:
     """The winner out of these children, by networks that stand alone."""
-    best = final.top_children(rows, self.base.space, self.base.final.top_k)
-    ranking = train(self.rank, best, seed)
-    first = int(np.argmax([outcome.reward for outcome in ranking]))
-    winner = best[first]
+    best, ranking = self.ranked(rows, seed)
+    winner = best[int(np.argmax(ranking))]
     again = [{**winner, "id": k} for k in range(RETRAININGS)]
     outcomes = train(self.last, again, seed)
     return {
       "winner": winner["decisions"],
-      "ranking": round(ranking[first].reward, 4),
+      "ranking": round(max(ranking), 4),
       "params": outcomes[0].params,
       "macs": outcomes[0].macs,
       "tests": [round(outcome.reward, 4) for outcome in outcomes],
@@ -203,13 +181,15 @@ class Study:
 
   def _evaluator(self, config, space, images, aug):
     """Made once, but for weights that belong to one search."""
+    make = functools.partial(
+      search_config.get_evaluator, config, space, images, aug
+    )
     search = config.search
     if search.weights == SHARED:
-      return search_config.get_evaluator(config, space, images, aug)
+      return make()
     key = search.weights, bool(search.prefilter)
     if key not in self._evaluators:
-      made = search_config.get_evaluator(config, space, images, aug)
-      self._evaluators[key] = made
+      self._evaluators[key] = make()
     return self._evaluators[key]
 
 
@@ -228,11 +208,9 @@ def _config(way: Way, seed: int):
   return config
 
 
-def _children_within(rows: list[dict], epochs: float, way: Way) -> int:
+def _children_within(rows: list[dict], epochs: float) -> int:
   """How many of the first children trained no more than so many epochs, up to
-  the end of a round."""
-  if way.child_epochs != CHILD_EPOCHS:
-    return len(rows)
+  the end of a round; all of them if the first round trained more."""
   ends = [
     i for i in range(1, len(rows)) if rows[i]["round"] > rows[i - 1]["round"]
   ]
@@ -246,8 +224,6 @@ def _children_within(rows: list[dict], epochs: float, way: Way) -> int:
 
 def _anything(controller):
   """A state and random bits to ask with."""
-  import jax
-
   rng = jax.random.key(0)
   return controller.init(rng), rng
 
@@ -266,12 +242,7 @@ def _timed(judge, clock: list[float]):
 
 def read(out: pathlib.Path) -> dict[str, list[dict]]:
   """The searches that are done, of each way by seed."""
-  found = {}
-  for way in WAYS:
-    path = out / f"{way}.jsonl"
-    if path.exists():
-      found[way] = table_runs.read(path)[1]
-  return found
+  return table_runs.read_all(out, WAYS)
 
 
 def table(found: dict[str, list[dict]]) -> str:
@@ -350,24 +321,10 @@ def draw(found: dict[str, list[dict]], path: pathlib.Path):
 
 
 def main():
-  parser = argparse.ArgumentParser()
-  parser.add_argument("--runs", type=pathlib.Path, default="runs/cheap")
-  parser.add_argument("--out", type=pathlib.Path, default="cheap")
-  parser.add_argument("--only", default=",".join(WAYS))
-  parser.add_argument("--seeds", type=int, default=5)
-  options = parser.parse_args()
+  options = demonstration.arguments("cheap", WAYS, 5)
   mesh.prepare_host()
-  study = Study(options.runs)
-  # Seed by seed, so that what is done at any time compares all of them.
-  for seed in range(options.seeds):
-    for name in options.only.split(","):
-      way = WAYS[name]
-      play = functools.partial(study.play, way, options.runs / f"{name}_{seed}")
-      settings = {"way": name, **way.fields}
-      table_runs.complete(
-        options.out / f"{name}.jsonl", settings, play, seed, 1
-      )
-      print(f"{name}, seed {seed}", flush=True)
+  fields = {label: way.fields for label, way in WAYS.items()}
+  demonstration.complete(options, fields, Study(options.runs).play, "way")
   found = read(options.out)
   workdir.write_text(options.out / "table.md", table(found))
   draw(found, options.out / "seconds")

@@ -21,6 +21,8 @@ CPU cores, so all of them are an hour and a half.
 import argparse
 import functools
 import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import table_runs
@@ -53,6 +55,8 @@ COLORS = [
     "conv_edge",
     "identity_edge",
     "ink",
+    "second",
+    "previous",
   )
 ]
 
@@ -84,20 +88,24 @@ class Study:
   def play(self, strategy: str, seed: int) -> dict:
     """One search and what came of it: the row that is kept."""
     rows = self._search(strategy, seed)
-    best = final.top_children(rows, self.base.space, self.base.final.top_k)
-    ranking = train(self.rank, best, seed)
-    first = int(np.argmax([outcome.reward for outcome in ranking]))
-    [last] = train(self.last, [best[first]], seed)
+    best, ranking = self.ranked(rows, seed)
+    winner = best[int(np.argmax(ranking))]
+    [last] = train(self.last, [winner], seed)
     return {
       "run": seed,
       "rewards": [row["reward"] for row in rows],
       "best": [row["id"] for row in best],
-      "ranking": [round(outcome.reward, 4) for outcome in ranking],
-      "winner": best[first]["decisions"],
+      "ranking": [round(reward, 4) for reward in ranking],
+      "winner": winner["decisions"],
       "params": last.params,
       "macs": last.macs,
       "test": round(last.reward, 4),
     }
+
+  def ranked(self, rows: list[dict], seed: int) -> tuple[list[dict], list]:
+    """The best children of a search, and their accuracies when retrained."""
+    best = final.top_children(rows, self.base.space, self.base.final.top_k)
+    return best, [outcome.reward for outcome in train(self.rank, best, seed)]
 
   def _search(self, strategy: str, seed: int) -> list[dict]:
     config = _config(strategy, seed)
@@ -158,12 +166,7 @@ def train(evaluator, rows: list[dict], seed: int) -> list:
 
 def read(out: pathlib.Path) -> dict[str, list[dict]]:
   """The searches that are done, of each strategy by seed."""
-  found = {}
-  for strategy in STRATEGIES:
-    path = out / f"{strategy}.jsonl"
-    if path.exists():
-      found[strategy] = table_runs.read(path)[1]
-  return found
+  return table_runs.read_all(out, STRATEGIES)
 
 
 def table(found: dict[str, list[dict]]) -> str:
@@ -217,7 +220,7 @@ def draw(found: dict[str, list[dict]], path: pathlib.Path):
   with style.style():
     figure = style.new_figure(6.4, 3.6, "constrained")
     axes = figure.subplots()
-    for (name, rows), color in zip(found.items(), COLORS, strict=True):
+    for (name, rows), color in zip(found.items(), COLORS):
       rewards = rewards_of(rows)
       means = [statistics.rolling_mean(row, WINDOW) for row in rewards]
       latest = np.mean(means, 0)[WINDOW - 1 :]
@@ -229,23 +232,43 @@ def draw(found: dict[str, list[dict]], path: pathlib.Path):
   style.save(figure, path)
 
 
-def main():
+def arguments(name: str, labels: Iterable[str], seeds: int):
+  """Flags of a study of searches that are compared seed by seed."""
   parser = argparse.ArgumentParser()
-  parser.add_argument("--runs", type=pathlib.Path, default="runs/demonstration")
-  parser.add_argument("--out", type=pathlib.Path, default="demonstration")
-  parser.add_argument("--only", default=",".join(STRATEGIES))
-  parser.add_argument("--seeds", type=int, default=10)
-  options = parser.parse_args()
-  mesh.prepare_host()
-  study = Study(options.runs)
+  parser.add_argument("--runs", type=pathlib.Path, default=f"runs/{name}")
+  parser.add_argument("--out", type=pathlib.Path, default=name)
+  parser.add_argument("--only", default=",".join(labels))
+  parser.add_argument("--seeds", type=int, default=seeds)
+  return parser.parse_args()
+
+
+def complete(
+  options,
+  fields: dict[str, dict[str, Any]],
+  play: Callable[[str, int], dict],
+  kind: str,
+):
+  """Plays the searches that options.out lacks.
+
+  Args:
+    options: of `arguments`.
+    fields: label -> what differs, kept beside `kind` in the file's first line.
+    play: (label, seed) -> row.
+  """
   # Seed by seed, so that what is done at any time compares all of them.
   for seed in range(options.seeds):
-    for strategy in options.only.split(","):
-      play = functools.partial(study.play, strategy)
-      path = options.out / f"{strategy}.jsonl"
-      settings = {"strategy": strategy, **STRATEGIES[strategy]}
-      table_runs.complete(path, settings, play, seed, 1)
-      print(f"{strategy}, seed {seed}", flush=True)
+    for label in options.only.split(","):
+      path = options.out / f"{label}.jsonl"
+      settings = {kind: label, **fields[label]}
+      of_label = functools.partial(play, label)
+      table_runs.complete(path, settings, of_label, seed, 1)
+      print(f"{label}, seed {seed}", flush=True)
+
+
+def main():
+  options = arguments("demonstration", STRATEGIES, 10)
+  mesh.prepare_host()
+  complete(options, STRATEGIES, Study(options.runs).play, "strategy")
   found = read(options.out)
   workdir.write_text(options.out / "table.md", table(found))
   draw(found, options.out / "latest")

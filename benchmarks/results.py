@@ -87,6 +87,7 @@ def tables() -> Iterator[Table]:
   yield Table("pnas_claims/README.md", _pnas_claims)
   yield Table("detection_bccd/README.md", _detection)
   yield Table("demonstration/table.md", _demonstration)
+  yield Table("demonstration/README.md", _demonstration)
   yield Table("cheap/digits/table.md", _cheap)
   yield Table("cheap/README.md", _cheap)
   yield Table("scores/README.md", _scores)

@@ -28,6 +28,14 @@ def read(path: pathlib.Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
   return settings, sorted(rows, key=lambda row: row["run"])
 
 
+def read_all(out: pathlib.Path, labels) -> dict[str, list[dict[str, Any]]]:
+  """{label: rows by their run} of the files LABEL.jsonl that there are."""
+  files = {label: out / f"{label}.jsonl" for label in labels}
+  return {
+    label: read(file)[1] for label, file in files.items() if file.exists()
+  }
+
+
 def complete(
   path: pathlib.Path,
   settings: dict[str, Any],

@@ -86,7 +86,7 @@ def _searched(folder: pathlib.Path):
       f"{folder} holds a run of the job {job!r}, which has no children: give"
       " the folder of a search"
     )
-  rows, _ = runs.read_lines(folder / "history.jsonl")
+  rows, _ = runs.read_lines(folder / runs.HISTORY)
   if not rows:
     raise ValueError(f"{folder} has no children yet")
   if "num_choices" in config["space"]:

@@ -20,6 +20,7 @@ from nasnet_jax.data import arrays, augment, paths, places
 from nasnet_jax.jobs import architectures, job_config, published
 from nasnet_jax.models import families
 from nasnet_jax.models.layers import Numerics
+from nasnet_jax.report import runs
 from nasnet_jax.spaces.blocks import BLOCKS
 from nasnet_jax.training import (
   checkpoint,
@@ -319,8 +320,8 @@ def find_cells(name: str):
 
 
 def _instead_of(path: pathlib.Path) -> str:
-  """A hint, for another file of a run."""
-  if not (path.parent / CONFIG).exists():
+  """A hint, for another file of a search."""
+  if not (path.parent / runs.HISTORY).exists():
     return ""
   return (
     f"; {path.parent}#12 takes child 12 of that run, {path.parent}#1st its best"

@@ -151,8 +151,7 @@ def test_a_file_without_cells_is_one_line(tmp_path, text):
   assert "\n" not in str(error.value)
 
 
-def test_another_file_of_a_run_says_how_to_take_a_child(tmp_path):
-  (tmp_path / "config.json").write_text("{}")
+def test_another_file_of_a_search_says_how_to_take_a_child(tmp_path):
   (tmp_path / "history.jsonl").write_text('{"id": 0}\n{"id": 1}\n')
   with pytest.raises(ValueError, match=f"{tmp_path}#12 takes child 12"):
     results.find_cells(str(tmp_path / "history.jsonl"))
