@@ -82,7 +82,7 @@ def test_the_table_has_all_rows_and_what_ended_early(script):
 
 
 @pytest.mark.slow
-def test_it_runs_from_a_clean_folder(tmp_path):
+def test_it_runs_from_a_clean_folder(tmp_path, one_device):
   for name in ("nasnet_jax", "configs", "launch", "benchmarks"):
     shutil.copytree(
       ROOT / name,
@@ -99,6 +99,7 @@ def test_it_runs_from_a_clean_folder(tmp_path):
       "--seconds=900",
     ],
     cwd=tmp_path,
+    env=one_device(),
     capture_output=True,
     text=True,
     timeout=1000,
