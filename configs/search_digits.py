@@ -63,6 +63,7 @@ def get_config(variant: str = ""):
   _strategies(config.search.controller_options)
   config.final.top_k = 3
   config.final.rank_epochs = 10
+  config.final.rank_together = True
   config.final.epochs = 20
   config.final.network.num_cells = 1
   config.final.network.features = 12
@@ -98,9 +99,7 @@ def _strategies(options):
   options.ppo.normalise = True
   options.evolution.update(population=12, sample=4)
   options.genetic.population = 8
-  options.local_search.first_improvement = True
-  options.local_search.starts = 8
-  options.local_search.memory = 1000
+  options.local_search.update(first_improvement=True, starts=8, memory=1000)
   options.reinforce.learning_rate = 0.02
   options.progressive.beam = 12
   options.progressive.first_level = 24

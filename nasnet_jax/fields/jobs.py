@@ -44,6 +44,7 @@ def make_tiny_search(config: ConfigDict):
   options.local_search.starts = 3
   config.final.top_k = 2
   config.final.rank_epochs = 1
+  config.final.rank_together = False
   config.final.epochs = 2
   config.final.checkpoint_seconds = 0.0
 

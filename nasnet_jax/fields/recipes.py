@@ -81,6 +81,7 @@ def final(network: ConfigDict) -> ConfigDict:
   # Not in the paper's text. PNAS's table of costs implies 13.5 million
   # examples for each of the 250: 300 epochs of 45,000.
   final.rank_epochs = 300
+  final.rank_together = False  # True: as children, in one program
   final.epochs = 600  # slim's length of ScheduledDropPath's ramp
   final.network = network
   final.batch_size = 32  # slim, cifar_config

@@ -104,7 +104,7 @@ def train(
     if valid is not None and (done or point.loss is not None):
       score = evaluate(fit.variables_of(point.state), valid)
     if point.loss is None:
-      _take_back(folder, key, point.step)
+      take_back(folder, key, point.step)
       if best is not None:
         best.look_back()
       if not done:
@@ -185,8 +185,9 @@ def _every(seconds: float) -> Callable[[], bool]:
   return is_time
 
 
-def _take_back(folder, key: Row, step: int):
-  """Lines of the curve that this process is going to write again."""
+def take_back(folder, key: Row, step: int):
+  """Drops the lines of a curve after a step, which this process is going to
+  write again."""
 
   def counts(row: Row) -> bool:
     this = all(row.get(name) == value for name, value in key.items())

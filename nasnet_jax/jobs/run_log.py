@@ -202,7 +202,8 @@ class Console:
     if self._fit is None or self._fit[0] != key:
       self._fit = key, Pace(step)
     each = self._fit[1].tick(step)
-    what = "step" if stage == "train" else f"child {child}, step"
+    one = stage != "train" and child >= 0
+    what = f"child {child}, step" if one else "step"
     words = f"{what} {step}/{horizon}"
     this = rest = None
     if each is not None:

@@ -69,8 +69,8 @@ class PopulationEvaluator:
     self.valid_data = pop.put_data(*valid, mesh)
     self.state = None
     self._compiled = False
-    # All that the compiled functions are made from.
-    self._about = (
+    # All that the compiled functions are made from; its repr says it.
+    self.about = (
       network,
       repr(space),
       shape,
@@ -111,10 +111,10 @@ class PopulationEvaluator:
       "empty": made.empty,
     }
     compiled = program_cache.compile_all(
-      functions, self._arguments, self.mesh.devices.flat, self._about
+      functions, self._arguments, self.mesh.devices.flat, self.about
     )
     if self._scores:
-      self._scores.compile(self._about)
+      self._scores.compile(self.about)
     return made._replace(**compiled)
 
   def _arguments(self) -> dict[str, tuple]:
@@ -162,7 +162,7 @@ class PopulationEvaluator:
     """The same as `compile`, told in a line; nothing where that is done."""
     if not self._compiled:
       what = "the program that trains every child, once"
-      with compile_clock.compiling(what, self._about):
+      with compile_clock.compiling(what, self.about):
         self.compile()
 
   def _make_queue(self, stops: Stops) -> Queue:

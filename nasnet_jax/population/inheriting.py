@@ -148,7 +148,7 @@ class InheritingEvaluator(PopulationEvaluator):
         "take": (state, self._put_slot(0)),
       },
       self.mesh.devices.flat,
-      ("inherit", *self._about),
+      ("inherit", *self.about),
     )
     self.adopt, self.take = programs["adopt"], programs["take"]
     return compiled

@@ -19,6 +19,7 @@ from nasnet_jax.search import (
   going_on,
   halving,
   limits,
+  rank_together,
   search_config,
 )
 from nasnet_jax.search.console import Console
@@ -61,8 +62,10 @@ def final_stage(folder, parts: Parts, rows, console: Console) -> Found:
   valid = datasets.on_device(images.valid)
   console.plan(_planned(parts, [child["id"] for child in children]))
   _tell_front(rows, parts.final.top_k, console)
+  together = " together" if parts.final.together else ""
   console.say(
-    f"ranking the best {len(children)}: {parts.final.rank.epochs} epochs each"
+    f"ranking the best {len(children)}{together}:"
+    f" {parts.final.rank.epochs} epochs each"
   )
   ranking = final.rank(
     folder, children, parts.space, parts.final, train, valid, watch
@@ -96,10 +99,10 @@ def _planned(parts: Parts, children: list[int]):
   counts = images.train.num_images, images.valid.num_images
   steps = parts.final.rank.horizon(counts[0])
   last = parts.final.final.horizon(sum(counts))
-  return [
-    *((("rank", child), steps) for child in children),
-    (("final", -1), last),
-  ]
+  ranked = [(("rank", child), steps) for child in children]
+  if parts.final.together:
+    ranked = [(("rank", rank_together.ALL), len(children) * steps)]
+  return [*ranked, (("final", -1), last)]
 
 
 def _train_winner(

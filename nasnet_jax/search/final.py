@@ -8,8 +8,10 @@ goes on from there.
 
 import itertools
 import logging
+import math
 import pathlib
 import shutil
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -19,7 +21,7 @@ from nasnet_jax.data import augment
 from nasnet_jax.jobs import architectures, resumable
 from nasnet_jax.jobs.resumable import Watch
 from nasnet_jax.models import families
-from nasnet_jax.search import front
+from nasnet_jax.search import front, rank_together
 from nasnet_jax.search.rounds import child_seed
 from nasnet_jax.training import (
   datasets,
@@ -46,6 +48,8 @@ class FinalSettings(NamedTuple):
     augmentation: of their images.
     seed: the search's.
     checkpoint_seconds: a training saves its state this often, at most.
+    together: (train, valid) -> evaluator that trains all ranked children in
+      one program, see `rank_together`; None: they train one after another.
   """
 
   top_k: int
@@ -55,6 +59,7 @@ class FinalSettings(NamedTuple):
   augmentation: augment.Augmentation
   seed: int
   checkpoint_seconds: float = 60.0
+  together: Callable[..., Any] | None = None
 
 
 def top_children(rows: list[Row], space, k: int) -> list[Row]:
@@ -92,14 +97,8 @@ def rank(
     row["id"]: row
     for row in workdir.keep_lines(path, lambda _: True, "of no child")
   }
-  for child in children:
-    if child["id"] in ranked:
-      continue
-    network = network_of(space, child["decisions"], settings.network)
-    _, score = _train(
-      folder, "rank", child, network, settings, train, watch, valid
-    )
-    params, macs = counting.count_module(network, train.images.shape[1:])
+
+  def note(child: Row, score: evaluation.Score, params: int, macs: int):
     row = {
       "id": child["id"],
       "reward": child["reward"],
@@ -113,10 +112,49 @@ def rank(
     ranked[row["id"]] = row
     if hosts.is_first():
       shutil.rmtree(_checkpoints(folder, "rank", child), ignore_errors=True)
+
+  left = [child for child in children if child["id"] not in ranked]
+  if left and settings.together:
+    _train_together(folder, left, settings, train, valid, watch, note)
+  else:
+    for child in left:
+      network = network_of(space, child["decisions"], settings.network)
+      _, score = _train(
+        folder, "rank", child, network, settings, train, watch, valid
+      )
+      size = counting.count_module(network, train.images.shape[1:])
+      note(child, score, *size)
   return sorted(
     (ranked[child["id"]] for child in children),
     key=lambda row: (-row["valid_correct"], -row["reward"], row["id"]),
   )
+
+
+def _train_together(folder, children, settings, train, valid, watch, note):
+  """Notes the score of each child, and a curve of one point."""
+  evaluator = settings.together(train, valid)
+  examples = valid.num_images
+
+  def done(child: Row, outcome):
+    failed = math.isnan(outcome.reward)
+    correct = 0 if failed else round(outcome.reward * examples)
+    score = evaluation.Score(correct, examples)
+    key = {"id": child["id"], "stage": "rank"}
+    resumable.take_back(folder, key, -1)
+    row = {
+      **key,
+      "step": outcome.steps,
+      "epoch": float(settings.rank.epochs),
+      "loss": None,
+      "accuracy": None,
+      "valid_accuracy": score.accuracy,
+      "seconds": round(outcome.seconds, 3),
+    }
+    workdir.append_lines(pathlib.Path(folder) / resumable.CURVES, [row])
+    watch.point(row)
+    note(child, score, outcome.params, outcome.macs)
+
+  rank_together.train(evaluator, children, settings.seed, watch, done)
 
 
 def train_best(

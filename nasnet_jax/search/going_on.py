@@ -37,6 +37,7 @@ _TRAININGS = {
   "final.top_k": (),
   "final.checkpoint_seconds": (),
   "final.rank_epochs": ("rank",),
+  "final.rank_together": ("rank",),
   "final.epochs": ("final",),
 }
 

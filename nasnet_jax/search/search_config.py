@@ -1,6 +1,7 @@
 """From a config to the parts of a search. Nothing else here reads a config."""
 
 import dataclasses
+import functools
 import inspect
 import logging
 from typing import Any
@@ -19,6 +20,7 @@ from nasnet_jax.search import (
   halving,
   limits,
   objectives,
+  rank_together,
   rewards,
   rounds,
   scoring,
@@ -60,7 +62,8 @@ def absent() -> dict[str, Any]:
   }
   found |= {f"search.{name}": value for name, value in _BUDGET.items()}
   found |= {f"search.limit.{k}": v for k, v in limits.OFF._asdict().items()}
-  found |= {"final.now": False, "search.start_from": ""}
+  found |= {"final.now": False, "final.rank_together": False}
+  found["search.start_from"] = ""
   found["search.objectives"] = ()
   found |= weights.absent() | scoring.absent()
   for name, factory in controllers.CONTROLLERS.items():
@@ -160,8 +163,6 @@ def child_recipe(config):
 def get_evaluator(config, space, images: job_config.Splits, aug) -> Evaluator:
   """The population that trains the children, or what judges them by weights
   that they share."""
-  from nasnet_jax.training import mesh
-
   recipe = child_recipe(config)
   scored = scoring.settings(config, space)
   return weights.evaluator(config, space)(
@@ -171,7 +172,7 @@ def get_evaluator(config, space, images: job_config.Splits, aug) -> Evaluator:
     augmentation=aug,
     train=tuple(images.train),
     valid=tuple(images.valid),
-    mesh=mesh.make_mesh(config.mesh.arch, config.mesh.data),
+    mesh=_mesh(config.mesh),
     costs=get_costs(config),
     **({"scores": scored} if scored.names else {}),
   )
@@ -294,7 +295,7 @@ def final_settings(config, num_classes: int, aug, space) -> final.FinalSettings:
   shared = job_config.recipe_fields(fields)
   recipe = recipes.Recipe(epochs=fields.epochs, **shared)
   recipe.make_schedule()  # refuses a misspelt one now, not after the search
-  return final.FinalSettings(
+  settings = final.FinalSettings(
     top_k=fields.top_k,
     rank=recipes.Recipe(epochs=fields.rank_epochs, **shared),
     final=recipe,
@@ -303,3 +304,23 @@ def final_settings(config, num_classes: int, aug, space) -> final.FinalSettings:
     seed=config.search.seed,
     checkpoint_seconds=fields.checkpoint_seconds,
   )
+  if not fields.get("rank_together", False):
+    return settings
+  rank_together.child_recipe(settings.rank)  # refused now, as above
+  return settings._replace(
+    together=functools.partial(
+      rank_together.evaluator,
+      space,
+      settings.network,
+      settings.rank,
+      aug,
+      functools.partial(_mesh, config.mesh),
+    )
+  )
+
+
+def _mesh(fields):
+  """The mesh of a config."""
+  from nasnet_jax.training import mesh
+
+  return mesh.make_mesh(fields.arch, fields.data)

@@ -61,7 +61,7 @@ MESSAGES = {
 }
 SOME = ("network.", "space.", "model.")
 # Not advised: what a check says of a field, which only those meet that have it.
-HAS_IT = ("train.patience_epochs",)
+HAS_IT = ("train.patience_epochs", "final.network.aux")
 
 
 def _flat(fields: dict, prefix: str = "") -> set[str]:
