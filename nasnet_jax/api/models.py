@@ -167,8 +167,9 @@ def create_model(
       module keeps its head. None: as many as the weights know, or as were
       published.
     weights: "keras" or "timm", through that package, which downloads them;
-      "timm:NAME" for another of timm's sets of weights; a file or an exported
-      folder, see `named_weights.read`; the folder of a run; None: random ones.
+      "timm:NAME" for another of timm's sets of weights; "hub:OWNER/NAME", of
+      Hugging Face's hub; a file or an exported folder, see
+      `named_weights.read`; the folder of a run; None: random ones.
     seed: of what is random.
     augmentation: its mean and std whiten the images; None: as the weights were
       trained.

@@ -20,6 +20,7 @@ import numpy as np
 from nasnet_jax import zoo
 from nasnet_jax.data import augment, places
 from nasnet_jax.export import (
+  hub,
   importing,
   keras,
   keras_model,
@@ -88,10 +89,11 @@ def read(
 
   Args:
     name: key of `zoo.cells.NETWORKS` or `zoo.blocks.NETWORKS`.
-    weights: "keras", "timm" or "timm:NAME", through that package; the folder
-      of a run; a folder exported as torch or safetensors; a Keras model
-      (.keras, .h5); arrays by our names, timm's, torchvision's or
-      EfficientNet-PyTorch's (.safetensors, .npz, .pth, .pt, .bin).
+    weights: "keras", "timm" or "timm:NAME", through that package; an address
+      on Hugging Face's hub, see `hub.fetch`; the folder of a run; a folder
+      exported as torch or safetensors; a Keras model (.keras, .h5); arrays by
+      our names, timm's, torchvision's or EfficientNet-PyTorch's (.safetensors,
+      .npz, .pth, .pt, .bin).
     augmentation: how images are whitened, if not as with the weights released.
     **sizes: of the network, where they are not the published ones.
 
@@ -104,11 +106,14 @@ def read(
   source, _, theirs = str(weights).partition(":")
   if source == "timm":
     return _through_timm(name, theirs, augmentation, sizes)
+  if str(weights).startswith(hub.PREFIX):
+    return _through_hub(name, str(weights), augmentation, sizes)
   path = places.fetched(weights)
   if not path.exists():
     raise ValueError(
-      f"weights is {str(weights)!r}, which is no file: give 'keras', 'timm', a"
-      " file of weights, an exported folder or the folder of a run"
+      f"weights is {str(weights)!r}, which is no file: give 'keras', 'timm',"
+      " hub:OWNER/NAME, a file of weights, an exported folder or the folder of"
+      " a run"
     )
   if path.is_dir() and not importing.is_export(path):
     return _own(name, results.load(path), path, augmentation, sizes)
@@ -226,18 +231,57 @@ def _of_keras(name, model, source, augmentation, sizes) -> results.Trained:
 
 def _through_timm(name, theirs, augmentation, sizes) -> results.Trained:
   theirs = theirs or timm.name_of(name)
-  ours, source = timm.network(theirs, **sizes), f"timm's {theirs}"
-  _check_sizes(name, ours.config, source, sizes)
+  source = f"timm's {theirs}"
+  ours = _timms(name, theirs, source, sizes)
   make = _package("timm").create_model
   model = _downloaded(source, lambda: make(theirs, pretrained=True))
   state = {k: np.asarray(v) for k, v in model.state_dict().items()}
-  prepared = timm.preparation(model.pretrained_cfg)._asdict()
-  if augmentation is not None:
-    prepared["augmentation"] = augmentation
-  config = dataclasses.replace(ours.config, num_classes=model.num_classes)
-  ours = ours.clone(config=config)
+  return _of_timm(
+    *(name, ours, source, state, model.pretrained_cfg, augmentation)
+  )
+
+
+def _through_hub(name, address, augmentation, sizes) -> results.Trained:
+  found = hub.fetch(address)
+  theirs = found.config.get("architecture")
+  if theirs is None:  # nobody says whose they are: their names must
+    read = _of_arrays(name, found.weights, augmentation, sizes)
+    return read._replace(result={**read.result, "source": found.address})
+  ours = _timms(name, theirs, found.address, sizes)
+  state = tables.unwrapped(_read_arrays(found.weights))
+  # In old repositories the fields stand one level higher.
+  prepared = {**found.config, **found.config.get("pretrained_cfg", {})}
+  lack = [field for field in timm.PREPARED if field not in prepared]
+  if lack:
+    raise CheckpointError(
+      f"config.json of {found.address} does not say {', '.join(lack)}: give"
+      " weights= the file itself, and how it whitens as augmentation="
+    )
+  return _of_timm(name, ours, found.address, state, prepared, augmentation)
+
+
+def _timms(name, theirs, source, sizes) -> nn.Module:
+  """Our network for timm's weights, which must be the one that is asked for."""
+  ours, wanted = timm.network(theirs, **sizes), network(name, **sizes)
+  if ours.clone(config=wanted.config) != wanted:
+    raise ValueError(
+      f"{source} is timm's {theirs}, another network than {name}"
+    )
+  _check_sizes(name, ours.config, source, sizes)
+  return ours
+
+
+def _of_timm(
+  name, ours, source, state, prepared, augmentation
+) -> results.Trained:
+  """prepared: timm's `pretrained_cfg`."""
+  classes = _classes(timm.table(ours), state)
+  ours = ours.clone(config=dataclasses.replace(ours.config, **classes))
   variables = timm.from_timm(state, ours)
-  return trained(name, ours, variables, source, prepared)
+  how = timm.preparation(prepared)._asdict()
+  if augmentation is not None:
+    how["augmentation"] = augmentation
+  return trained(name, ours, variables, source, how)
 
 
 # --- arrays by name ----------------------------------------------------------

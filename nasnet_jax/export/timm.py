@@ -39,6 +39,8 @@ _log = logging.getLogger(__name__)
 _CELLS = {"nasnetalarge": "nasnet_a_large", "pnasnet5large": "pnasnet_5_large"}
 _TF = "tf_"
 _EPSILON = 1e-5  # of PyTorch's batch norm
+# What `preparation` reads.
+PREPARED = ("input_size", "mean", "std", "crop_pct")
 # Networks of blocks whose names there are not ours.
 _BLOCKS = {
   "mobilenetv1_100": "mobilenet_v1",

@@ -67,7 +67,7 @@ def test_names_are_those_of_both_zoos_sorted():
     ("eficientnet_b0", {}, "did you mean 'efficientnet_b0'"),
     ("efficientnet_b0", {"num_classes": -1}, "give 1 or more, or 0"),
     ("efficientnet_b0", {"widht": 2}, "did you mean 'width'"),
-    ("efficientnet_b0", {"weights": "imagenet"}, "give 'keras', 'timm', a"),
+    ("efficientnet_b0", {"weights": "imagenet"}, "give 'keras', 'timm', hub"),
     ("mobilenet_v1", {"weights": "keras"}, "Keras has no weights of mobilenet"),
     ("amoebanet_d", {"weights": "timm"}, "timm's weights of amoebanet_d are"),
     (
