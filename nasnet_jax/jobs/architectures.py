@@ -75,11 +75,10 @@ def child_of(run: str, which: str):
 
 def _searched(folder: pathlib.Path):
   """(space, rows of the history) of a search's folder."""
-  if not folder.is_dir():
-    raise ValueError(f"no such folder: {folder}")
-  config = runs.read_json(folder / "config.json")
+  path = folder / "config.json"
+  config = runs.read_json(path) if folder.is_dir() else {}
   if not config:
-    raise ValueError(f"{folder} has no run in it: there is no config.json")
+    raise ValueError(runs.why_no_run(folder, path.name))
   job = config.get("job", "search")
   if job not in _SEARCHES or "space" not in config:
     raise ValueError(

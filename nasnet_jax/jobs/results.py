@@ -233,17 +233,12 @@ def read_result(folder) -> dict[str, Any]:
   path = folder / RESULT
   if path.exists():
     return workdir.read_json(path)
-  if folder.is_file():
-    text = f"{folder} is a file: give the folder of a run"
-  elif not folder.exists():
-    text = f"no such folder: {folder}"
-  elif (folder / CONFIG).exists():
+  text = runs.why_no_run(folder, RESULT)
+  if (folder / CONFIG).exists():
     text = (
       f"the run in {folder} has not finished: there is no {RESULT} yet; the"
       " command that started it goes on with it"
     )
-  else:
-    text = f"{folder} has no run in it: there is no {RESULT}"
   raise workdir.WorkdirError(text)
 
 

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from nasnet_jax import report
 from nasnet_jax.data import places
 from nasnet_jax.jobs import callbacks
+from nasnet_jax.report import runs
 from nasnet_jax.training import (
   compile_clock,
   hosts,
@@ -82,9 +83,7 @@ def read_config(run_dir) -> ConfigDict:
   folder = places.fetched(run_dir)
   path = folder / "config.json"
   if not path.exists():
-    raise workdir.WorkdirError(
-      f"{folder} has no run in it: there is no config.json"
-    )
+    raise workdir.WorkdirError(runs.why_no_run(folder, path.name))
   fields = workdir.read_json(path)
   return ConfigDict(
     {k: _in_tuples(v) for k, v in fields.items() if k not in _FOUND}

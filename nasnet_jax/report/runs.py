@@ -253,6 +253,19 @@ def _curve(stage: str, child: int, by_step: dict[float, dict]) -> Curve:
   return Curve(id=child, stage=stage, **columns)
 
 
+def why_no_run(path: pathlib.Path, missing: str) -> str:
+  """In a line, what a path is that is not the folder of a run.
+
+  Args:
+    missing: the file that a run would have.
+  """
+  if not path.exists():
+    return f"no such folder: {path}"
+  if not path.is_dir():
+    return f"{path} is a file: give the folder of a run"
+  return f"{path} has no run in it: there is no {missing}"
+
+
 def read_run(run_dir) -> Run:
   """Everything of a run's folder.
 
@@ -260,12 +273,8 @@ def read_run(run_dir) -> Run:
     FileNotFoundError: in one line, if there is no such folder, or no run in it.
   """
   path = places.fetched(run_dir)
-  if not path.exists():
-    raise FileNotFoundError(f"no such folder: {path}")
-  if not path.is_dir():
-    raise FileNotFoundError(f"{path} is a file: give the folder of a run")
   if not any((path / name).exists() for name in _FILES):
-    raise FileNotFoundError(f"{path} has no run in it: it has no {_FILES[0]}")
+    raise FileNotFoundError(why_no_run(path, _FILES[0]))
   result = _here(read_json(path / "result.json"), path)
   return Run(
     path=path,

@@ -29,8 +29,8 @@ def find(folders) -> dict[str, pathlib.Path]:
   for folder in map(pathlib.Path, folders):
     inside = [folder] if _is_run(folder) else _runs_in(folder)
     if not inside:
-      what = "holds no run" if folder.is_dir() else "is no folder"
-      raise FileNotFoundError(f"{folder} {what}: give folders of runs")
+      why = runs.why_no_run(folder, "config.json, nor in a folder inside")
+      raise FileNotFoundError(why)
     found += [one for one in inside if one not in found]
   return dict(zip(label_folders(found), found, strict=True))
 

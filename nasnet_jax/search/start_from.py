@@ -56,7 +56,8 @@ def read(folder: pathlib.Path, other, space) -> list[Row]:
     return workdir.keep_lines(folder / FILE, lambda _: True, "")
   there = paths.local(other)
   if not (there / results.CONFIG).exists():
-    raise ValueError(f"start_from: {there} has no run in it")
+    why = runs.why_no_run(there, results.CONFIG)
+    raise ValueError(f"start_from: {why}")
   fields = workdir.read_json(there / results.CONFIG).get("space") or {}
   if not any_space.same(space, fields):
     raise ValueError(

@@ -75,10 +75,14 @@ def test_only_files_of_the_runs_and_only_this_machine(serve, make_run):
 
 
 def test_folders_without_a_run_are_one_clear_line(tmp_path):
-  with pytest.raises(FileNotFoundError, match="holds no run: give folders"):
-    watching.find([tmp_path])
-  with pytest.raises(FileNotFoundError, match="is no folder"):
-    watching.find([tmp_path / "nowhere"])
+  (tmp_path / "file").touch()
+  for folder, words in (
+    (tmp_path, r"has no run in it: there is no config\.json, nor in"),
+    (tmp_path / "nowhere", "no such folder"),
+    (tmp_path / "file", "is a file: give the folder of a run"),
+  ):
+    with pytest.raises(FileNotFoundError, match=words):
+      watching.find([folder])
 
 
 def test_a_folder_where_nothing_began_has_no_page(tmp_path):

@@ -84,8 +84,11 @@ def test_what_cannot_be_learnt_from_is_one_line_and_leaves_no_folder(
 
 
 def test_a_folder_without_a_search_or_a_child_is_one_line(tmp_path):
-  with pytest.raises(ValueError, match="has no run in it"):
+  with pytest.raises(ValueError, match="start_from: no such folder"):
     _open(tmp_path / "new", tmp_path / "nowhere")
+  (tmp_path / "empty").mkdir()
+  with pytest.raises(ValueError, match="start_from: .* has no run in it"):
+    _open(tmp_path / "new", tmp_path / "empty")
   study = nas.Study(tmp_path / "other", space=_CHOICES)
   study.run(lambda child: None, children=2)
   with pytest.raises(ValueError, match="no child that succeeded"):
