@@ -87,7 +87,7 @@ def test_a_folder_without_a_search_or_a_child_is_one_line(tmp_path):
   with pytest.raises(ValueError, match="start_from: no such folder"):
     _open(tmp_path / "new", tmp_path / "nowhere")
   (tmp_path / "empty").mkdir()
-  with pytest.raises(ValueError, match="start_from: .* has no run in it"):
+  with pytest.raises(ValueError, match=r"start_from: .* has no run in it"):
     _open(tmp_path / "new", tmp_path / "empty")
   study = nas.Study(tmp_path / "other", space=_CHOICES)
   study.run(lambda child: None, children=2)
