@@ -416,6 +416,37 @@ def section_devices(count):
   return {"devices": count, "median": statistics.median(seconds)}
 
 
+def section_cores(child, groups=2, turns=3):
+  """Children one after another on one CPU device, which has all cores, against
+  as many side by side on a device per core, in turns."""
+  from nasnet_jax.training import mesh
+
+  count = mesh.devices_for_children()
+  mesh.prepare_host(count)
+  import numpy as np
+
+  alone, together = (_setup(**CHILDREN[child], arch=a) for a in (1, count))
+  decisions = alone.space.sample(np.random.default_rng(0), groups * count)
+  rows = []
+  for group in decisions.reshape(groups, count, -1):
+    each = [_any_cell_stepper(alone, one[None]) for one in group]
+    all_ = _any_cell_stepper(together, group)
+    one_by_one, side_by_side = [], []
+    for _ in range(turns):
+      for step in each:
+        step()  # the first call after another program is slower
+      one_by_one.append(sum(statistics.median(_time(step, 3)) for step in each))
+      all_()
+      side_by_side.append(statistics.median(_time(all_, 3)))
+    rows.append({"one_by_one": one_by_one, "side_by_side": side_by_side})
+  ratios = [
+    statistics.median(row["side_by_side"])
+    / statistics.median(row["one_by_one"])
+    for row in rows
+  ]
+  return {"child": child, "devices": count, "ratios": ratios, "groups": rows}
+
+
 def section_overhead():
   """Seconds per child of a search whose training takes no time: asking,
   counting, telling, history, journal and checkpoint, in rounds of 20."""
@@ -501,6 +532,9 @@ def _sections(wanted, torch_python):
       for child in CHILDREN:
         found = _run("cells", cache, python=torch_python, child=child)
         yield f"cells_{child}", found
+    if "cores" in wanted:
+      for child in CHILDREN:
+        yield f"cores_{child}", _run("cores", cache, child=child)
     if "devices" in wanted:
       seconds = {}
       for count in (1, 8):
@@ -515,7 +549,7 @@ def main():
   parser.add_argument("--out")
   parser.add_argument("--torch-python")
   parser.add_argument(
-    "--sections", default="compile,step,torch,cells,devices,overhead"
+    "--sections", default="compile,step,torch,cells,cores,devices,overhead"
   )
   parser.add_argument("--section", help=argparse.SUPPRESS)
   parser.add_argument("--arguments", help=argparse.SUPPRESS)

@@ -14,7 +14,7 @@ import runpy
 from absl import flags
 from ml_collections import config_flags
 
-from nasnet_jax.cli import entry, show, typed, unused
+from nasnet_jax.cli import cpu_devices, entry, show, typed, unused
 from nasnet_jax.data import places
 from nasnet_jax.training import hosts, live, mesh
 
@@ -51,9 +51,8 @@ def main(argv: list[str]):
     )
   seeds = _seeds(config)
   live.show("starting")  # JAX and the data take seconds
-  devices = config.mesh.arch * config.mesh.data or config.mesh.data
   among = config.get("hosts") or {}
-  mesh.prepare_host(-(-devices // max(1, among.get("count", 1))))
+  mesh.prepare_host(cpu_devices.count(config, among.get("count") or 1))
   hosts.start(**among)
   if hosts.is_first():
     _tell_rates(config)

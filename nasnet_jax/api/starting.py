@@ -3,13 +3,11 @@ it, and lines of a job that somebody can see."""
 
 import contextlib
 import logging
-import os
 import sys
 
 from nasnet_jax.training import mesh
 
 _log = logging.getLogger(__name__)
-_MOST_DEVICES = 8  # that a CPU pretends to be
 
 
 def prepare():
@@ -18,26 +16,19 @@ def prepare():
   import jax  # imported by what called this, and not started by that
 
   one = _started() and jax.default_backend() == "cpu"
-  if one and jax.device_count() == 1 < _cores():
+  if one and jax.device_count() == 1 < mesh.cores():
     _log.warning(
       "JAX runs already, with one CPU device, so children train one after"
       " another: call nas.search before anything else uses JAX and each of"
       " the %d cores trains one",
-      _cores(),
+      mesh.cores(),
     )
-  mesh.prepare_host(1 if _started() else min(_cores(), _MOST_DEVICES))
+  mesh.prepare_host(1 if _started() else mesh.devices_for_children())
 
 
 def _started() -> bool:
   bridge = sys.modules.get("jax._src.xla_bridge")
   return bridge is not None and bridge.backends_are_initialized()
-
-
-def _cores() -> int:
-  try:
-    return len(os.sched_getaffinity(0))
-  except AttributeError:  # not Linux
-    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager

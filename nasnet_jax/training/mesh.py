@@ -17,6 +17,7 @@ _TIMEOUTS = {
   "--xla_cpu_collective_call_warn_stuck_timeout_seconds": 600,
   "--xla_cpu_collective_call_terminate_timeout_seconds": 3600,
 }
+MOST_CPU_DEVICES = 8  # memory grows with them
 _DEVICES = "--xla_force_host_platform_device_count"
 
 
@@ -53,6 +54,24 @@ def prepare_host(cpu_devices: int = 1):
     if jax.config.jax_compilation_cache_dir is None:
       jax.config.update("jax_compilation_cache_dir", folder)
       jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+
+
+def cores() -> int:
+  """Of the machine, that this process may use."""
+  try:
+    return len(os.sched_getaffinity(0))
+  except AttributeError:  # not Linux
+    return os.cpu_count() or 1
+
+
+def devices_for_children(most: int = MOST_CPU_DEVICES) -> int:
+  """How many devices a CPU should pretend to be while children train: a small
+  network does not fill two cores, two of them do.
+
+  Args:
+    most: that have something to do.
+  """
+  return max(1, min(cores(), most, MOST_CPU_DEVICES))
 
 
 def default_cache() -> pathlib.Path:
