@@ -16,6 +16,7 @@ OPSET = 18  # onnxruntime 1.14 and what came after
 OPSETS = range(13, 22)  # that the nodes below are written for
 _IR_VERSION = 8  # of onnx 1.10; newer files are refused by older runtimes
 _MEAN_TAKES_AXES = 18  # ReduceMean: as an input, no longer an attribute
+_FAR = np.iinfo(np.int32).max  # where a slice ends that goes to the end
 _FREE = ("batch", None, "height", "width")
 
 
@@ -278,7 +279,14 @@ class _Writer:
     return self.add("Gemm", [x, *weights], node.name)
 
   def _shift(self, node, x):
-    return self._pad(node.name, x, _every_axis(-1, 1))  # below 0: cut off
+    # Not by padding with -1, which OpenCV refuses.
+    ends = {"starts": [1, 1], "ends": [_FAR, _FAR], "axes": [2, 3]}
+    ends = [
+      self.constant(f"{node.name}/{n}", np.array(v, np.int64))
+      for n, v in ends.items()
+    ]
+    x = self.add("Slice", [x, *ends], f"{node.name}/cut")
+    return self._pad(node.name, x, _every_axis(0, 1))
 
   def _mean(self, node, x):
     return self._reduce_mean(x, [2, 3], node.name, keepdims=0)

@@ -50,6 +50,18 @@ def test_padding_is_constant_wherever_the_stride_is_one(name, made):
   assert computed and {_strides(model, n) for n in computed} == {2}
 
 
+@pytest.mark.parametrize("side", [(24, 24), (23, 26)])
+def test_no_pad_cuts_off_which_opencv_refuses(side, made):
+  model, _, _ = made("cells_0", side, batch=1)
+  arrays = {
+    x.name: np.frombuffer(x.raw_data, np.int64)
+    for x in model.graph.initializer
+    if x.name.endswith("/pads")
+  }
+  pads = [n.input[1] for n in model.graph.node if n.op_type == "Pad"]
+  assert pads and all(arrays[name].min() >= 0 for name in pads)
+
+
 @pytest.mark.parametrize("name", ["cells_0", "cells_1", "zeros"])
 def test_a_model_of_one_side_has_nothing_left_to_compute(name, made):
   model, _, _ = made(name, (23, 26), batch=2)
