@@ -103,8 +103,9 @@ def main(argv: list[str]):
   run = places.fetched(given)
   out = _OUT.value or pathlib.Path("exports") / run.name
   source = artifact.open_run(run, options)
-  for name in _FORMAT.value:
-    kind = formats.FORMATS[name]
+  kinds = {name: formats.FORMATS[name] for name in _FORMAT.value}
+  artifact.check_all(source, kinds, out)
+  for name, kind in kinds.items():
     done = artifact.export(source, name, kind, places.inside(out, name))
     print(f"{done.folder}: {done.size:,} bytes, {_compared(done)}")
     for note in done.notes[1:]:

@@ -190,9 +190,21 @@ def _wrong_value(error, config, arguments: list[str]) -> str:
     return (
       f"--{name} is a group of fields: name one, such as {_first(name, config)}"
     )
-  if kind not in _WORDS:
+  if kind not in _WORDS or _is_of(kind, value[1:]):  # out of its bounds
     return last_line(error)
   return f"--{name}{value} is {_said(kind, value[1:])}: give {_WORDS[kind]}"
+
+
+def _is_of(kind: str, value: str) -> bool:
+  """Whether a text is a number of a type."""
+  read = {"int": int, "float": float}.get(kind)
+  if read is None:
+    return False
+  try:
+    read(value)
+  except ValueError:
+    return False
+  return True
 
 
 def _first(name: str, config) -> str:

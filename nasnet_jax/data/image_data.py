@@ -69,7 +69,9 @@ def listed(names, most: int = 10) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
   """A hint for an unknown word: "did you mean ...? known: ..."."""
   known = list(known)
-  close = difflib.get_close_matches(word, known, 1, 0.5)
+  lower = word.lower()
+  close = difflib.get_close_matches(lower, [k.lower() for k in known], 1, 0.5)
+  close = [name for name in known if name.lower() in close]
   hint = f"did you mean {close[0]!r}? " if close else ""
   return f"{hint}known: {', '.join(known)}"
 

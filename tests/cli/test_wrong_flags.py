@@ -69,6 +69,17 @@ def test_what_is_right_is_left_alone(monkeypatch, word):
   assert _explained(monkeypatch, word) == ""
 
 
+def test_a_number_out_of_its_bounds_is_not_called_none():
+  values = flags.FlagValues()
+  flags.DEFINE_integer("images", 300, "", 1, flag_values=values)
+  with pytest.raises(flags.IllegalFlagValueError) as error:
+    values(["program", "--images=0"])
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(flags, "FLAGS", values)
+    said = wrong_flags.explain(error.value, ["--images=0"])
+  assert "0 is not a positive integer" in said
+
+
 def test_fields_may_stand_before_the_config():
   fields = ["--config.a=1", "--workdir=x"]
   for config in (

@@ -131,6 +131,28 @@ def test_a_format_is_loaded_by_its_own_runtime_and_agrees(
   assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize(
+  ("preprocess", "out", "words"),
+  [
+    (True, "out", "safetensors holds weights and no program"),
+    (False, "taken", "safetensors is there already"),
+    (False, "file/out", "file is a file: give --out= a folder"),
+  ],
+)
+def test_of_several_formats_none_is_written_if_one_cannot_be(
+  preprocess, out, words, run, tmp_path
+):
+  (tmp_path / "taken" / "safetensors").mkdir(parents=True)
+  (tmp_path / "file").write_text("")
+  options = artifact.Options(preprocess=preprocess, verify=False)
+  source = artifact.open_run(run, options)
+  # A format that needs nothing comes first.
+  first = formats.FORMATS["onnx"]._replace(made_with=())
+  kinds = {"onnx": first, "safetensors": formats.FORMATS["safetensors"]}
+  with pytest.raises(check.ExportError, match=words):
+    artifact.check_all(source, kinds, tmp_path / out)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnx", "torch", "stablehlo"])
 def test_features_are_a_map_with_the_channels_where_the_format_has_them(
