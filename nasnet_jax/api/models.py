@@ -17,6 +17,7 @@ from nasnet_jax.export import named_weights
 from nasnet_jax.jobs import published, results
 from nasnet_jax.models import families, feature_maps
 from nasnet_jax.training import fit
+from nasnet_jax.training.checkpoint import CheckpointError
 
 _log = logging.getLogger(__name__)
 
@@ -194,7 +195,15 @@ def create_model(
     model = _random(name, wanted, seed, augmentation, sizes)
   else:
     model = Model(*named_weights.read(name, weights, augmentation, **sizes))
-  if wanted not in (None, model.num_classes):
+  no_head = model.result.pop(named_weights.NO_HEAD, False)
+  if no_head and num_classes is None:
+    raise CheckpointError(
+      f"{weights} has no classifier: give num_classes= for a new one, or"
+      " num_classes=0 for pooled features"
+    )
+  if no_head and wanted:
+    model = _new_head(model, wanted, seed, "have no classifier")
+  elif wanted not in (None, model.num_classes):
     model = _new_head(model, wanted, seed)
   if class_names is not None:
     model = _named(model, class_names)
@@ -250,12 +259,14 @@ def _whitening(name: str) -> augment.Augmentation:
     return augment.PHOTOGRAPHS
 
 
-def _new_head(model: Model, num_classes: int, seed: int) -> Model:
+def _new_head(
+  model: Model, num_classes: int, seed: int, why: str = ""
+) -> Model:
   """The same network with another, random classifier."""
   _log.warning(
-    "the weights (%s) know %d classes: the head of %d is new, at random",
+    "the weights (%s) %s: the head of %d is new, at random",
     model.result.get("source", model.folder),
-    model.num_classes,
+    why or f"know {model.num_classes} classes",
     num_classes,
   )
   config = dataclasses.replace(model.network.config, num_classes=num_classes)

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from nasnet_jax.data import places
-from nasnet_jax.export import tables, torch_module
+from nasnet_jax.export import tables, torch_file, torch_module
 from nasnet_jax.jobs import results
 from nasnet_jax.training import checkpoint, workdir
 from nasnet_jax.training.checkpoint import CheckpointError
@@ -67,7 +67,7 @@ def read(path) -> Imported:
 
   Args:
     path: a folder of format torch or safetensors; a .safetensors file; or a
-      state dict saved by `torch.save` (.pt, .pth), which PyTorch reads.
+      state dict saved by `torch.save` (.pt, .pth, .bin), see `torch_file`.
 
   Raises:
     CheckpointError: one line: no such file, no config.json that says what the
@@ -81,7 +81,7 @@ def read(path) -> Imported:
       " safetensors, or a file of weights"
     )
   if path.suffix in _TORCH_FILES:
-    arrays, inside = _read_torch(path), None
+    arrays, inside = torch_file.read(path), None
   else:
     arrays, inside = read_safetensors(path)
   result = _described(path, inside)["result"]
@@ -103,25 +103,14 @@ def read_safetensors(path) -> tuple[dict[str, np.ndarray], str | None]:
     raise CheckpointError(f"{path} is no safetensors file: {error}") from None
 
 
-def _read_torch(path) -> dict[str, np.ndarray]:
-  try:
-    import torch
-  except ImportError:
-    raise CheckpointError(
-      f"{path} is read by PyTorch, which is not there: pip install torch, or"
-      " save its state dict with safetensors.torch.save_file"
-    ) from None
-  found = torch.load(path, map_location="cpu", weights_only=True)
-  return {name: tensor.numpy() for name, tensor in found.items()}
-
-
 def _described(path: pathlib.Path, inside: str | None) -> dict[str, Any]:
   """config.json of a file of weights."""
   beside = path.with_name(_CONFIG)
   if inside is not None:
     return json.loads(inside)
-  if beside.exists():
-    return workdir.read_json(beside)
+  found = workdir.read_json(beside) if beside.exists() else None
+  if isinstance(found, dict) and "result" in found:  # and not another's
+    return found
   raise CheckpointError(
     f"{path} does not say what its network is: put the config.json of the"
     " exported folder beside it"

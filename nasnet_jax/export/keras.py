@@ -24,13 +24,21 @@ import flax.linen as nn
 import numpy as np
 
 from nasnet_jax import zoo
-from nasnet_jax.data import augment
+from nasnet_jax.data import augment, image_data
 from nasnet_jax.export import keras_model, keras_names, tables
 from nasnet_jax.jobs import published
 from nasnet_jax.models import block_network
 from nasnet_jax.models.layers import IMAGENET
 from nasnet_jax.training import checkpoint
 from nasnet_jax.training.checkpoint import CheckpointError
+
+_KNOWN = (
+  "nasnet_a_mobile",
+  "nasnet_a_large",
+  *(f"efficientnet_b{i}" for i in range(8)),
+  "mobilenet_v1",
+  "mobilenet_v2",
+)
 
 
 def network(name: str, **changes) -> nn.Module:
@@ -45,6 +53,11 @@ def network(name: str, **changes) -> nn.Module:
   Raises:
     ValueError: for a network that Keras has not, or has otherwise.
   """
+  if name not in (*_KNOWN, *zoo.blocks.NETWORKS):
+    raise ValueError(
+      f"no network for Keras's weights is called {name!r}:"
+      f" {image_data.nearest(name, _KNOWN)}"
+    )
   if name in zoo.blocks.NETWORKS:
     found = tables.published_blocks(name, **changes)
     _check(found)
@@ -57,6 +70,9 @@ def from_keras(
   model: Any,
   network: nn.Module,
   augmentation: augment.Augmentation | None = None,
+  *,
+  source: str = "",
+  more: dict[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
   """Our variables with a Keras model's weights.
 
@@ -67,6 +83,8 @@ def from_keras(
     augmentation: how images for our network will be whitened; None: as
       `results.save` has it by default. A model that whitens images itself must
       do the same: `augmentation` of this module says what it does.
+    source: where the model comes from, for messages.
+    more: arrays by Keras's names that the model has not, as of a classifier.
 
   Raises:
     CheckpointError: one line, listing layers that do not fit, or what whitens
@@ -77,8 +95,9 @@ def from_keras(
     name: np.asarray(weight)
     for name, weight in keras_model.weights(model).items()
   }
-  arrays = _as_dense(arrays)
-  return tables.read(table(network), arrays, f"the Keras model {model.name}")
+  arrays = {**_as_dense(arrays), **(more or {})}
+  source = source or f"the Keras model {model.name}"
+  return tables.read(table(network), arrays, source)
 
 
 def augmentation(model: Any) -> augment.Augmentation:

@@ -166,7 +166,7 @@ def whitening(model: Any) -> augment.Augmentation | None:
     )
   std = 1 / (255 * slope)
   return augment.Augmentation(
-    mean=tuple(map(float, -low * std)), std=tuple(map(float, std))
+    mean=tuple(map(float, 0 - low * std)), std=tuple(map(float, std))
   )
 
 
@@ -216,7 +216,8 @@ def check_whitening(model: Any, wanted: augment.Augmentation):
     f"the Keras model {model.name} whitens pixels by mean {_said(found.mean)}"
     f" and std {_said(found.std)}, and ours would be whitened by"
     f" {_said(wanted.mean)} and {_said(wanted.std)}: pass"
-    " augmentation=keras.augmentation(model) here and to results.save"
+    " augmentation=nasnet_jax.export.keras.augmentation(model) here and to"
+    " results.save"
   )
 
 

@@ -47,15 +47,20 @@ def network(name: str, **changes) -> block_network.BlockNetwork:
 
 
 def from_lite(
-  state: dict[str, Any], network: block_network.BlockNetwork
+  state: dict[str, Any],
+  network: block_network.BlockNetwork,
+  source: str = "the state dict",
 ) -> dict[str, Any]:
   """Our variables with the arrays of a state dict.
+
+  Args:
+    source: where it comes from, for messages.
 
   Raises:
     CheckpointError: one line, listing names that do not fit.
   """
   found = tables.state_dict(state)
-  return tables.read(table(network), found, "the state dict")
+  return tables.read(table(network), found, source)
 
 
 def table(network: block_network.BlockNetwork) -> list[tables.Entry]:

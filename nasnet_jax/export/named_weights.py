@@ -27,6 +27,7 @@ from nasnet_jax.export import (
   lite,
   tables,
   timm,
+  torch_blocks,
   torch_file,
   torchvision,
 )
@@ -38,6 +39,7 @@ from nasnet_jax.training.checkpoint import CheckpointError
 _log = logging.getLogger(__name__)
 Augmentation = augment.Augmentation
 
+NO_HEAD = "no_classifier"  # in the result that `read` gives
 _KERAS_FILES = (".keras", ".h5", ".hdf5")
 # What is not the size of a network; weights do not depend on it.
 _FREE = ("num_classes", "dropout", "numerics", "aux", "remat", "scan_cells")
@@ -96,6 +98,10 @@ def read(
       .npz, .pth, .pt, .bin).
     augmentation: how images are whitened, if not as with the weights released.
     **sizes: of the network, where they are not the published ones.
+
+  Returns:
+    the network; its result has NO_HEAD if the weights are without a
+    classifier, which is of zeros then.
 
   Raises:
     ValueError: one line: no such source, or weights of another network.
@@ -224,9 +230,13 @@ def _of_keras(name, model, source, augmentation, sizes) -> results.Trained:
   table = keras.table(keras.network(name, **sizes))
   classes = _classes(table, arrays)
   ours = keras.network(name, **classes, **sizes)
+  head = {} if classes else _no_head(table)
   whitening = augmentation or keras_model.whitening(model)
-  variables = keras.from_keras(model, ours, whitening)
-  return trained(name, ours, variables, source, {"augmentation": whitening})
+  variables = keras.from_keras(
+    model, ours, whitening, source=f"{source}, read as {name},", more=head
+  )
+  prepared = {"augmentation": whitening}
+  return _told(trained(name, ours, variables, source, prepared), head)
 
 
 def _through_timm(name, theirs, augmentation, sizes) -> results.Trained:
@@ -291,45 +301,65 @@ _PYTORCHS = ("timm's", "torchvision's")
 
 
 class _Naming(NamedTuple):
-  """Whose names arrays have: (network) -> table; (name, **fields) -> network;
-  (arrays, network) -> variables."""
+  """Whose names arrays have: (network) -> table; (name, **fields) ->
+  (network, side of its images if not the published one);
+  (arrays, network, what the arrays are) -> variables."""
 
   who: str
   table: Callable[[nn.Module], list[tables.Entry]]
-  network: Callable[..., nn.Module]
-  read: Callable[[dict, nn.Module], dict]
+  network: Callable[..., tuple[nn.Module, int | None]]
+  read: Callable[[dict, nn.Module, str], dict]
 
 
 def _namings(path) -> list[_Naming]:
-  def own(arrays, net):
-    return tables.read(tables.own(net), arrays, str(path))
+  def own(arrays, net, source):
+    return tables.read(tables.own(net), arrays, source)
+
+  def odd(name):  # where ours pads as networks do that pad evenly
+    return torch_blocks.odd(zoo.blocks.network(name).side)
+
+  def published_side(make):
+    return lambda name, **fields: (make(name, **fields), None)
 
   def of_timm(name, **fields):
-    return timm.network(timm.name_of(name, path.name), **fields)
+    theirs = timm.name_of(name, path.name)
+    side = odd(name) if timm.pads_evenly(theirs) else None
+    return timm.network(theirs, **fields), side
 
   def of_torchvision(name, **fields):
-    return torchvision.network(torchvision.name_of(name), **fields)
+    made = torchvision.network(torchvision.name_of(name), **fields)
+    return made, odd(name)
 
   of_theirs = torchvision.from_torchvision
   return [
-    _Naming("ours", tables.own, network, own),
+    _Naming("ours", tables.own, published_side(network), own),
     _Naming("timm's", timm.table, of_timm, timm.from_timm),
     _Naming("torchvision's", torchvision.table, of_torchvision, of_theirs),
-    _Naming("EfficientNet-PyTorch's", lite.table, lite.network, lite.from_lite),
+    _Naming(
+      "EfficientNet-PyTorch's",
+      lite.table,
+      published_side(lite.network),
+      lite.from_lite,
+    ),
   ]
 
 
 def _of_arrays(name, path, augmentation, sizes) -> results.Trained:
   arrays = tables.unwrapped(_read_arrays(path))
   naming, table = _naming(name, path, arrays, network(name, **sizes))
-  fields = {**_classes(table, arrays), **sizes}
-  ours = naming.network(name, **fields)
-  variables = naming.read(arrays, ours)
+  classes = _classes(table, arrays)
+  head = {} if classes else _no_head(table, naming.who != "ours")
+  fields = {**classes, **sizes}
+  ours, side = naming.network(name, **fields)
+  whose = naming.who if naming.who != "ours" else "our"
+  read_as = f"{path}, read as {name} by {whose} names,"
+  variables = naming.read({**arrays, **head}, ours, read_as)
   whitening = augmentation
   # Keras's MobileNets see pixels from -1 to 1, those of PyTorch's hubs do not.
   if whitening is None and naming.who in _PYTORCHS and "mobilenet" in name:
     whitening = augment.EFFICIENTNET
-  found = trained(name, ours, variables, path, {"augmentation": whitening})
+  prepared = {"augmentation": whitening, "side": side}
+  found = _told(trained(name, ours, variables, path, prepared), head)
   if augmentation is None:
     _log.warning(
       "%s does not say how images are whitened: by mean %s and std %s, as for"
@@ -378,3 +408,25 @@ def _classes(table: list[tables.Entry], arrays) -> dict[str, int]:
     if entry.path[1:] == ("classifier", "bias") and entry.name in arrays:
       return {"num_classes": arrays[entry.name].shape[0]}
   return {}
+
+
+def _no_head(
+  table: list[tables.Entry], turned: bool = False
+) -> dict[str, np.ndarray]:
+  """A classifier of zeros for weights that have none.
+
+  Args:
+    turned: whether kernels are [out, in], as PyTorch's.
+  """
+  return {
+    entry.name: np.zeros(entry.shape[::-1] if turned else entry.shape)
+    for entry in table
+    if entry.path[1] == "classifier"
+  }
+
+
+def _told(found: results.Trained, head: dict) -> results.Trained:
+  """With a mark in its result if its classifier is one of zeros."""
+  return (
+    found._replace(result={**found.result, NO_HEAD: True}) if head else found
+  )

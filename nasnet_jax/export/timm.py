@@ -87,6 +87,12 @@ def network(name: str, **changes) -> nn.Module:
   return tables.published(ours, **{"numerics": numerics, **changes})
 
 
+def pads_evenly(name: str) -> bool:
+  """Whether it is one of timm's networks of blocks that pad otherwise than
+  TensorFlow."""
+  return _of_blocks(name) is not None and not name.startswith(_TF)
+
+
 def _of_blocks(name: str) -> str | None:
   """Our name of a network of blocks that timm has, too."""
   same = name.removeprefix(_TF).startswith("efficientnet_")
@@ -143,7 +149,7 @@ def preparation(config: Mapping[str, Any]) -> Preparation:
       )
   side = config["input_size"][-1]
   name = config.get("architecture", "")
-  if _of_blocks(name) is not None and not name.startswith(_TF):
+  if pads_evenly(name):
     side = torch_blocks.odd(side)
   aug = augment.Augmentation(
     mean=tuple(config["mean"]), std=tuple(config["std"])
@@ -151,15 +157,20 @@ def preparation(config: Mapping[str, Any]) -> Preparation:
   return Preparation(aug, side, config["crop_pct"])
 
 
-def from_timm(state: dict[str, Any], network: nn.Module) -> dict[str, Any]:
+def from_timm(
+  state: dict[str, Any], network: nn.Module, source: str = "the state dict"
+) -> dict[str, Any]:
   """Our variables with the arrays of a state dict.
+
+  Args:
+    source: where it comes from, for messages.
 
   Raises:
     ValueError: for a network that timm has not.
     CheckpointError: one line, listing names that do not fit.
   """
   found = tables.state_dict(state)
-  return tables.read(table(network), found, "the state dict")
+  return tables.read(table(network), found, source)
 
 
 def to_timm(

@@ -36,8 +36,8 @@ def even(
   side = zoo.blocks.network(ours).side
   _log.warning(
     "%s pads evenly and ours as TensorFlow: the logits are the same where every"
-    " stride 2 meets an odd side, such as %d in place of %d: give results.save"
-    " this side",
+    " stride 2 meets an odd side, such as %d in place of %d, which is the"
+    " side= for results.save; create_model takes it by itself",
     theirs,
     odd(side),
     side,

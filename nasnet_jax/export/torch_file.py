@@ -80,7 +80,7 @@ def read(path) -> dict[str, np.ndarray]:
   """The state dict of a file, as NumPy arrays.
 
   Of a checkpoint that has more in it, what stands under "state_dict",
-  "model_state_dict" or "model".
+  "model_state_dict" or "model", or the only one under any other name.
 
   Raises:
     CheckpointError: if it is another kind of file, cut short, or has something
@@ -143,19 +143,41 @@ def _read_old(file) -> tuple[Any, dict[str, np.ndarray]]:
 
 def _tensors(path, state: Any) -> dict[str, _Tensor]:
   """Those of a state dict, or of the one inside a checkpoint."""
-  if isinstance(state, Mapping):
-    for name in _INSIDE:
-      if isinstance(state.get(name), Mapping):
-        rest = ", ".join(str(key) for key in state if key != name)
-        _log.warning("%s: read %r, left out: %s", path, name, rest or "nothing")
-        state = state[name]
-        break
+  name = _inside(state) if isinstance(state, Mapping) else None
+  if name is not None:
+    rest = ", ".join(str(key) for key in state if key != name)
+    _log.warning("%s: read %r, left out: %s", path, name, rest or "nothing")
+    state = state[name]
   if not isinstance(state, Mapping):
     raise ValueError(f"it holds a {type(state).__name__} and no state dict")
   for name, value in state.items():
     if not isinstance(value, _Tensor):
       raise ValueError(f"{name!r} in it is no tensor")
   return dict(state)
+
+
+def _inside(state: Mapping) -> str | None:
+  """Under which name a checkpoint has the weights; None: it has no state dict
+  in it.
+
+  Raises:
+    ValueError: if several may be meant.
+  """
+  for name in _INSIDE:
+    if isinstance(state.get(name), Mapping):
+      return name
+  found = [name for name, value in state.items() if _is_state(value)]
+  if len(found) > 1:
+    raise ValueError(
+      f"it has several state dicts ({', '.join(map(repr, found))}): save one"
+    )
+  return found[0] if found else None
+
+
+def _is_state(value: Any) -> bool:
+  if not isinstance(value, Mapping) or not value:
+    return False
+  return all(isinstance(one, _Tensor) for one in value.values())
 
 
 def _storages(file, keys, types) -> dict[str, np.ndarray]:

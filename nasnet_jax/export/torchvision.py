@@ -93,9 +93,14 @@ def preparation(transforms: Any) -> Preparation:
 
 
 def from_torchvision(
-  state: dict[str, Any], network: block_network.BlockNetwork
+  state: dict[str, Any],
+  network: block_network.BlockNetwork,
+  source: str = "the state dict",
 ) -> dict[str, Any]:
   """Our variables with the arrays of a state dict.
+
+  Args:
+    source: where it comes from, for messages.
 
   Raises:
     ValueError: for a network that torchvision has not.
@@ -103,7 +108,7 @@ def from_torchvision(
   """
   rows = table(network)
   found = tables.state_dict(state, _depthwise(rows))
-  return tables.read(rows, found, "the state dict")
+  return tables.read(rows, found, source)
 
 
 def to_torchvision(

@@ -22,6 +22,7 @@ from nasnet_jax.training.checkpoint import CheckpointError
 
 LITE, SIZES = "efficientnet_lite0", {"width": 0.1, "depth": 0.1}
 create = functools.partial(models.create_model, **SIZES)
+_HEADS = ("params/classifier/", "_fc.")
 
 
 def _same(one, two):
@@ -194,6 +195,34 @@ def test_arrays_are_known_by_their_names(naming, variables, tmp_path, caplog):
     net = create(LITE, weights=other)
     assert net.module.config.numerics.bn_epsilon == 1e-5
     assert "pads evenly" in caplog.text
+    assert net.result["data"]["image_shape"] == [225, 225, 3]
+
+
+@pytest.mark.parametrize("naming", [None, lite])
+def test_weights_without_a_classifier_get_a_new_one_if_it_is_asked_for(
+  naming, variables, tmp_path, caplog
+):
+  network = lite.network(LITE, num_classes=3, **SIZES)
+  if naming is None:
+    arrays = tables.write(tables.own(network), variables, "ours")
+  else:
+    arrays = _by_names(naming, network, variables)
+  body = {k: v for k, v in arrays.items() if not k.startswith(_HEADS)}
+  assert len(body) == len(arrays) - 2
+  path = tmp_path / "body.npz"
+  np.savez(path, **body)
+  with pytest.raises(
+    CheckpointError, match=r"body.npz has no classifier: give"
+  ):
+    create(LITE, weights=path)
+  net = create(LITE, 5, weights=path)
+  assert "have no classifier: the head of 5 is new" in caplog.text
+  assert net.result.keys() == create(LITE, 5, seed=1).result.keys()
+  assert np.asarray(net.variables["params"]["classifier"]["kernel"]).any()
+  pooled = create(LITE, 0, weights=path).predict(_pixels())
+  whole = lite.network(LITE, num_classes=3, **SIZES)
+  ours = models.Model(*net)._replace(network=whole, variables=variables)
+  np.testing.assert_allclose(pooled, ours.pooled(_pixels()), rtol=1e-5)
 
 
 @pytest.mark.parametrize("front", ["module.", "_orig_mod.module.", "model."])
@@ -234,7 +263,11 @@ def test_other_files_get_one_line(weights, tmp_path):
     with pytest.raises(CheckpointError, match=words) as error:
       create(LITE, weights=path)
     assert "\n" not in str(error.value)
-  with pytest.raises(CheckpointError, match="does not fit; missing:"):
+  with pytest.raises(
+    CheckpointError,
+    match=r"lite0.npz, read as efficientnet_b0 by our names, does not fit;"
+    " missing:",
+  ):
     models.create_model("efficientnet_b0", weights=weights, **SIZES)
 
 

@@ -367,8 +367,15 @@ def test_weights_that_do_not_fit_are_listed(run, tmp_path):
   save_file(arrays, path)  # without metadata: config.json says what it is
   with pytest.raises(CheckpointError, match=r"missing: stem\.conv\.weight"):
     importing.read(path)
-  (tmp_path / "out" / "config.json").unlink()
+  config = tmp_path / "out" / "config.json"
+  config.write_text('{"architecture": "resnet18"}')  # as hubs have them
   with pytest.raises(CheckpointError, match=r"put the config\.json"):
     importing.read(path)
+  config.unlink()
+  with pytest.raises(CheckpointError, match=r"put the config\.json"):
+    importing.read(path)
+  (tmp_path / "page.pt").write_text("<html>")  # told without PyTorch
+  with pytest.raises(CheckpointError, match=r"page\.pt is no PyTorch file"):
+    importing.read(tmp_path / "page.pt")
   with pytest.raises(CheckpointError, match="is not there"):
     importing.read(tmp_path / "none")

@@ -213,3 +213,15 @@ def test_a_network_that_keras_has_not_gets_one_clear_line(small):
   config = dataclasses.replace(network.config, stem="cifar")
   with pytest.raises(ValueError, match="NASNet-A for ImageNet only"):
     ours.table(network.clone(config=config))
+
+
+@pytest.mark.parametrize(
+  ("name", "words"),
+  [
+    ("EfficientNetB0", "did you mean 'efficientnet_b0'"),
+    ("pnasnet_5_large", "known: nasnet_a_mobile, nasnet_a_large, efficientnet"),
+  ],
+)
+def test_a_network_that_keras_has_not_is_refused_with_those_it_has(name, words):
+  with pytest.raises(ValueError, match=words):
+    ours.network(name)

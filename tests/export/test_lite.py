@@ -327,6 +327,19 @@ def test_the_weights_in_a_checkpoint_are_taken_and_the_rest_said(
   assert "read 'state_dict', left out: epoch" in caplog.text
 
 
+def test_weights_under_any_other_name_are_taken_if_there_are_no_more(
+  write_file, caplog
+):
+  tensors = {"a": _Fake("7", 0, (6,), (1,))}
+  found = torch_file.read(write_file({"net": tensors, "epoch": 3, "x": {}}))
+  np.testing.assert_array_equal(found["a"], range(6))
+  assert "read 'net', left out: epoch, x" in caplog.text
+  with pytest.raises(
+    CheckpointError, match=r"several state dicts \('g', 'd'\):"
+  ):
+    torch_file.read(write_file({"g": tensors, "d": tensors}))
+
+
 def test_what_is_no_file_of_tensors_gets_one_clear_line(write_file, tmp_path):
   ran = tmp_path / "ran"
 
