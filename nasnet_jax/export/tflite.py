@@ -12,6 +12,7 @@ from nasnet_jax.export.artifact import Source
 _log = logging.getLogger(__name__)
 _MAX_NUMBERS = 50_000_000  # of the test images, all at once: 200 MB
 FLOAT, INT8 = "network.tflite", "network_int8.tflite"
+_SMOOTH = ("swish", "sigmoid")  # operations that lose much in 8 bits
 _ENOUGH = 0.9  # share of equal answers below which int8 is warned of
 
 SNIPPET = """
@@ -121,7 +122,7 @@ def compare_int8(source: Source, folder: pathlib.Path) -> tuple[str, ...]:
     line += f"; {after:,} right, float32 {before:,}"
   lines = [line]
   if same < _ENOUGH * len(pixels):
-    lines.append(_advice(same / len(pixels)))
+    lines.append(_advice(source, same / len(pixels)))
     _log.warning("%s", lines[-1])
   if source.options.int8_io:
     lines.append(_how_to_run(source))
@@ -143,12 +144,19 @@ def _answers(source: Source, folder, name: str, pixels) -> np.ndarray:
   return every.argmax(-1)[: len(pixels)]
 
 
-def _advice(share: float) -> str:
-  return (
-    f"int8 answers as float32 does on {share:.0%} of the images only: swish and"
-    " squeeze-excite lose much in 8 bits, and more calibration images may help;"
-    " an EfficientNet-Lite (relu6, no squeeze-excite) is made for it"
+def _advice(source: Source, share: float) -> str:
+  """A line on a small share of equal answers. What does not hold of this
+  network is not said of it."""
+  line = f"int8 answers as float32 does on {share:.0%} of the images only"
+  more = (
+    "more --calibration images, of the kind that it was trained on, may help"
   )
+  if any(node.op in _SMOOTH for node in source.trace().nodes):
+    return (
+      f"{line}: swish and squeeze-excite lose much in 8 bits, and {more}; an"
+      " EfficientNet-Lite (relu6, no squeeze-excite) is made for it"
+    )
+  return f"{line}: {more}"
 
 
 def _how_to_run(source: Source) -> str:

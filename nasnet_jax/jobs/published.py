@@ -5,7 +5,7 @@ weights that were released with each network; others of the same network may
 have been trained otherwise, and whoever saves them says so.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nasnet_jax import zoo
 from nasnet_jax.data import augment
@@ -91,3 +91,39 @@ def whitening(cells: str) -> augment.Augmentation:
   if cells.startswith(_SLIM):
     return augment.PHOTOGRAPHS
   return augment.EFFICIENTNET
+
+
+# Of a published config: what is no size, so that it may be another.
+_FREE = ("num_classes", "dropout", "aux", "numerics")
+
+
+def check_sizes(name: str, config):
+  """Raises ValueError for a network of the sizes of another published one,
+  such as EfficientNet-B1 under the name of B0: its pictures would be prepared
+  at that one's side.
+
+  Args:
+    name: as in `of`.
+    config: NetworkConfig or BlockConfig.
+  """
+  names = zoo.blocks if name in zoo.blocks.NETWORKS else zoo.cells
+  field = "architecture" if names is zoo.blocks else "cells"
+  cells = getattr(names.network(name), field)
+  fits = [
+    other
+    for other, entry in names.NETWORKS.items()
+    if getattr(entry, field) == cells and _fits(entry.config, config)
+  ]
+  if fits and name not in fits:
+    raise ValueError(
+      f"the network has the sizes of {fits[0]}: save it by that name and not as"
+      f" {name}"
+    )
+
+
+def _fits(published: dict[str, Any], config) -> bool:
+  return all(
+    getattr(config, field) == value
+    for field, value in published.items()
+    if field not in _FREE
+  )

@@ -188,6 +188,7 @@ def describe(
   known = isinstance(config, families.of(space).config)
   if not known or network != families.network(space, genotype, config):
     raise ValueError(f"the network's cells are not those of {name}")
+  published.check_sizes(name, config)
   if class_names is None:
     class_names = _default_names(name, config.num_classes)
   if len(class_names) != config.num_classes:

@@ -4,6 +4,7 @@ by MediaPipe, whose classifier takes the file, where it is installed."""
 import json
 import os
 import subprocess
+import types
 import zipfile
 
 import numpy as np
@@ -137,6 +138,18 @@ def test_of_a_network_that_takes_pixels_nothing_has_to_be_whitened(run):
   np.testing.assert_array_equal(stats.floats(1), [0] * 3)
 
 
+def test_only_of_a_network_with_swish_its_loss_in_8_bits_is_said(run):
+  lite0 = artifact.open_run(run, artifact.Options())
+  assert "swish" not in tflite._advice(lite0, 0.5)
+  nodes = [types.SimpleNamespace(op="swish")]
+  other = types.SimpleNamespace(
+    trace=lambda: types.SimpleNamespace(nodes=nodes)
+  )
+  for source in (lite0, other):
+    assert "50% of the images only" in tflite._advice(source, 0.5)
+  assert "swish and squeeze-excite lose" in tflite._advice(other, 0.5)
+
+
 def _compared(run, monkeypatch, answers, **options):
   """The lines on int8, of files that answer so."""
   options = artifact.Options(calibration="x", **options)
@@ -157,7 +170,7 @@ def test_int8_that_answers_otherwise_is_warned_of_with_the_way(
   answers = {tflite.FLOAT: same, tflite.INT8: other}
   line, advice = _compared(run, monkeypatch, answers)
   assert line.endswith("on 8 of 10 images of yours")
-  assert "80% of the images only" in advice and "EfficientNet-Lite" in advice
+  assert "80% of the images only: more --calibration images" in advice
   assert advice in caplog.text
   caplog.clear()
   answers[tflite.INT8] = np.arange(10) // 9  # 90 %
