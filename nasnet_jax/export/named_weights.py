@@ -285,13 +285,15 @@ def _of_timm(
   name, ours, source, state, prepared, augmentation
 ) -> results.Trained:
   """prepared: timm's `pretrained_cfg`."""
-  classes = _classes(timm.table(ours), state)
+  table = timm.table(ours)
+  classes = _classes(table, state)
+  head = {} if classes else _no_head(table, turned=True)
   ours = ours.clone(config=dataclasses.replace(ours.config, **classes))
-  variables = timm.from_timm(state, ours)
+  variables = timm.from_timm({**state, **head}, ours, source)
   how = timm.preparation(prepared)._asdict()
   if augmentation is not None:
     how["augmentation"] = augmentation
-  return trained(name, ours, variables, source, how)
+  return _told(trained(name, ours, variables, source, how), head)
 
 
 # --- arrays by name ----------------------------------------------------------

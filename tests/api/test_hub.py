@@ -164,6 +164,20 @@ def test_offline_a_file_that_is_known_not_to_be_there_is_not_missed(
     _create(weights)
 
 
+def test_a_body_without_classifier_gives_pooled_features(cache, variables):
+  network = lite.network(LITE, num_classes=3, **SIZES)
+  arrays = timm.to_timm(variables, network)
+  body = {k: v for k, v in arrays.items() if not k.startswith("classifier.")}
+  assert len(body) < len(arrays)
+  cache.put("model.safetensors", _file(body))
+  cache.put("config.json", _config(pretrained_cfg=PREPARED), blob="a" * 40)
+  weights = f"hub:timm/tf_efficientnet_lite0.in1k@{COMMIT}"
+  with pytest.raises(CheckpointError, match="has no classifier"):
+    _create(weights)
+  net = models.create_model(LITE, 0, weights, **SIZES)
+  _same(net.variables["batch_stats"], variables["batch_stats"])
+
+
 def test_damaged_and_other_weights_are_refused(cache, content):
   cache.put("model.safetensors", content[:-1], blob="b" * 64)
   address = f"hub:timm/tf_efficientnet_lite0.in1k@{COMMIT}"
