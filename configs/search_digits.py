@@ -15,10 +15,11 @@ Command:  python launch/main.py --config=configs/search_digits.py \\
           --config.search.hours=1 ends it in time for the final stage; so do
           --config.search.epochs and .patience, which are reproducible, as
           hours are not. The same folder takes more children later.
-Hardware: two CPU cores: `make search` took 1 min 8 s, and 2 min 16 s from a
-          fresh clone, its environment made on the way (2026-11-24). On a
-          slower day, in turns and with programs kept: 1 min 58 s and 2 min
-          26 s, `:quick` 48 s and 1 min 5 s (2026-12-01; docs/results/cheap).
+Hardware: two CPU cores: `make search` took 4 min 3 s from a fresh clone, its
+          environment made on the way, and 1 min 32 s with programs kept. One
+          child after another, and ranked one by one, it took 3 min 49 s right
+          after that, half a minute of it for compiling (2026-12-01, load 2).
+          `:quick` took 48 s and 1 min 5 s (docs/results/cheap).
 Result:   over ten seeds the mean reward of the last twelve children is 0.898,
           of the first twelve 0.821, and the winner has 99.4 % of 297 test
           images right (docs/results/demonstration). Random search's winner
