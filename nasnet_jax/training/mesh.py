@@ -17,7 +17,10 @@ _TIMEOUTS = {
   "--xla_cpu_collective_call_warn_stuck_timeout_seconds": 600,
   "--xla_cpu_collective_call_terminate_timeout_seconds": 3600,
 }
-MOST_CPU_DEVICES = 8  # memory grows with them
+MOST_CPU_DEVICES = 8
+# The paper's child and its images take less than 1; the rest is for what else
+# the machine does.
+_GIB_PER_DEVICE = 2
 _DEVICES = "--xla_force_host_platform_device_count"
 
 
@@ -64,6 +67,14 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def memory_gib() -> float:
+  """Of the machine; all that one could wish for where it does not say."""
+  try:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+  except (AttributeError, ValueError, OSError):  # not POSIX
+    return float("inf")
+
+
 def devices_for_children(most: int = MOST_CPU_DEVICES) -> int:
   """How many devices a CPU should pretend to be while children train: a small
   network does not fill two cores, two of them do.
@@ -71,7 +82,8 @@ def devices_for_children(most: int = MOST_CPU_DEVICES) -> int:
   Args:
     most: that have something to do.
   """
-  return max(1, min(cores(), most, MOST_CPU_DEVICES))
+  by_memory = memory_gib() / _GIB_PER_DEVICE
+  return max(1, int(min(cores(), most, MOST_CPU_DEVICES, by_memory)))
 
 
 def default_cache() -> pathlib.Path:

@@ -9,6 +9,7 @@ from nasnet_jax.training import mesh
 @pytest.fixture(autouse=True)
 def cores(monkeypatch):
   monkeypatch.setattr(mesh, "cores", lambda: 6)
+  monkeypatch.setattr(mesh, "memory_gib", lambda: 31.2)
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,6 @@ def test_hosts_share_the_devices_of_a_mesh():
 def test_there_are_never_more_than_memory_bears(monkeypatch):
   monkeypatch.setattr(mesh, "cores", lambda: 64)
   assert mesh.devices_for_children() == mesh.MOST_CPU_DEVICES
+  for gib, count in ((7.7, 3), (1.9, 1), (float("inf"), 8)):
+    monkeypatch.setattr(mesh, "memory_gib", lambda gib=gib: gib)
+    assert mesh.devices_for_children() == count
