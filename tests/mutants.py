@@ -210,8 +210,8 @@ pixels lie on corners: test_roi_align_is_that_of_plain_loops
 - low, high = low / stride - 0.5, high / stride - 0.5
 + low, high = low / stride, high / stride
 ONNX shifts backwards: test_onnx_computes_what_the_network_does [cells_0]
-- return self._pad(node.name, x, _every_axis(-1, 1))  # below 0: cut off
-+ return self._pad(node.name, x, _every_axis(1, -1))
+- return self._pad(node.name, x, _every_axis(0, 1))
++ return self._pad(node.name, x, _every_axis(1, 0))
 Keras counts otherwise: test_our_weights_give_our_logits_in_keras
 - after = int(number) >= num_cells
 + after = int(number) > num_cells
