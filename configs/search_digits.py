@@ -84,6 +84,7 @@ def get_config(variant: str = ""):
     config.search.halving.min_epochs = 1.0
     config.final.top_k = 1  # a network's program takes longest of all
     config.final.rank_epochs = 1  # there is nothing to rank
+    config.final.rank_together = False  # nor anybody to train with
   elif variant == "tiny":
     fields.jobs.make_tiny_search(config)
     config.search.controller = "ppo"  # the paper's

@@ -71,6 +71,16 @@ def evaluator(
   )
 
 
+def check(recipe: recipes.Recipe, data: int):
+  """Raises ValueError, one line, for a ranking that could not be trained.
+
+  Args:
+    data: devices that share each child's batch.
+  """
+  child_recipe(recipe)
+  layers.batch_norm_groups(0, recipe.batch_size, data, "data")
+
+
 def child_recipe(recipe: recipes.Recipe):
   """`population.ChildRecipe` of a recipe.
 

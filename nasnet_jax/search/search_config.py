@@ -306,7 +306,7 @@ def final_settings(config, num_classes: int, aug, space) -> final.FinalSettings:
   )
   if not fields.get("rank_together", False):
     return settings
-  rank_together.child_recipe(settings.rank)  # refused now, as above
+  rank_together.check(settings.rank, config.mesh.data)  # now, as above
   return settings._replace(
     together=functools.partial(
       rank_together.evaluator,

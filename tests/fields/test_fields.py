@@ -244,4 +244,5 @@ def test_the_quick_search_of_digits_is_the_default_that_stops_early():
   quick.search.controller = search.search.controller  # measured with another
   quick.final.top_k = search.final.top_k
   quick.final.rank_epochs = search.final.rank_epochs
+  quick.final.rank_together = search.final.rank_together
   assert quick == search

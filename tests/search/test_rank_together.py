@@ -106,6 +106,14 @@ def test_what_a_population_does_without_is_refused_before_the_search(
     search_config.final_settings(config, 10, None, space)
 
 
+def test_a_batch_that_does_not_divide_is_refused_before_the_search(harness):
+  config = harness.tiny_config()
+  config.final.rank_together, config.mesh.data = True, 3
+  space = search_config.get_space(config)
+  with pytest.raises(ValueError, match="does not divide"):
+    search_config.final_settings(config, 10, None, space)
+
+
 def test_a_recipe_of_children_has_all_numbers_of_the_ranking():
   recipe = recipes.Recipe(
     epochs=7, learning_rate=0.5, drop_path_keep=0.5, weight_decay=0.25
