@@ -31,7 +31,13 @@ from scipy import stats
 from nasnet_jax.cli import shipped
 from nasnet_jax.jobs import job_config
 from nasnet_jax.report import statistics, style
-from nasnet_jax.search import final, parts, rounds, search_config
+from nasnet_jax.search import (
+  final,
+  parts,
+  rank_together,
+  rounds,
+  search_config,
+)
 from nasnet_jax.training import datasets, mesh, workdir
 
 # name -> what differs from `search_digits`. Not genetic and progressive, whose
@@ -134,16 +140,15 @@ def final_evaluator(base: parts.Parts, images, epochs: str):
   Args:
     epochs: the field of config.final that has how many.
   """
-  config = base.config.copy_and_resolve_references()
-  for to, source in (
-    (config.network, config.final.network),
-    (config.child, config.final),
-  ):
-    for name in to:
-      if name in source:
-        to[name] = source[name]
-  config.child.epochs = config.final[epochs]
-  return _evaluator(config, base.space, images, base.final.augmentation)
+  final_ = base.final
+  recipe = {"rank_epochs": final_.rank, "epochs": final_.final}[epochs]
+  fields = base.config.mesh
+  return rank_together.evaluator(
+    *(base.space, final_.network, recipe, final_.augmentation),
+    lambda: mesh.make_mesh(fields.arch, fields.data),
+    images.train,
+    images.valid,
+  )
 
 
 def tested(images: job_config.Splits) -> job_config.Splits:
